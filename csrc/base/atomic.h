@@ -1,0 +1,36 @@
+/* The one includer of <stdatomic.h>. Counters are 64-bit words that any thread
+ * may read while their pool's thread adds: relaxed order is enough, because a
+ * count promises nothing about other memory. */
+#ifndef MGP_BASE_ATOMIC_H
+#define MGP_BASE_ATOMIC_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+typedef _Atomic(uint64_t) mgp_atomic_u64;
+
+static inline void
+mgp_atomic_add(mgp_atomic_u64 *word, uint64_t amount)
+{
+    atomic_fetch_add_explicit(word, amount, memory_order_relaxed);
+}
+
+static inline void
+mgp_atomic_sub(mgp_atomic_u64 *word, uint64_t amount)
+{
+    atomic_fetch_sub_explicit(word, amount, memory_order_relaxed);
+}
+
+static inline uint64_t
+mgp_atomic_load(const mgp_atomic_u64 *word)
+{
+    return atomic_load_explicit(word, memory_order_relaxed);
+}
+
+static inline void
+mgp_atomic_store(mgp_atomic_u64 *word, uint64_t value)
+{
+    atomic_store_explicit(word, value, memory_order_relaxed);
+}
+
+#endif

@@ -1,0 +1,64 @@
+/* The counter rows of a process: one per gateway label, found by its bytes.
+ *
+ * Rows lie in segments that never move, so a row handle stays valid until
+ * mgp_rows_fini(); but a row that was forgotten is reused for another label, so
+ * who keeps a handle holds the row. Rows are bounded: past max_rows, a new label
+ * gets the one overflow row, labelled "__overflow__", and label_overflow_total
+ * rises with each mgp_rows_ensure() turned away that way. A gateway that is
+ * really called "__overflow__" counts into the overflow row, too.
+ *
+ * Adding to a row is safe from any thread. ensure, forget and visit are called
+ * by one thread at a time (the binding holds a lock, or the GIL). */
+#ifndef MGP_METRICS_ROWS_H
+#define MGP_METRICS_ROWS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "../base/list.h"
+#include "../base/table.h"
+#include "count.h"
+
+#define MGP_ROWS_OVERFLOW_LABEL "__overflow__"
+#define MGP_ROWS_DEFAULT_MAX 10000
+
+struct mgp_rows {
+    struct mgp_table by_label;
+    struct mgp_list order; /* every live row, oldest first: the order of exposition */
+    struct mgp_list free;  /* rows without a label: forgotten, or not used yet */
+    struct mgp_list segments;
+    size_t max_rows;
+    size_t count; /* live rows, the overflow row not counted */
+    mgp_atomic_u64 label_overflow_total;
+    struct mgp_row *overflow; /* NULL until it is needed */
+};
+
+void mgp_rows_init(struct mgp_rows *rows, struct mgp_siphash_key hash_key, size_t max_rows);
+void mgp_rows_fini(struct mgp_rows *rows);
+
+/* Changes the bound for labels to come; rows that exist stay. max_rows >= 1. */
+void mgp_rows_set_max(struct mgp_rows *rows, size_t max_rows);
+
+/* The row of this label, made where there is none (or the overflow row past the
+ * bound). NULL when out of memory: nothing was changed. */
+struct mgp_row *mgp_rows_ensure(struct mgp_rows *rows, const void *label, size_t size);
+
+/* Drops the row of a label once nothing of it is open: MGP_OK (also when there
+ * is none), or MGP_ERR_BUSY while any of its gauges is not zero or while it is
+ * held (mgp_row_hold). */
+int mgp_rows_forget(struct mgp_rows *rows, const void *label, size_t size);
+
+/* Visits each live row, oldest first, the overflow row last. `label` is valid
+ * during the call; `visit` must not ensure or forget. Stops at the first non-zero
+ * result and returns it. */
+int mgp_rows_visit(const struct mgp_rows *rows,
+                   int (*visit)(const void *label, size_t size, const struct mgp_row *row,
+                                void *context),
+                   void *context);
+
+/* All words of a row at one moment, as they are shown: idle sessions are those that are
+ * open and not active, so that the three always agree. */
+void mgp_row_read(const struct mgp_row *row, uint64_t words[MGP_WORD_COUNT]);
+
+#endif
