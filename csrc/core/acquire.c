@@ -1,0 +1,516 @@
+/* Acquire, and what callers do with its answer: take, cancel, release. */
+#include "../base/alloc.h"
+#include "../base/check.h"
+#include "machine.h"
+
+/* All the memory that one acquire may need, had before anything is changed. */
+struct reservation {
+    struct mgp_session *spare;
+    struct mgp_waiter *waiter;
+    struct mgp_waitq *queue; /* NULL where the key has one */
+};
+
+static void
+unreserve(struct mgp_pool *pool, struct reservation *reservation)
+{
+    mgp_session_free(pool, reservation->spare);
+    mgp_free(reservation->waiter);
+    mgp_free(reservation->queue);
+}
+
+static int
+reserve(struct mgp_pool *pool, const struct mgp_key *key, struct reservation *reservation)
+{
+    *reservation = (struct reservation){NULL, NULL, NULL};
+    if (mgp_leases_reserve(&pool->leases) < 0) {
+        return MGP_ERR_NOMEM;
+    }
+    reservation->spare = mgp_session_new(pool);
+    reservation->waiter = mgp_alloc_zeroed(1, sizeof(*reservation->waiter));
+    bool has_queue = key != NULL && key->queue != NULL;
+    if (!has_queue) {
+        reservation->queue = mgp_alloc_zeroed(1, sizeof(*reservation->queue));
+    }
+    if (reservation->spare == NULL || reservation->waiter == NULL ||
+        (!has_queue && reservation->queue == NULL)) {
+        unreserve(pool, reservation);
+        return MGP_ERR_NOMEM;
+    }
+    return MGP_OK;
+}
+
+uint64_t
+mgp_pool_hash(const struct mgp_pool *pool, const void *key, size_t size)
+{
+    return mgp_table_hash(&pool->keys, key, size);
+}
+
+static void
+count_anonymous(struct mgp_pool *pool, struct mgp_row *row, bool is_anonymous)
+{
+    if (is_anonymous) {
+        mgp_count(pool, row, MGP_WORD_ANONYMOUS_ACQUIRES);
+    }
+}
+
+static void
+answer_session(struct mgp_pool *pool, int64_t now_ns, struct mgp_session *session,
+               struct mgp_acquired *acquired)
+{
+    struct mgp_key *key = session->key;
+    struct mgp_lease *lease = mgp_session_begin_lease(pool, session);
+    lease->is_taken = true;
+    key->last_used_ns = now_ns;
+    mgp_key_update_recency(pool, key);
+    mgp_count(pool, key->row, MGP_WORD_HITS);
+    acquired->answer = MGP_ANSWER_SESSION;
+    acquired->ticket = lease->ticket;
+    acquired->payload = session->payload;
+}
+
+void
+mgp_pool_try_acquire(struct mgp_pool *pool, int64_t now_ns, uint64_t hash, const void *key_bytes,
+                     size_t size, struct mgp_acquired *acquired)
+{
+    enum mgp_eviction_reason reason;
+    acquired->answer = MGP_ANSWER_NONE;
+    struct mgp_key *key = mgp_key_find(pool, hash, key_bytes, size);
+    if (key == NULL || key->endpoint->breaker.state != MGP_BREAKER_CLOSED) {
+        return;
+    }
+    struct mgp_link *place = mgp_list_peek_front(&key->idle_sessions);
+    if (place == NULL) {
+        return;
+    }
+    struct mgp_session *session = mgp_session_of_place(place);
+    if (mgp_session_is_unfit(pool, session, now_ns, &reason) ||
+        mgp_session_needs_check(pool, session, now_ns) ||
+        mgp_leases_reserve(&pool->leases) < 0) {
+        return;
+    }
+    count_anonymous(pool, key->row, key->is_anonymous);
+    answer_session(pool, now_ns, session, acquired);
+}
+
+static int
+reject(struct mgp_pool *pool, struct mgp_row *row, enum mgp_rejection_reason reason, int status)
+{
+    mgp_count(pool, row, MGP_WORD_ACQUIRE_REJECTIONS + (size_t)reason);
+    return status;
+}
+
+/* Makes room for one more key, by the one that was used least recently. */
+static void
+evict_key(struct mgp_pool *pool, struct mgp_key *key)
+{
+    mgp_sessions_close(pool, &key->idle_sessions, MGP_EVICTION_CAPACITY);
+    mgp_sessions_close(pool, &key->other_sessions, MGP_EVICTION_CAPACITY); /* under a check */
+    mgp_key_set_retiring(pool, key, true);
+    mgp_key_update_recency(pool, key);
+}
+
+/* Whether an acquire must be refused at once, by the state of things. */
+static int
+check_limits(struct mgp_pool *pool, int64_t now_ns, const struct mgp_key *key,
+             const struct mgp_endpoint *endpoint, struct mgp_row *row)
+{
+    const struct mgp_config *config = &pool->config;
+    if (endpoint != NULL && mgp_breaker_refuses(&endpoint->breaker, now_ns)) {
+        return reject(pool, row, MGP_REJECTION_CIRCUIT_OPEN, MGP_ERR_CIRCUIT_OPEN);
+    }
+    if (key != NULL && config->max_waiters_per_key > 0 &&
+        mgp_key_waiters(key) >= config->max_waiters_per_key) {
+        return reject(pool, row, MGP_REJECTION_QUEUE_FULL, MGP_ERR_QUEUE_FULL);
+    }
+    bool has_nothing = key == NULL || (mgp_key_open(key) == 0 && key->queue == NULL);
+    if (has_nothing && !mgp_pool_has_room(pool) && mgp_pool_find_victim(pool) == NULL &&
+        pool->counts.closing <= pool->demand) {
+        return reject(pool, row, MGP_REJECTION_EXHAUSTED, MGP_ERR_EXHAUSTED);
+    }
+    bool is_new_key = key == NULL || key->is_retiring;
+    if (is_new_key && config->max_total_keys > 0 && pool->counts.keys >= config->max_total_keys &&
+        mgp_list_is_empty(&pool->evictable_keys)) {
+        return reject(pool, row, MGP_REJECTION_EXHAUSTED, MGP_ERR_EXHAUSTED);
+    }
+    return MGP_OK;
+}
+
+static void
+begin_waiting(struct mgp_pool *pool, int64_t now_ns, struct mgp_key *key,
+              struct reservation *reservation, struct mgp_acquired *acquired)
+{
+    if (key->queue == NULL) {
+        key->queue = reservation->queue;
+        reservation->queue = NULL;
+        mgp_list_init(&key->queue->waiters);
+        key->queue->key = key;
+        mgp_list_push_back(&key->endpoint->waiting, &key->queue->endpoint_link);
+    }
+    struct mgp_waiter *waiter = reservation->waiter;
+    waiter->spare = reservation->spare;
+    waiter->since_ns = now_ns;
+    reservation->waiter = NULL;
+    reservation->spare = NULL;
+    mgp_waiter_park(pool, key, waiter);
+    /* An idle session that only needs a check is sooner had than a new one. */
+    if (key->checking < key->queue->count) {
+        (void)mgp_key_begin_check(pool, now_ns, key);
+    }
+    acquired->answer = MGP_ANSWER_WAIT;
+    acquired->waiter = waiter;
+    mgp_key_serve(pool, now_ns, key);
+}
+
+int
+mgp_pool_acquire(struct mgp_pool *pool, int64_t now_ns, uint64_t hash,
+                 const struct mgp_key_spec *spec, struct mgp_acquired *acquired)
+{
+    struct reservation reservation;
+    struct mgp_key *key = mgp_key_find(pool, hash, spec->key.bytes, spec->key.size);
+    struct mgp_endpoint *endpoint =
+        key != NULL ? key->endpoint : mgp_endpoint_find(pool, spec->endpoint);
+    acquired->answer = MGP_ANSWER_NONE;
+    if (pool->is_closed) {
+        return MGP_ERR_CLOSED;
+    }
+    int status = check_limits(pool, now_ns, key, endpoint, spec->row);
+    if (status < 0) {
+        return status;
+    }
+    status = reserve(pool, key, &reservation);
+    if (status < 0) {
+        return status;
+    }
+    bool is_new_key = key == NULL || key->is_retiring;
+    struct mgp_link *oldest = mgp_list_peek_front(&pool->evictable_keys);
+    if (key == NULL) {
+        bool is_new_endpoint = endpoint == NULL;
+        if (is_new_endpoint) {
+            endpoint = mgp_endpoint_new(pool, spec->endpoint);
+        }
+        key = endpoint == NULL ? NULL : mgp_key_new(pool, hash, spec, endpoint);
+        if (key == NULL) {
+            if (is_new_endpoint && endpoint != NULL) {
+                mgp_endpoint_forget(pool, endpoint);
+            }
+            unreserve(pool, &reservation);
+            return MGP_ERR_NOMEM;
+        }
+    }
+    mgp_key_set_retiring(pool, key, false);
+    if (is_new_key && pool->config.max_total_keys > 0 &&
+        pool->counts.keys > pool->config.max_total_keys) {
+        evict_key(pool, mgp_container_of(oldest, struct mgp_key, recency));
+    }
+
+    count_anonymous(pool, key->row, key->is_anonymous);
+    struct mgp_session *session =
+        key->queue == NULL ? mgp_key_next_session(pool, now_ns, key) : NULL;
+    if (session != NULL) {
+        answer_session(pool, now_ns, session, acquired);
+    } else if (key->queue == NULL && mgp_list_is_empty(&key->idle_sessions) &&
+               mgp_key_has_room(pool, key) && mgp_pool_has_room(pool) &&
+               mgp_endpoint_permits(pool, endpoint, now_ns)) {
+        acquired->ticket = mgp_session_begin_create(pool, now_ns, reservation.spare, key);
+        acquired->answer = MGP_ANSWER_CREATE;
+        reservation.spare = NULL;
+        mgp_key_update_recency(pool, key);
+    } else {
+        begin_waiting(pool, now_ns, key, &reservation, acquired);
+    }
+    unreserve(pool, &reservation);
+    mgp_settle(pool, now_ns);
+    return MGP_OK;
+}
+
+/* ---- what was granted ------------------------------------------------------- */
+
+void
+mgp_waiter_set_payload(struct mgp_waiter *waiter, void *payload)
+{
+    waiter->payload = payload;
+}
+
+static struct mgp_session *
+find_session(const struct mgp_pool *pool, struct mgp_ticket ticket, enum mgp_session_state state)
+{
+    struct mgp_session *session = mgp_slots_find(&pool->session_slots, ticket);
+    return session != NULL && session->state == (uint8_t)state ? session : NULL;
+}
+
+/* A creation ended without a session and without a verdict about its endpoint. */
+static void
+give_up_creation(struct mgp_pool *pool, int64_t now_ns, struct mgp_session *session)
+{
+    struct mgp_key *key = session->key;
+    mgp_endpoint_creation_undecided(pool, now_ns, session);
+    mgp_session_drop_creation(pool, session);
+    mgp_endpoint_serve(pool, now_ns, key->endpoint);
+    mgp_key_serve(pool, now_ns, key);
+}
+
+int
+mgp_pool_take(struct mgp_pool *pool, int64_t now_ns, struct mgp_waiter *waiter,
+              struct mgp_acquired *acquired)
+{
+    int status = MGP_ERR_CLOSED;
+    acquired->answer = MGP_ANSWER_NONE;
+    acquired->ticket = waiter->ticket;
+    MGP_ASSERT(waiter->state == MGP_WAITER_GRANTED_SESSION ||
+               waiter->state == MGP_WAITER_GRANTED_PLACE);
+    mgp_link_detach(&waiter->effect.link);
+    if (waiter->state == MGP_WAITER_GRANTED_SESSION) {
+        struct mgp_lease *lease = mgp_leases_find(&pool->leases, waiter->ticket);
+        if (lease != NULL) {
+            lease->is_taken = true;
+            mgp_count(pool, lease->session->key->row, MGP_WORD_HITS);
+            acquired->answer = MGP_ANSWER_SESSION;
+            acquired->payload = lease->session->payload;
+            status = MGP_OK;
+        }
+    } else {
+        struct mgp_session *session = find_session(pool, waiter->ticket, MGP_SESSION_CREATING);
+        if (session != NULL && pool->is_closed) {
+            give_up_creation(pool, now_ns, session);
+            mgp_settle(pool, now_ns);
+        } else if (session != NULL) {
+            acquired->answer = MGP_ANSWER_CREATE;
+            status = MGP_OK;
+        }
+    }
+    mgp_free(waiter);
+    return status;
+}
+
+/* A lease ends without having been used; its session is as good as it was. */
+static struct mgp_row *
+undo_lease(struct mgp_pool *pool, int64_t now_ns, struct mgp_lease *lease)
+{
+    struct mgp_session *session = lease->session;
+    struct mgp_row *row = session->key->row;
+    mgp_session_end_lease(pool, lease);
+    if (session->lease_count == 0) {
+        /* It was fresh when it was granted, moments ago; so the orders stay in order. */
+        session->last_used_ns = now_ns;
+        session->verified_ns = now_ns;
+        mgp_session_return(pool, now_ns, session);
+    } else {
+        mgp_key_serve(pool, now_ns, session->key);
+    }
+    return row;
+}
+
+void
+mgp_pool_cancel(struct mgp_pool *pool, int64_t now_ns, struct mgp_waiter *waiter,
+                enum mgp_cancel_reason reason)
+{
+    struct mgp_row *row = NULL;
+    mgp_link_detach(&waiter->effect.link);
+    if (waiter->state == MGP_WAITER_WAITING) {
+        struct mgp_key *key = waiter->key;
+        row = key->row;
+        mgp_waiter_unpark(pool, waiter);
+        mgp_session_free(pool, waiter->spare);
+        mgp_key_serve(pool, now_ns, key);
+    } else if (waiter->state == MGP_WAITER_GRANTED_SESSION) {
+        struct mgp_lease *lease = mgp_leases_find(&pool->leases, waiter->ticket);
+        row = lease == NULL ? NULL : undo_lease(pool, now_ns, lease);
+    } else if (waiter->state == MGP_WAITER_GRANTED_PLACE) {
+        struct mgp_session *session = find_session(pool, waiter->ticket, MGP_SESSION_CREATING);
+        if (session != NULL) {
+            row = session->key->row;
+            give_up_creation(pool, now_ns, session);
+        }
+    }
+    if (row != NULL) {
+        mgp_count(pool, row,
+                  reason == MGP_CANCEL_BY_TIMEOUT ? MGP_WORD_ACQUIRE_TIMEOUTS
+                                                  : MGP_WORD_ACQUIRE_CANCELLATIONS);
+    }
+    mgp_free(waiter);
+    mgp_settle(pool, now_ns);
+}
+
+/* ---- creations -------------------------------------------------------------- */
+
+int
+mgp_pool_created(struct mgp_pool *pool, int64_t now_ns, struct mgp_ticket creation, void *payload,
+                 struct mgp_session **session_out, struct mgp_ticket *lease)
+{
+    struct mgp_session *session = find_session(pool, creation, MGP_SESSION_CREATING);
+    *lease = (struct mgp_ticket){0, 0};
+    *session_out = session;
+    if (session == NULL) {
+        return MGP_ERR_STALE;
+    }
+    struct mgp_key *key = session->key;
+    mgp_endpoint_creation_succeeded(pool, session);
+    mgp_session_open(pool, now_ns, session, payload);
+    if (session->is_unwanted || pool->is_closed) {
+        mgp_session_return(pool, now_ns, session);
+    } else {
+        *lease = mgp_session_begin_lease(pool, session)->ticket;
+    }
+    mgp_endpoint_serve(pool, now_ns, key->endpoint);
+    mgp_key_serve(pool, now_ns, key); /* what a shared session has to spare */
+    mgp_settle(pool, now_ns);
+    return pool->is_closed ? MGP_ERR_CLOSED : MGP_OK;
+}
+
+int
+mgp_pool_create_failed(struct mgp_pool *pool, int64_t now_ns, struct mgp_ticket creation,
+                       enum mgp_fault fault)
+{
+    struct mgp_session *session = find_session(pool, creation, MGP_SESSION_CREATING);
+    if (session == NULL) {
+        return MGP_ERR_STALE;
+    }
+    struct mgp_key *key = session->key;
+    mgp_count(pool, key->row, MGP_WORD_CREATE_FAILURES);
+    if (fault == MGP_FAULT_CALLER) {
+        give_up_creation(pool, now_ns, session);
+    } else {
+        bool has_opened = mgp_endpoint_creation_failed(pool, now_ns, session);
+        mgp_session_drop_creation(pool, session);
+        if (has_opened) {
+            /* Waiters that have nothing else to wait for fail; the others want no place now. */
+            struct mgp_list *waiting = &key->endpoint->waiting;
+            for (struct mgp_link *link = waiting->head.next, *next; link != &waiting->head;
+                 link = next) {
+                next = link->next;
+                mgp_key_serve(pool, now_ns,
+                              mgp_container_of(link, struct mgp_waitq, endpoint_link)->key);
+            }
+        }
+        mgp_endpoint_serve(pool, now_ns, key->endpoint);
+        mgp_key_serve(pool, now_ns, key);
+    }
+    mgp_settle(pool, now_ns);
+    return MGP_OK;
+}
+
+int
+mgp_pool_creation_unwanted(struct mgp_pool *pool, struct mgp_ticket creation)
+{
+    struct mgp_session *session = find_session(pool, creation, MGP_SESSION_CREATING);
+    if (session == NULL) {
+        return MGP_ERR_STALE;
+    }
+    session->is_unwanted = true;
+    mgp_count(pool, session->key->row, MGP_WORD_ACQUIRE_CANCELLATIONS);
+    return MGP_OK;
+}
+
+int
+mgp_pool_answer(struct mgp_pool *pool, struct mgp_ticket ticket)
+{
+    struct mgp_lease *lease = mgp_leases_find(&pool->leases, ticket);
+    if (lease == NULL) {
+        return MGP_ERR_STALE;
+    }
+    MGP_ASSERT(!lease->is_taken);
+    lease->is_taken = true;
+    mgp_count(pool, lease->session->key->row, MGP_WORD_MISSES);
+    return MGP_OK;
+}
+
+int
+mgp_pool_undo(struct mgp_pool *pool, int64_t now_ns, struct mgp_ticket ticket)
+{
+    struct mgp_lease *lease = mgp_leases_find(&pool->leases, ticket);
+    if (lease == NULL) {
+        return MGP_ERR_STALE;
+    }
+    MGP_ASSERT(!lease->is_taken);
+    mgp_count(pool, undo_lease(pool, now_ns, lease), MGP_WORD_ACQUIRE_CANCELLATIONS);
+    mgp_settle(pool, now_ns);
+    return MGP_OK;
+}
+
+/* ---- release ---------------------------------------------------------------- */
+
+int
+mgp_pool_release(struct mgp_pool *pool, int64_t now_ns, struct mgp_ticket ticket,
+                 enum mgp_verdict verdict)
+{
+    struct mgp_lease *lease = mgp_leases_find(&pool->leases, ticket);
+    if (lease == NULL) {
+        return MGP_ERR_STALE;
+    }
+    struct mgp_session *session = lease->session;
+    uint64_t epoch = lease->epoch;
+    mgp_session_end_lease(pool, lease);
+    session->last_used_ns = now_ns;
+    session->key->last_used_ns = now_ns;
+    switch (verdict) {
+    case MGP_VERDICT_GOOD:
+        session->verified_ns = now_ns;
+        if (epoch > session->verified_epoch) {
+            session->verified_epoch = epoch; /* a longer lease of a shared session knows less */
+        }
+        break;
+    case MGP_VERDICT_DISCARD:
+        session->is_retired = true;
+        break;
+    case MGP_VERDICT_BROKEN:
+    case MGP_VERDICT_LEAKED:
+        session->is_broken = true;
+        break;
+    }
+    if (session->lease_count > 0) {
+        mgp_key_serve(pool, now_ns, session->key);
+    } else if (verdict == MGP_VERDICT_LEAKED) {
+        mgp_session_begin_close(pool, session, MGP_EVICTION_LEAKED);
+        mgp_key_serve(pool, now_ns, session->key);
+    } else {
+        mgp_session_return(pool, now_ns, session);
+    }
+    mgp_settle(pool, now_ns);
+    return MGP_OK;
+}
+
+bool
+mgp_pool_is_leased(const struct mgp_pool *pool, struct mgp_ticket lease)
+{
+    return mgp_leases_find(&pool->leases, lease) != NULL;
+}
+
+/* ---- the ends of effects ---------------------------------------------------- */
+
+int
+mgp_pool_checked(struct mgp_pool *pool, int64_t now_ns, struct mgp_ticket check, bool is_usable)
+{
+    struct mgp_session *session = find_session(pool, check, MGP_SESSION_CHECKING);
+    if (session == NULL) {
+        return MGP_ERR_STALE;
+    }
+    mgp_slots_revoke(&pool->session_slots, session->slot);
+    if (is_usable) {
+        session->verified_ns = now_ns;
+        mgp_session_return(pool, now_ns, session);
+    } else {
+        mgp_count(pool, session->key->row, MGP_WORD_HEALTH_CHECK_FAILURES);
+        mgp_session_begin_close(pool, session, MGP_EVICTION_HEALTH_CHECK);
+        mgp_key_serve(pool, now_ns, session->key);
+    }
+    mgp_settle(pool, now_ns);
+    return MGP_OK;
+}
+
+int
+mgp_pool_close_ended(struct mgp_pool *pool, int64_t now_ns, struct mgp_ticket close)
+{
+    struct mgp_session *session = find_session(pool, close, MGP_SESSION_CLOSING);
+    if (session == NULL) {
+        return MGP_ERR_STALE;
+    }
+    struct mgp_key *key = session->key;
+    bool is_victim = session->close_reason == (uint8_t)MGP_EVICTION_CAPACITY;
+    mgp_session_make_gone(pool, session);
+    if (is_victim) {
+        mgp_pool_serve(pool, now_ns); /* it was closed for whoever waits there, not for its key */
+    }
+    mgp_key_serve(pool, now_ns, key);
+    mgp_settle(pool, now_ns);
+    return MGP_OK;
+}

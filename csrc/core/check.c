@@ -1,0 +1,219 @@
+/* mgp_pool_check(): every invariant of machine.h, walked in full. */
+#include "../base/check.h"
+#include "machine.h"
+
+#ifdef MGP_DEBUG
+
+struct tally {
+    const struct mgp_pool *pool;
+    struct mgp_pool_counts counts;
+    size_t sessions;
+    size_t in_idle_order;
+    uint64_t demand;
+};
+
+static void
+check_session(const struct mgp_session *session, const struct mgp_key *key)
+{
+    uint32_t leases = 0;
+    for (const struct mgp_lease *lease = session->leases; lease != NULL; lease = lease->next) {
+        MGP_ASSERT(lease->session == session);
+        leases++;
+    }
+    MGP_ASSERT(session->key == key);
+    MGP_ASSERT(leases == session->lease_count);
+    MGP_ASSERT((session->state == MGP_SESSION_ACTIVE) == (leases > 0));
+    MGP_ASSERT((session->payload == NULL) == (session->state == MGP_SESSION_CREATING));
+    MGP_ASSERT(session->state != MGP_SESSION_IDLE ||
+               mgp_link_is_attached(&session->idle_order));
+    MGP_ASSERT(session->state != MGP_SESSION_CLOSING ||
+               !mgp_heap_node_is_attached(&session->lifetime));
+}
+
+static void
+check_queue(const struct mgp_pool *pool, const struct mgp_key *key)
+{
+    const struct mgp_waitq *queue = key->queue;
+    struct mgp_link *link;
+    MGP_ASSERT(queue->count > 0 && queue->count == mgp_list_length(&queue->waiters));
+    MGP_ASSERT(queue->key == key && mgp_link_is_attached(&queue->endpoint_link));
+    mgp_list_for_each(link, &queue->waiters)
+    {
+        const struct mgp_waiter *waiter = mgp_container_of(link, struct mgp_waiter, link);
+        MGP_ASSERT(waiter->state == MGP_WAITER_WAITING && waiter->key == key);
+        MGP_ASSERT(waiter->spare != NULL);
+    }
+    /* An idle session is there only because it needs a check that others come before. */
+    MGP_ASSERT(key->idle == 0 || key->checking + key->closing >= queue->count);
+    link = mgp_list_peek_front(&key->idle_sessions);
+    MGP_ASSERT(link == NULL || mgp_session_of_place(link)->is_overdue);
+    link = mgp_list_peek_front(&key->active_sessions);
+    MGP_ASSERT(link == NULL || pool->is_reconfigured || pool->config.max_leases_per_session == 1 ||
+               mgp_session_of_place(link)->is_full);
+    /* Every place is taken, or it is known who denies one, or checks will answer all. */
+    MGP_ASSERT(mgp_key_open(key) >= pool->config.max_sessions_per_key ||
+               queue->starved_in != NULL || key->checking >= queue->count);
+    MGP_ASSERT((queue->starved_in != NULL) == mgp_link_is_attached(&queue->starved_link));
+    MGP_ASSERT(queue->demand == 0 || queue->starved_in == &pool->starved);
+}
+
+static int
+check_key(struct mgp_table_entry *entry, void *context)
+{
+    const struct mgp_key *key = mgp_container_of(entry, struct mgp_key, entry);
+    struct tally *tally = context;
+    uint32_t creating = 0, checking = 0, closing = 0;
+    struct mgp_link *place;
+    const struct mgp_session *last = NULL;
+    mgp_list_for_each(place, &key->idle_sessions)
+    {
+        const struct mgp_session *session = mgp_session_of_place(place);
+        check_session(session, key);
+        MGP_ASSERT(session->state == MGP_SESSION_IDLE);
+        /* The most recently used first; then those known to need a check. */
+        MGP_ASSERT(last == NULL || session->is_overdue ||
+                   (!last->is_overdue && last->last_used_ns >= session->last_used_ns));
+        last = session;
+    }
+    mgp_list_for_each(place, &key->active_sessions)
+    {
+        check_session(mgp_session_of_place(place), key);
+        MGP_ASSERT(mgp_session_of_place(place)->state == MGP_SESSION_ACTIVE);
+    }
+    mgp_list_for_each(place, &key->other_sessions)
+    {
+        const struct mgp_session *session = mgp_session_of_place(place);
+        check_session(session, key);
+        creating += session->state == MGP_SESSION_CREATING;
+        checking += session->state == MGP_SESSION_CHECKING;
+        closing += session->state == MGP_SESSION_CLOSING;
+        tally->in_idle_order += session->state == MGP_SESSION_CHECKING &&
+                                mgp_link_is_attached(&session->idle_order);
+    }
+    MGP_ASSERT(key->idle == mgp_list_length(&key->idle_sessions));
+    MGP_ASSERT(key->active == mgp_list_length(&key->active_sessions));
+    MGP_ASSERT(key->creating == creating && key->checking == checking && key->closing == closing);
+    MGP_ASSERT(creating + checking + closing == mgp_list_length(&key->other_sessions));
+    MGP_ASSERT(tally->pool->is_reconfigured ||
+               mgp_key_open(key) <= tally->pool->config.max_sessions_per_key);
+    MGP_ASSERT(mgp_key_open(key) > 0 || key->queue != NULL);
+    MGP_ASSERT(mgp_link_is_attached(&key->recency) ==
+               (!mgp_key_is_used(key) && !key->is_retiring));
+    MGP_ASSERT(mgp_link_is_attached(&key->endpoint_link) && key->row->holds > 0);
+    if (key->queue != NULL) {
+        check_queue(tally->pool, key);
+        tally->demand += key->queue->demand;
+    }
+    tally->counts.keys += !key->is_retiring;
+    tally->counts.waiters += mgp_key_waiters(key);
+    tally->counts.creating += creating;
+    tally->counts.active += key->active;
+    tally->counts.idle += key->idle;
+    tally->counts.checking += checking;
+    tally->counts.closing += closing;
+    tally->in_idle_order += key->idle;
+    tally->sessions += mgp_key_open(key);
+    return 0;
+}
+
+static int
+check_endpoint(struct mgp_table_entry *entry, void *context)
+{
+    const struct mgp_endpoint *endpoint = mgp_container_of(entry, struct mgp_endpoint, entry);
+    struct tally *tally = context;
+    uint32_t creating = 0;
+    struct mgp_link *link;
+    mgp_list_for_each(link, &endpoint->keys)
+    {
+        creating += mgp_container_of(link, struct mgp_key, endpoint_link)->creating;
+    }
+    mgp_list_for_each(link, &endpoint->keys_to_sweep)
+    {
+        creating += mgp_container_of(link, struct mgp_key, endpoint_link)->creating;
+    }
+    MGP_ASSERT(creating == endpoint->creating);
+    MGP_ASSERT(endpoint->key_count == mgp_list_length(&endpoint->keys) +
+                                          mgp_list_length(&endpoint->keys_to_sweep));
+    MGP_ASSERT(endpoint->key_count > 0 || endpoint->breaker.failures > 0);
+    MGP_ASSERT((endpoint->key_count == 0) == mgp_heap_node_is_attached(&endpoint->oblivion));
+    MGP_ASSERT(!mgp_heap_node_is_attached(&endpoint->retry) ||
+               (endpoint->breaker.state != MGP_BREAKER_CLOSED && endpoint->key_count > 0));
+    MGP_ASSERT((endpoint->trip_row != NULL) == mgp_breaker_is_open(&endpoint->breaker));
+    tally->counts.endpoints++;
+    return 0;
+}
+
+static void
+check_orders(const struct mgp_pool *pool, const struct tally *tally)
+{
+    int64_t last_ns = INT64_MIN;
+    struct mgp_link *link;
+    mgp_list_for_each(link, &pool->idle_order)
+    {
+        MGP_ASSERT(mgp_session_idle_order_ns(pool, link) >= last_ns);
+        last_ns = mgp_session_idle_order_ns(pool, link);
+    }
+    last_ns = INT64_MIN;
+    mgp_list_for_each(link, &pool->health_order)
+    {
+        const struct mgp_session *session = mgp_session_of_effect(link);
+        MGP_ASSERT(session->state == MGP_SESSION_IDLE);
+        MGP_ASSERT(session->verified_ns >= last_ns);
+        last_ns = session->verified_ns;
+    }
+    MGP_ASSERT(tally->in_idle_order == mgp_list_length(&pool->idle_order));
+    MGP_ASSERT(mgp_heap_is_ordered(&pool->lifetimes));
+    MGP_ASSERT(mgp_heap_is_ordered(&pool->retries));
+    MGP_ASSERT(mgp_heap_is_ordered(&pool->remembered));
+}
+
+void
+mgp_pool_check(const struct mgp_pool *pool)
+{
+    struct tally tally = {.pool = pool};
+    const struct mgp_pool_counts *counts = &pool->counts;
+    const uint64_t *totals = pool->totals;
+    mgp_table_visit(&pool->keys, check_key, &tally);
+    mgp_table_visit(&pool->endpoints, check_endpoint, &tally);
+    MGP_ASSERT(tally.counts.keys == counts->keys);
+    MGP_ASSERT(tally.counts.endpoints == counts->endpoints);
+    MGP_ASSERT(tally.counts.waiters == counts->waiters);
+    MGP_ASSERT(tally.counts.creating == counts->creating);
+    MGP_ASSERT(tally.counts.active == counts->active);
+    MGP_ASSERT(tally.counts.idle == counts->idle);
+    MGP_ASSERT(tally.counts.checking == counts->checking);
+    MGP_ASSERT(tally.counts.closing == counts->closing);
+    MGP_ASSERT(tally.demand == pool->demand);
+    MGP_ASSERT(pool->is_reconfigured || pool->config.max_total_sessions == 0 ||
+               tally.sessions <= pool->config.max_total_sessions);
+    MGP_ASSERT(pool->is_reconfigured || pool->config.max_total_keys == 0 ||
+               counts->keys <= pool->config.max_total_keys);
+    MGP_ASSERT(mgp_list_is_empty(&pool->starved) || !mgp_pool_has_room(pool));
+    MGP_ASSERT(mgp_list_is_empty(&pool->empty_keys));
+    MGP_ASSERT(pool->demand == 0 || pool->demand <= counts->closing || counts->idle == 0);
+    MGP_ASSERT(pool->leases.promised == counts->waiters + counts->creating);
+    MGP_ASSERT(pool->leases.spare_count >= pool->leases.promised);
+    check_orders(pool, &tally);
+
+    uint64_t evictions = 0;
+    for (size_t i = 0; i < MGP_EVICTION_REASON_COUNT; i++) {
+        evictions += totals[MGP_WORD_EVICTIONS + i];
+    }
+    MGP_ASSERT(totals[MGP_WORD_SIZE] == counts->active + counts->idle + counts->checking);
+    MGP_ASSERT(totals[MGP_WORD_ACTIVE_SESSIONS] == counts->active);
+    MGP_ASSERT(totals[MGP_WORD_CREATES] == totals[MGP_WORD_SIZE] + evictions);
+    MGP_ASSERT(totals[MGP_WORD_MISSES] <= totals[MGP_WORD_CREATES]);
+    MGP_ASSERT(totals[MGP_WORD_WAITERS] == counts->waiters);
+    MGP_ASSERT(totals[MGP_WORD_KEYS] == counts->keys);
+    MGP_ASSERT(totals[MGP_WORD_SESSION_CREATIONS_IN_PROGRESS] == counts->creating);
+}
+
+#else
+
+void
+mgp_pool_check(const struct mgp_pool *pool)
+{
+    (void)pool;
+}
+
+#endif

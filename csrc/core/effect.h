@@ -1,0 +1,15 @@
+/* The queue of effects: an intrusive FIFO, so that queueing never allocates. A
+ * node's owner is a session or a waiter, as its kind says. */
+#ifndef MGP_CORE_EFFECT_H
+#define MGP_CORE_EFFECT_H
+
+#include <stdint.h>
+
+#include "../base/list.h"
+
+struct mgp_effect_node {
+    struct mgp_link link;
+    uint8_t kind; /* enum mgp_effect_kind; valid while queued */
+};
+
+#endif

@@ -1,0 +1,201 @@
+#include "endpoint.h"
+
+#include <string.h>
+
+#include "../base/alloc.h"
+#include "../base/check.h"
+#include "machine.h"
+
+struct mgp_endpoint *
+mgp_endpoint_find(struct mgp_pool *pool, struct mgp_bytes url)
+{
+    uint64_t hash = mgp_table_hash(&pool->endpoints, url.bytes, url.size);
+    struct mgp_table_entry *entry = mgp_table_find(&pool->endpoints, hash, url.bytes, url.size);
+    return entry == NULL ? NULL : mgp_container_of(entry, struct mgp_endpoint, entry);
+}
+
+struct mgp_endpoint *
+mgp_endpoint_new(struct mgp_pool *pool, struct mgp_bytes url)
+{
+    if (mgp_heap_reserve(&pool->retries, pool->counts.endpoints + 1) < 0 ||
+        mgp_heap_reserve(&pool->remembered, pool->counts.endpoints + 1) < 0 ||
+        url.size > SIZE_MAX - sizeof(struct mgp_endpoint)) {
+        return NULL;
+    }
+    struct mgp_endpoint *endpoint = mgp_alloc(sizeof(*endpoint) + url.size);
+    if (endpoint == NULL) {
+        return NULL;
+    }
+    memset(endpoint, 0, sizeof(*endpoint));
+    uint8_t *bytes = (uint8_t *)(endpoint + 1);
+    memcpy(bytes, url.bytes, url.size);
+    endpoint->entry.bytes = bytes;
+    endpoint->entry.size = url.size;
+    endpoint->entry.hash = mgp_table_hash(&pool->endpoints, url.bytes, url.size);
+    mgp_list_init(&endpoint->keys);
+    mgp_list_init(&endpoint->keys_to_sweep);
+    mgp_list_init(&endpoint->waiting);
+    mgp_list_init(&endpoint->starved);
+    mgp_heap_node_init(&endpoint->retry);
+    mgp_heap_node_init(&endpoint->oblivion);
+    mgp_breaker_init(&endpoint->breaker);
+    endpoint->suspect_epoch = 1; /* 0 is before every epoch: see mgp_session_doubt() */
+    mgp_table_insert(&pool->endpoints, &endpoint->entry);
+    pool->counts.endpoints++;
+    return endpoint;
+}
+
+static void
+set_trip_row(struct mgp_pool *pool, struct mgp_endpoint *endpoint, struct mgp_row *row)
+{
+    if (endpoint->trip_row != NULL) {
+        mgp_uncount(pool, endpoint->trip_row, MGP_WORD_CIRCUIT_BREAKERS_OPEN);
+        mgp_row_unhold(endpoint->trip_row);
+    }
+    if (row != NULL) {
+        mgp_row_hold(row);
+        mgp_count(pool, row, MGP_WORD_CIRCUIT_BREAKERS_OPEN);
+    }
+    endpoint->trip_row = row;
+}
+
+/* Upkeep lets somebody try an open breaker again as soon as that is allowed. */
+static void
+update_retry(struct mgp_pool *pool, struct mgp_endpoint *endpoint)
+{
+    mgp_heap_remove(&pool->retries, &endpoint->retry);
+    if (endpoint->breaker.state == MGP_BREAKER_OPEN && endpoint->key_count > 0) {
+        mgp_heap_insert(&pool->retries, &endpoint->retry, endpoint->breaker.open_until_ns);
+    }
+}
+
+void
+mgp_endpoint_forget(struct mgp_pool *pool, struct mgp_endpoint *endpoint)
+{
+    MGP_ASSERT(endpoint->key_count == 0 && endpoint->creating == 0);
+    set_trip_row(pool, endpoint, NULL);
+    mgp_heap_remove(&pool->retries, &endpoint->retry);
+    mgp_heap_remove(&pool->remembered, &endpoint->oblivion);
+    mgp_link_detach(&endpoint->sweep_link);
+    mgp_table_remove(&pool->endpoints, &endpoint->entry);
+    pool->counts.endpoints--;
+    mgp_wipe(endpoint + 1, endpoint->entry.size); /* a URL may hold credentials */
+    mgp_free(endpoint);
+}
+
+void
+mgp_endpoint_add_key(struct mgp_pool *pool, struct mgp_endpoint *endpoint, struct mgp_key *key)
+{
+    key->endpoint = endpoint;
+    mgp_list_push_back(&endpoint->keys, &key->endpoint_link);
+    endpoint->key_count++;
+    if (endpoint->key_count == 1) {
+        mgp_heap_remove(&pool->remembered, &endpoint->oblivion);
+        update_retry(pool, endpoint);
+    }
+}
+
+/* Without a key, an endpoint is kept only for its failures, the latest of many. */
+static void
+remember(struct mgp_pool *pool, struct mgp_endpoint *endpoint)
+{
+    int64_t memory_ns = pool->config.breaker_reset_ns * MGP_ENDPOINT_MEMORY_RESETS;
+    mgp_heap_insert(&pool->remembered, &endpoint->oblivion,
+                    endpoint->breaker.last_failure_ns + memory_ns);
+    while (pool->remembered.count > pool->config.max_remembered_endpoints) {
+        struct mgp_heap_node *oldest = mgp_heap_peek(&pool->remembered);
+        mgp_endpoint_forget(pool, mgp_container_of(oldest, struct mgp_endpoint, oblivion));
+    }
+}
+
+void
+mgp_endpoint_remove_key(struct mgp_pool *pool, struct mgp_endpoint *endpoint, struct mgp_key *key)
+{
+    mgp_link_detach(&key->endpoint_link);
+    endpoint->key_count--;
+    if (endpoint->key_count > 0) {
+        return;
+    }
+    update_retry(pool, endpoint);
+    if (endpoint->breaker.failures == 0) {
+        mgp_endpoint_forget(pool, endpoint);
+    } else {
+        remember(pool, endpoint);
+    }
+}
+
+bool
+mgp_endpoint_permits(const struct mgp_pool *pool, const struct mgp_endpoint *endpoint,
+                     int64_t now_ns)
+{
+    uint32_t limit = pool->config.max_creating_per_endpoint;
+    return !mgp_breaker_refuses(&endpoint->breaker, now_ns) &&
+           (limit == 0 || endpoint->creating < limit);
+}
+
+void
+mgp_endpoint_creation_succeeded(struct mgp_pool *pool, struct mgp_session *session)
+{
+    struct mgp_endpoint *endpoint = session->key->endpoint;
+    if (mgp_breaker_succeed(&endpoint->breaker, session->is_trial)) {
+        set_trip_row(pool, endpoint, NULL);
+        update_retry(pool, endpoint);
+    }
+}
+
+bool
+mgp_endpoint_creation_failed(struct mgp_pool *pool, int64_t now_ns, struct mgp_session *session)
+{
+    struct mgp_key *key = session->key;
+    struct mgp_endpoint *endpoint = key->endpoint;
+    if (!mgp_breaker_fail(&endpoint->breaker, session->is_trial, now_ns,
+                          pool->config.breaker_threshold, pool->config.breaker_reset_ns,
+                          mgp_random_unit(pool))) {
+        return false;
+    }
+    mgp_count(pool, key->row, MGP_WORD_CIRCUIT_BREAKER_TRIPS);
+    set_trip_row(pool, endpoint, key->row);
+    update_retry(pool, endpoint);
+    endpoint->swept_before = ++pool->sequence;
+    mgp_list_splice_back(&endpoint->keys_to_sweep, &endpoint->keys);
+    if (!mgp_link_is_attached(&endpoint->sweep_link)) {
+        mgp_list_push_back(&pool->sweeping, &endpoint->sweep_link);
+    }
+    return true;
+}
+
+void
+mgp_endpoint_creation_undecided(struct mgp_pool *pool, int64_t now_ns, struct mgp_session *session)
+{
+    struct mgp_endpoint *endpoint = session->key->endpoint;
+    mgp_breaker_undecided(&endpoint->breaker, session->is_trial, now_ns);
+    update_retry(pool, endpoint);
+}
+
+bool
+mgp_sweep_step(struct mgp_pool *pool)
+{
+    struct mgp_link *link = mgp_list_peek_front(&pool->sweeping);
+    if (link == NULL) {
+        return false;
+    }
+    struct mgp_endpoint *endpoint = mgp_container_of(link, struct mgp_endpoint, sweep_link);
+    struct mgp_link *key_link = mgp_list_peek_front(&endpoint->keys_to_sweep);
+    if (key_link == NULL) {
+        mgp_link_detach(&endpoint->sweep_link);
+        return true;
+    }
+    struct mgp_key *key = mgp_container_of(key_link, struct mgp_key, endpoint_link);
+    mgp_link_detach(key_link);
+    mgp_list_push_back(&endpoint->keys, key_link);
+    for (struct mgp_link *place = key->idle_sessions.head.next, *next;
+         place != &key->idle_sessions.head; place = next) {
+        next = place->next;
+        struct mgp_session *session = mgp_session_of_place(place);
+        if (session->idle_since < endpoint->swept_before) {
+            mgp_session_begin_close(pool, session, MGP_EVICTION_CIRCUIT_BREAKER);
+        }
+    }
+    mgp_key_update_recency(pool, key);
+    return true;
+}

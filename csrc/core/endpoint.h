@@ -1,0 +1,37 @@
+/* One URL: its breaker, its suspicion, and the keys that lead to it. It exists
+ * while it has a key, or a failure that is not forgotten yet. */
+#ifndef MGP_CORE_ENDPOINT_H
+#define MGP_CORE_ENDPOINT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "../base/heap.h"
+#include "../base/list.h"
+#include "../base/table.h"
+#include "breaker.h"
+
+struct mgp_row;
+
+/* An endpoint without keys forgets its failures after this many breaker resets: no
+ * breaker stays open for longer. */
+#define MGP_ENDPOINT_MEMORY_RESETS MGP_BREAKER_MAX_BACKOFF
+
+struct mgp_endpoint {
+    struct mgp_table_entry entry; /* its bytes follow the struct */
+    struct mgp_list keys;
+    struct mgp_list keys_to_sweep; /* keys whose idle sessions the breaker's opening closes */
+    size_t key_count;              /* in both lists */
+    struct mgp_list waiting;       /* queues of its keys */
+    struct mgp_list starved;       /* those of them that could create but for the endpoint */
+    struct mgp_link sweep_link;    /* in the pool's list while keys_to_sweep is not empty */
+    struct mgp_heap_node retry;    /* while its breaker is open: when that may be tried again */
+    struct mgp_heap_node oblivion; /* while it has no key: when its failures are forgotten */
+    struct mgp_breaker breaker;
+    struct mgp_row *trip_row; /* held; counts the open breaker; NULL while closed */
+    uint64_t suspect_epoch;   /* raised by suspicion; sessions verified in an earlier one need a check */
+    uint64_t swept_before;    /* sessions idle since before that sequence number are to be closed */
+    uint32_t creating;
+};
+
+#endif

@@ -1,0 +1,66 @@
+/* One pool key: opaque bytes, and the sessions made for exactly them. It exists
+ * while it has a session in any state, or a waiter. */
+#ifndef MGP_CORE_KEY_H
+#define MGP_CORE_KEY_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "../base/list.h"
+#include "../base/table.h"
+#include "waitq.h"
+
+struct mgp_endpoint;
+struct mgp_row;
+
+/* All keys that share one part of their identity. */
+struct mgp_group {
+    struct mgp_table_entry entry; /* its bytes follow the struct */
+    struct mgp_list members;
+};
+
+struct mgp_membership {
+    struct mgp_link link;
+    struct mgp_group *group; /* NULL: not in such a group */
+    struct mgp_key *key;
+};
+
+struct mgp_key {
+    struct mgp_table_entry entry; /* its bytes follow the memberships */
+    struct mgp_endpoint *endpoint;
+    struct mgp_row *row; /* held */
+    struct mgp_link endpoint_link;
+    struct mgp_link recency;         /* in the pool's evictable or empty keys, or detached */
+    struct mgp_list idle_sessions;   /* the next to be handed out first */
+    struct mgp_list active_sessions; /* those that can carry another lease first */
+    struct mgp_list other_sessions;  /* CREATING, CHECKING, CLOSING */
+    struct mgp_waitq *queue;         /* owned; NULL while nobody waits */
+    int64_t last_used_ns;
+    uint32_t creating, active, idle, checking, closing;
+    uint8_t membership_count; /* 0, or MGP_GROUPS_MAX where it is in any group */
+    bool is_anonymous;
+    bool is_single_use;
+    bool is_retiring; /* evicted: no longer counted as a key, only waits for its closes */
+    struct mgp_membership memberships[];
+};
+
+static inline uint32_t
+mgp_key_open(const struct mgp_key *key)
+{
+    return key->creating + key->active + key->idle + key->checking + key->closing;
+}
+
+/* Whether anybody uses it or waits for it. A check is no use. */
+static inline bool
+mgp_key_is_used(const struct mgp_key *key)
+{
+    return key->creating + key->active > 0 || key->queue != NULL;
+}
+
+static inline uint32_t
+mgp_key_waiters(const struct mgp_key *key)
+{
+    return key->queue == NULL ? 0 : key->queue->count;
+}
+
+#endif

@@ -1,0 +1,294 @@
+/* The pool as a whole: its making, drain, close and end, and what befalls sessions
+ * from outside. */
+#include "pool.h"
+
+#include "../base/alloc.h"
+#include "../base/check.h"
+#include "machine.h"
+
+int
+mgp_pool_new(const struct mgp_config *config, struct mgp_pool **pool_out)
+{
+    struct mgp_pool *pool = mgp_alloc_zeroed(1, sizeof(*pool));
+    if (pool == NULL) {
+        return MGP_ERR_NOMEM;
+    }
+    mgp_table_init(&pool->keys, config->hash_key);
+    mgp_table_init(&pool->endpoints, config->hash_key);
+    for (size_t i = 0; i < MGP_GROUPS_MAX; i++) {
+        mgp_table_init(&pool->groups[i], config->hash_key);
+    }
+    mgp_list_init(&pool->idle_order);
+    mgp_list_init(&pool->health_order);
+    mgp_list_init(&pool->evictable_keys);
+    mgp_list_init(&pool->empty_keys);
+    mgp_list_init(&pool->starved);
+    mgp_list_init(&pool->sweeping);
+    mgp_list_init(&pool->effects);
+    mgp_heap_init(&pool->lifetimes);
+    mgp_heap_init(&pool->retries);
+    mgp_heap_init(&pool->remembered);
+    mgp_slots_init(&pool->session_slots);
+    mgp_leases_init(&pool->leases);
+    pool->random_state = config->random_seed;
+    pool->next_check_ns = INT64_MIN;
+    mgp_pool_configure(pool, config);
+    pool->is_reconfigured = false;
+    *pool_out = pool;
+    return MGP_OK;
+}
+
+static int64_t
+clamp_duration(int64_t duration_ns)
+{
+    return duration_ns < MGP_DURATION_MAX_NS ? duration_ns : MGP_DURATION_MAX_NS;
+}
+
+void
+mgp_pool_configure(struct mgp_pool *pool, const struct mgp_config *config)
+{
+    pool->config = *config;
+    pool->config.breaker_reset_ns = clamp_duration(config->breaker_reset_ns);
+    pool->config.lifetime_ns = clamp_duration(config->lifetime_ns);
+    pool->config.idle_timeout_ns = clamp_duration(config->idle_timeout_ns);
+    pool->config.health_interval_ns = clamp_duration(config->health_interval_ns);
+    pool->is_reconfigured = true;
+}
+
+void
+mgp_pool_free(struct mgp_pool *pool)
+{
+    if (pool == NULL) {
+        return;
+    }
+    MGP_ASSERT(pool->keys.count == 0 && mgp_list_is_empty(&pool->effects));
+    struct mgp_heap_node *node;
+    while ((node = mgp_heap_peek(&pool->remembered)) != NULL) {
+        mgp_endpoint_forget(pool, mgp_container_of(node, struct mgp_endpoint, oblivion));
+    }
+    mgp_table_fini(&pool->keys);
+    mgp_table_fini(&pool->endpoints);
+    for (size_t i = 0; i < MGP_GROUPS_MAX; i++) {
+        mgp_table_fini(&pool->groups[i]);
+    }
+    mgp_heap_fini(&pool->lifetimes);
+    mgp_heap_fini(&pool->retries);
+    mgp_heap_fini(&pool->remembered);
+    mgp_slots_fini(&pool->session_slots);
+    mgp_leases_fini(&pool->leases);
+    mgp_free(pool);
+}
+
+double
+mgp_random_unit(struct mgp_pool *pool)
+{
+    /* splitmix64: spreads deadlines; secrecy does not matter. */
+    pool->random_state += 0x9e3779b97f4a7c15u;
+    uint64_t bits = pool->random_state;
+    bits = (bits ^ (bits >> 30)) * 0xbf58476d1ce4e5b9u;
+    bits = (bits ^ (bits >> 27)) * 0x94d049bb133111ebu;
+    bits ^= bits >> 31;
+    return (double)(bits >> 11) / 9007199254740992.0;
+}
+
+/* ---- what befalls a session ------------------------------------------------- */
+
+void
+mgp_session_broken(struct mgp_pool *pool, int64_t now_ns, struct mgp_session *session)
+{
+    session->is_broken = true;
+    if (session->state == MGP_SESSION_IDLE) {
+        mgp_session_begin_close(pool, session, MGP_EVICTION_BROKEN);
+        mgp_key_serve(pool, now_ns, session->key);
+        mgp_settle(pool, now_ns);
+    }
+}
+
+void
+mgp_session_mark_broken(struct mgp_session *session)
+{
+    session->is_broken = true;
+}
+
+void
+mgp_session_suspect(struct mgp_pool *pool, struct mgp_session *session)
+{
+    (void)pool;
+    if (session->key != NULL) {
+        session->key->endpoint->suspect_epoch++;
+    }
+}
+
+void
+mgp_session_doubt(struct mgp_session *session)
+{
+    session->verified_epoch = 0;
+    for (struct mgp_lease *lease = session->leases; lease != NULL; lease = lease->next) {
+        lease->epoch = 0; /* that its call succeeds may have been before */
+    }
+}
+
+bool
+mgp_session_is_closing(const struct mgp_session *session)
+{
+    return session->state >= MGP_SESSION_CLOSING;
+}
+
+void
+mgp_session_read_times(const struct mgp_session *session, struct mgp_session_times *times)
+{
+    times->created_ns = session->created_ns;
+    times->last_used_ns = session->last_used_ns;
+    times->expires_ns = session->lifetime.at_ns;
+}
+
+/* Whoever writes times may write anything: sums with a duration must not overflow. */
+static int64_t
+clamp_time(int64_t at_ns)
+{
+    int64_t bound_ns = INT64_MAX / 4;
+    return at_ns < -bound_ns ? -bound_ns : at_ns > bound_ns ? bound_ns : at_ns;
+}
+
+void
+mgp_session_set_created(struct mgp_pool *pool, struct mgp_session *session, int64_t created_ns)
+{
+    int64_t lifetime_ns = session->lifetime.at_ns - session->created_ns;
+    bool is_open = session->state == MGP_SESSION_ACTIVE || session->state == MGP_SESSION_IDLE ||
+                   session->state == MGP_SESSION_CHECKING;
+    session->created_ns = clamp_time(created_ns);
+    mgp_heap_remove(&pool->lifetimes, &session->lifetime);
+    session->lifetime.at_ns = session->created_ns + lifetime_ns;
+    if (is_open) {
+        mgp_heap_insert(&pool->lifetimes, &session->lifetime, session->lifetime.at_ns);
+    }
+}
+
+void
+mgp_session_set_last_used(struct mgp_pool *pool, struct mgp_session *session, int64_t last_used_ns)
+{
+    session->last_used_ns = clamp_time(last_used_ns);
+    if (session->last_used_ns < session->verified_ns) {
+        session->verified_ns = session->last_used_ns;
+    }
+    if (mgp_link_is_attached(&session->idle_order)) {
+        mgp_session_restore_idle_order(pool, session);
+    }
+    if (session->state == MGP_SESSION_IDLE) {
+        mgp_session_restore_health_order(pool, session);
+        mgp_session_restore_place(session);
+    }
+}
+
+/* ---- drain, close, abandon -------------------------------------------------- */
+
+void
+mgp_pool_drain(struct mgp_pool *pool)
+{
+    pool->drained_before = ++pool->sequence;
+}
+
+bool
+mgp_pool_is_closed(const struct mgp_pool *pool)
+{
+    return pool->is_closed;
+}
+
+void
+mgp_pool_set_closed(struct mgp_pool *pool, bool is_closed)
+{
+    pool->is_closed = is_closed;
+}
+
+static void
+close_key(struct mgp_pool *pool, struct mgp_key *key, enum mgp_eviction_reason reason)
+{
+    while (key->queue != NULL) {
+        mgp_waiter_fail(pool, mgp_waitq_peek(key->queue), MGP_ERR_CLOSED);
+    }
+    mgp_sessions_close(pool, &key->idle_sessions, reason);
+    mgp_sessions_close(pool, &key->active_sessions, reason);
+    /* Those closed just now are at the end of this list, and are passed over. */
+    mgp_sessions_close(pool, &key->other_sessions, reason);
+    mgp_key_update_recency(pool, key);
+}
+
+static int
+visit_close_key(struct mgp_table_entry *entry, void *context)
+{
+    close_key(context, mgp_container_of(entry, struct mgp_key, entry), MGP_EVICTION_MANUAL);
+    return 0;
+}
+
+void
+mgp_pool_close(struct mgp_pool *pool, int64_t now_ns)
+{
+    pool->is_closed = true;
+    mgp_table_visit(&pool->keys, visit_close_key, pool);
+    mgp_settle(pool, now_ns);
+}
+
+struct abandonment {
+    struct mgp_pool *pool;
+    int64_t now_ns;
+};
+
+static int
+visit_abandon_key(struct mgp_table_entry *entry, void *context)
+{
+    const struct abandonment *abandonment = context;
+    struct mgp_pool *pool = abandonment->pool;
+    struct mgp_key *key = mgp_container_of(entry, struct mgp_key, entry);
+    struct mgp_link *place;
+    close_key(pool, key, MGP_EVICTION_BROKEN);
+    while ((place = mgp_list_peek_front(&key->other_sessions)) != NULL) {
+        struct mgp_session *session = mgp_session_of_place(place);
+        if (session->state == MGP_SESSION_CREATING) {
+            mgp_endpoint_creation_undecided(pool, abandonment->now_ns, session);
+            mgp_session_drop_creation(pool, session);
+        } else {
+            mgp_session_make_gone(pool, session);
+        }
+    }
+    mgp_key_update_recency(pool, key);
+    return 0;
+}
+
+void
+mgp_pool_abandon(struct mgp_pool *pool, int64_t now_ns)
+{
+    struct abandonment abandonment = {pool, now_ns};
+    mgp_table_visit(&pool->keys, visit_abandon_key, &abandonment);
+    mgp_settle(pool, now_ns);
+    MGP_ASSERT(pool->keys.count == 0);
+}
+
+void
+mgp_pool_evict_group(struct mgp_pool *pool, int64_t now_ns, size_t which, struct mgp_bytes name)
+{
+    MGP_ASSERT(which < MGP_GROUPS_MAX);
+    struct mgp_table *table = &pool->groups[which];
+    struct mgp_table_entry *entry = mgp_table_find(
+        table, mgp_table_hash(table, name.bytes, name.size), name.bytes, name.size);
+    if (entry == NULL) {
+        return;
+    }
+    struct mgp_group *group = mgp_container_of(entry, struct mgp_group, entry);
+    struct mgp_link *link;
+    mgp_list_for_each(link, &group->members)
+    {
+        struct mgp_key *key = mgp_container_of(link, struct mgp_membership, link)->key;
+        struct mgp_link *place;
+        mgp_sessions_close(pool, &key->idle_sessions, MGP_EVICTION_MANUAL);
+        mgp_list_for_each(place, &key->active_sessions)
+        {
+            mgp_session_of_place(place)->is_retired = true;
+        }
+        mgp_list_for_each(place, &key->other_sessions)
+        {
+            mgp_session_of_place(place)->is_retired = true;
+        }
+        mgp_key_serve(pool, now_ns, key);
+    }
+    mgp_settle(pool, now_ns);
+}

@@ -1,0 +1,277 @@
+/* The pool machine: which caller gets which session, when sessions are made,
+ * checked and closed, and what is counted. It is deterministic: it has no clock,
+ * no thread and no I/O, and it never calls out.
+ *
+ * Every operation takes the time, changes the machine, and leaves *effects*:
+ * what the layer above has to do next, in order. mgp_pool_next_effect() hands
+ * them over one by one. The layer above drains them after each operation, when
+ * the machine is consistent again; an operation called while it is draining only
+ * adds effects to the end of the queue.
+ *
+ * A session       CREATING -> ACTIVE <-> IDLE -> CLOSING -> gone; CHECKING beside IDLE.
+ * A lease         one checkout of a session. A session carries up to max_leases.
+ * A waiter        WAITING -> GRANTED -> taken; cancelled from either.
+ * A ticket        names one creation, check, close or lease. When that has ended the
+ *                 ticket is stale, and a late answer gets MGP_ERR_STALE.
+ *
+ * Memory: only mgp_pool_new, _try_acquire and _acquire allocate, all of it before
+ * their first change: MGP_ERR_NOMEM means that nothing happened. All else cannot
+ * fail for lack of memory. Everything is O(1) expected, but for deadlines (O(log n)),
+ * and for what visits each thing it acts on: close, abandon, evict_group, and the
+ * opening of a breaker, which fails the waiters of its endpoint. Nothing scans all keys.
+ *
+ * Payloads: a session's `void *` is one reference owned by the machine from
+ * mgp_pool_created() on, given back by exactly one GONE effect. A waiter's is
+ * borrowed: whoever owns it takes or cancels the waiter before it goes away. */
+#ifndef MGP_CORE_POOL_H
+#define MGP_CORE_POOL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "../base/slots.h"
+#include "../base/status.h"
+#include "../metrics/count.h"
+#include "config.h"
+
+struct mgp_pool;
+struct mgp_session;
+struct mgp_waiter;
+
+int mgp_pool_new(const struct mgp_config *config, struct mgp_pool **pool);
+/* All sessions, waiters and effects must be gone: mgp_pool_abandon() and drain first. */
+void mgp_pool_free(struct mgp_pool *pool); /* NULL is allowed */
+
+/* Replaces the settings; limits that shrink close nothing by themselves. The hash key must stay. */
+void mgp_pool_configure(struct mgp_pool *pool, const struct mgp_config *config);
+
+/* ---- acquire ---------------------------------------------------------------- */
+
+#define MGP_GROUPS_MAX 2
+
+struct mgp_bytes {
+    const void *bytes;
+    size_t size;
+};
+
+/* A key, as far as the machine knows it. Everything is copied. */
+struct mgp_key_spec {
+    struct mgp_bytes key;      /* the whole identity: compared byte for byte */
+    struct mgp_bytes endpoint; /* the URL */
+    struct mgp_bytes groups[MGP_GROUPS_MAX]; /* size 0: in no such group */
+    struct mgp_row *row;       /* counts what happens to this key */
+    bool is_anonymous;         /* acquires by this key are counted as such */
+    bool is_single_use;        /* its sessions are used once, then closed */
+};
+
+enum mgp_answer {
+    MGP_ANSWER_NONE,    /* only mgp_pool_try_acquire: ask mgp_pool_acquire */
+    MGP_ANSWER_SESSION, /* payload and ticket (of the lease) are set; counted as a hit */
+    MGP_ANSWER_CREATE,  /* open a session, then report it for `ticket` */
+    MGP_ANSWER_WAIT,    /* parked: `waiter` is set; a GRANT or FAIL effect will come */
+};
+
+struct mgp_acquired {
+    enum mgp_answer answer;
+    struct mgp_ticket ticket;
+    void *payload;
+    struct mgp_waiter *waiter;
+};
+
+uint64_t mgp_pool_hash(const struct mgp_pool *pool, const void *key, size_t size);
+
+/* The common case and nothing else: a fresh idle session of a key that nothing
+ * hinders. Otherwise MGP_ANSWER_NONE, and nothing was changed. */
+void mgp_pool_try_acquire(struct mgp_pool *pool, int64_t now_ns, uint64_t hash, const void *key,
+                          size_t size, struct mgp_acquired *acquired);
+
+/* MGP_OK with an answer, or MGP_ERR_CLOSED, _CIRCUIT_OPEN, _EXHAUSTED, _QUEUE_FULL
+ * (each counted as what it is), or _NOMEM. `hash` is mgp_pool_hash() of the key. */
+int mgp_pool_acquire(struct mgp_pool *pool, int64_t now_ns, uint64_t hash,
+                     const struct mgp_key_spec *spec, struct mgp_acquired *acquired);
+
+/* ---- waiters ---------------------------------------------------------------- */
+
+enum mgp_cancel_reason { MGP_CANCEL_BY_CALLER, MGP_CANCEL_BY_TIMEOUT };
+
+void mgp_waiter_set_payload(struct mgp_waiter *waiter, void *payload);
+
+/* Ends a granted waiter and gives its caller what it was granted: ANSWER_SESSION
+ * (counted as a hit) or ANSWER_CREATE. MGP_ERR_CLOSED: the pool took it back meanwhile. */
+int mgp_pool_take(struct mgp_pool *pool, int64_t now_ns, struct mgp_waiter *waiter,
+                  struct mgp_acquired *acquired);
+/* Ends a waiter that is waiting or granted. What it was granted goes to the next. */
+void mgp_pool_cancel(struct mgp_pool *pool, int64_t now_ns, struct mgp_waiter *waiter,
+                     enum mgp_cancel_reason reason);
+
+/* ---- creations -------------------------------------------------------------- */
+
+enum mgp_fault {
+    MGP_FAULT_ENDPOINT, /* counts for the endpoint's breaker */
+    MGP_FAULT_CALLER,   /* the caller's own, or a refusal of this caller: does not count */
+};
+
+/* A session was opened. The reference `payload` is the machine's from now on, and
+ * *session names it until its GONE effect. Where the creation is still wanted, *lease
+ * is its caller's, and mgp_pool_answer() or mgp_pool_undo() follows; else the session
+ * goes to the oldest waiter, or idle, and lease->generation is 0.
+ * MGP_ERR_CLOSED: the pool was closed meanwhile; the session is taken over and closed.
+ * MGP_ERR_STALE: there is no such creation; the payload stays the caller's. */
+int mgp_pool_created(struct mgp_pool *pool, int64_t now_ns, struct mgp_ticket creation,
+                     void *payload, struct mgp_session **session, struct mgp_ticket *lease);
+/* MGP_OK or MGP_ERR_STALE. */
+int mgp_pool_create_failed(struct mgp_pool *pool, int64_t now_ns, struct mgp_ticket creation,
+                           enum mgp_fault fault);
+/* Its caller was cancelled; the creation goes on. MGP_OK or MGP_ERR_STALE. */
+int mgp_pool_creation_unwanted(struct mgp_pool *pool, struct mgp_ticket creation);
+/* The caller took the session of its creation: counted as a miss. MGP_OK or MGP_ERR_STALE. */
+int mgp_pool_answer(struct mgp_pool *pool, struct mgp_ticket lease);
+/* The caller was cancelled before it could take it: the session goes back, counted as
+ * a cancellation. MGP_OK or MGP_ERR_STALE. */
+int mgp_pool_undo(struct mgp_pool *pool, int64_t now_ns, struct mgp_ticket lease);
+
+/* ---- release ---------------------------------------------------------------- */
+
+enum mgp_verdict {
+    MGP_VERDICT_GOOD,    /* reusable */
+    MGP_VERDICT_DISCARD, /* healthy, but its caller does not want it used again */
+    MGP_VERDICT_BROKEN,  /* unusable */
+    MGP_VERDICT_LEAKED,  /* dropped by its caller without a release */
+};
+
+/* Ends a lease. MGP_OK, or MGP_ERR_STALE when it has ended already. */
+int mgp_pool_release(struct mgp_pool *pool, int64_t now_ns, struct mgp_ticket lease,
+                     enum mgp_verdict verdict);
+bool mgp_pool_is_leased(const struct mgp_pool *pool, struct mgp_ticket lease);
+
+/* ---- what happens to sessions ----------------------------------------------- */
+
+/* The session turned out dead: an idle one is closed now, another when it comes back. */
+void mgp_session_broken(struct mgp_pool *pool, int64_t now_ns, struct mgp_session *session);
+/* The same for whoever may only mark: nothing is closed now, but the session is not
+ * handed out again. */
+void mgp_session_mark_broken(struct mgp_session *session);
+/* Its endpoint may have lost its sessions: each that was verified before now is checked
+ * once before it is handed out again. */
+void mgp_session_suspect(struct mgp_pool *pool, struct mgp_session *session);
+/* This one may be dead, which says nothing of the others of its endpoint: it is checked
+ * once before it is handed out again. */
+void mgp_session_doubt(struct mgp_session *session);
+bool mgp_session_is_closing(const struct mgp_session *session);
+
+struct mgp_session_times {
+    int64_t created_ns;
+    int64_t last_used_ns;
+    int64_t expires_ns;
+};
+void mgp_session_read_times(const struct mgp_session *session, struct mgp_session_times *times);
+/* As if it had been created, or last used, at that time. O(idle sessions) at worst. */
+void mgp_session_set_created(struct mgp_pool *pool, struct mgp_session *session,
+                             int64_t created_ns);
+void mgp_session_set_last_used(struct mgp_pool *pool, struct mgp_session *session,
+                               int64_t last_used_ns);
+
+/* A PROBE ended. MGP_OK or MGP_ERR_STALE. */
+int mgp_pool_checked(struct mgp_pool *pool, int64_t now_ns, struct mgp_ticket check,
+                     bool is_usable);
+/* A CLOSE ended, or its bound has passed. MGP_OK or MGP_ERR_STALE. */
+int mgp_pool_close_ended(struct mgp_pool *pool, int64_t now_ns, struct mgp_ticket close);
+
+/* ---- the whole pool --------------------------------------------------------- */
+
+/* No session created, or begun, before now is handed out again. Idle ones are closed
+ * by mgp_pool_upkeep(), which is due at once. */
+void mgp_pool_drain(struct mgp_pool *pool);
+/* Refuses acquires for ever; fails every waiter; closes every open session. */
+void mgp_pool_close(struct mgp_pool *pool, int64_t now_ns);
+bool mgp_pool_is_closed(const struct mgp_pool *pool);
+/* Only the flag: acquires are refused, or allowed again; sessions that come back while it
+ * is set are closed. */
+void mgp_pool_set_closed(struct mgp_pool *pool, bool is_closed);
+/* Everything at once, when nothing can be closed any more: open sessions count as
+ * broken and are GONE, waiters FAIL, every ticket is stale. */
+void mgp_pool_abandon(struct mgp_pool *pool, int64_t now_ns);
+/* Closes the idle sessions of a group's keys, and the others when they come back. */
+void mgp_pool_evict_group(struct mgp_pool *pool, int64_t now_ns, size_t group,
+                          struct mgp_bytes name);
+
+/* Does what is due, at most `budget` units of it. True when more is due now. */
+bool mgp_pool_upkeep(struct mgp_pool *pool, int64_t now_ns, unsigned budget);
+/* When mgp_pool_upkeep() is due next; INT64_MAX for never. */
+int64_t mgp_pool_next_deadline(const struct mgp_pool *pool);
+
+/* ---- effects ---------------------------------------------------------------- */
+
+enum mgp_effect_kind {
+    MGP_EFFECT_GRANT, /* wake `payload`'s waiter; it takes or cancels */
+    MGP_EFFECT_FAIL,  /* wake it with `status`; the machine forgets it with this effect */
+    MGP_EFFECT_CLOSE, /* close `payload`'s session, then mgp_pool_close_ended(ticket) */
+    MGP_EFFECT_PROBE, /* check `payload`'s session, then mgp_pool_checked(ticket) */
+    MGP_EFFECT_GONE,  /* the reference `payload` is the receiver's again */
+};
+
+struct mgp_effect {
+    enum mgp_effect_kind kind;
+    void *payload;
+    struct mgp_ticket ticket;
+    enum mgp_eviction_reason reason; /* of CLOSE */
+    int status;                      /* of FAIL */
+};
+
+bool mgp_pool_has_effects(const struct mgp_pool *pool);
+/* Takes the oldest; false when there is none. */
+bool mgp_pool_next_effect(struct mgp_pool *pool, struct mgp_effect *effect);
+
+/* ---- reading ---------------------------------------------------------------- */
+
+/* What this pool counted, in the words of a metrics row. */
+const uint64_t *mgp_pool_totals(const struct mgp_pool *pool);
+
+struct mgp_pool_counts {
+    size_t keys, endpoints, waiters, creating, active, idle, checking, closing;
+    uint64_t keys_evicted;    /* keys dropped, for whatever reason */
+    uint64_t sessions_reaped; /* sessions closed by upkeep: lifetime or idle time-out */
+};
+void mgp_pool_read_counts(const struct mgp_pool *pool, struct mgp_pool_counts *counts);
+
+struct mgp_key_view {
+    struct mgp_bytes key;
+    size_t waiters, creating, active, idle, checking, closing;
+    const void *handle; /* for the visit of its sessions */
+};
+/* The numbers of the key that a waiter waits for; all zero when it no longer waits. */
+void mgp_waiter_view_key(const struct mgp_waiter *waiter, struct mgp_key_view *view);
+/* The same for a key by its bytes; all zero where there is none. */
+void mgp_pool_view_key(struct mgp_pool *pool, uint64_t hash, struct mgp_bytes key,
+                       struct mgp_key_view *view);
+
+/* Visits every key. The visitor must not change the pool; a non-zero result stops. */
+int mgp_pool_visit_keys(const struct mgp_pool *pool,
+                        int (*visit)(const struct mgp_key_view *view, void *context),
+                        void *context);
+/* Within such a visit: the payloads of the key's sessions. */
+enum mgp_session_kind {
+    MGP_SESSIONS_IDLE, /* the next to be handed out first; without those under a check */
+    MGP_SESSIONS_LEASED,
+};
+int mgp_key_visit_sessions(const struct mgp_key_view *view, enum mgp_session_kind kind,
+                           int (*visit)(void *payload, void *context), void *context);
+
+struct mgp_endpoint_view {
+    struct mgp_bytes endpoint;
+    uint32_t failures;
+    bool is_open;
+    int64_t open_until_ns; /* where is_open */
+};
+int mgp_pool_visit_breakers(const struct mgp_pool *pool,
+                            int (*visit)(const struct mgp_endpoint_view *view, void *context),
+                            void *context);
+/* Every payload that the machine owns, for garbage collectors. */
+int mgp_pool_visit_payloads(const struct mgp_pool *pool, int (*visit)(void *payload, void *context),
+                            void *context);
+
+/* Walks everything and aborts where an invariant does not hold (debug builds; else nothing). */
+void mgp_pool_check(const struct mgp_pool *pool);
+
+#endif

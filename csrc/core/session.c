@@ -1,0 +1,130 @@
+#include "session.h"
+
+#include "../base/alloc.h"
+#include "machine.h"
+
+struct mgp_session *
+mgp_session_new(struct mgp_pool *pool)
+{
+    if (mgp_slots_reserve(&pool->session_slots, 1) < 0 ||
+        mgp_heap_reserve(&pool->lifetimes, pool->session_structs + 1) < 0) {
+        return NULL;
+    }
+    struct mgp_session *session = mgp_alloc_zeroed(1, sizeof(*session));
+    if (session == NULL) {
+        return NULL;
+    }
+    pool->session_structs++;
+    session->slot = mgp_slots_take(&pool->session_slots, session);
+    mgp_heap_node_init(&session->lifetime);
+    return session;
+}
+
+void
+mgp_session_free(struct mgp_pool *pool, struct mgp_session *session)
+{
+    if (session == NULL) {
+        return;
+    }
+    mgp_heap_remove(&pool->lifetimes, &session->lifetime);
+    mgp_slots_put(&pool->session_slots, session->slot);
+    pool->session_structs--;
+    mgp_free(session);
+}
+
+bool
+mgp_session_is_unfit(const struct mgp_pool *pool, const struct mgp_session *session,
+                     int64_t now_ns, enum mgp_eviction_reason *reason)
+{
+    if (session->is_broken) {
+        *reason = MGP_EVICTION_BROKEN;
+    } else if (session->is_retired || mgp_session_is_drained(pool, session) || pool->is_closed) {
+        *reason = MGP_EVICTION_MANUAL;
+    } else if (now_ns >= session->lifetime.at_ns) {
+        *reason = MGP_EVICTION_TTL_EXPIRED;
+    } else if (session->state == MGP_SESSION_IDLE &&
+               session->idle_since < session->key->endpoint->swept_before) {
+        *reason = MGP_EVICTION_CIRCUIT_BREAKER;
+    } else if (session->state == MGP_SESSION_IDLE &&
+               now_ns - session->last_used_ns >= pool->config.idle_timeout_ns) {
+        *reason = MGP_EVICTION_IDLE_TIMEOUT;
+    } else {
+        return false;
+    }
+    return true;
+}
+
+bool
+mgp_session_needs_check(const struct mgp_pool *pool, const struct mgp_session *session,
+                        int64_t now_ns)
+{
+    return mgp_session_is_suspected(session) ||
+           now_ns - session->verified_ns >= pool->config.health_interval_ns;
+}
+
+/* ---- orders ----------------------------------------------------------------- */
+
+/* Puts a link where it belongs in a list in order of time, behind others of the same
+ * time. Looks from both ends at once: a session that was used just now belongs at the
+ * end, one that was out of the order during a check near the start. */
+static void
+insert_by_time(const struct mgp_pool *pool, struct mgp_list *list, struct mgp_link *link,
+               int64_t (*time_of)(const struct mgp_pool *pool, struct mgp_link *link))
+{
+    int64_t at_ns = time_of(pool, link);
+    struct mgp_link *first = list->head.next, *last = list->head.prev;
+    while (last != &list->head && time_of(pool, last) > at_ns) {
+        if (time_of(pool, first) > at_ns) {
+            mgp_link_insert_before(link, first);
+            return;
+        }
+        first = first->next;
+        last = last->prev;
+    }
+    mgp_link_insert_before(link, last->next);
+}
+
+int64_t
+mgp_session_idle_order_ns(const struct mgp_pool *pool, struct mgp_link *link)
+{
+    const struct mgp_session *session = mgp_session_of_idle_order(link);
+    return mgp_session_is_drained(pool, session) ? INT64_MIN : session->last_used_ns;
+}
+
+static int64_t
+health_order_ns(const struct mgp_pool *pool, struct mgp_link *link)
+{
+    (void)pool;
+    return mgp_session_of_effect(link)->verified_ns;
+}
+
+void
+mgp_session_restore_idle_order(struct mgp_pool *pool, struct mgp_session *session)
+{
+    mgp_link_detach(&session->idle_order);
+    insert_by_time(pool, &pool->idle_order, &session->idle_order, mgp_session_idle_order_ns);
+}
+
+void
+mgp_session_restore_health_order(struct mgp_pool *pool, struct mgp_session *session)
+{
+    mgp_link_detach(&session->effect.link);
+    insert_by_time(pool, &pool->health_order, &session->effect.link, health_order_ns);
+}
+
+void
+mgp_session_restore_place(struct mgp_session *session)
+{
+    struct mgp_list *sessions = &session->key->idle_sessions;
+    mgp_link_detach(&session->place);
+    if (session->is_overdue) {
+        mgp_list_push_back(sessions, &session->place);
+        return;
+    }
+    struct mgp_link *next = sessions->head.next;
+    while (next != &sessions->head && !mgp_session_of_place(next)->is_overdue &&
+           mgp_session_of_place(next)->last_used_ns > session->last_used_ns) {
+        next = next->next;
+    }
+    mgp_link_insert_before(&session->place, next);
+}

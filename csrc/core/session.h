@@ -1,0 +1,61 @@
+/* One session of the pool, from the decision to create it until it is gone.
+ *
+ *   CREATING --created--> ACTIVE <--lease / release--> IDLE <--check--> CHECKING
+ *   ACTIVE, IDLE, CHECKING --begin close--> CLOSING --close ended--> gone
+ *   CREATING --failed--> gone
+ *
+ * It is in exactly one list of its key, by state. While IDLE it is in the pool's
+ * idle order and, until it is found not to be worth a background check, in its
+ * health order. Its effect node serves the health order while it is IDLE, and the
+ * effect queue otherwise: an IDLE session has no effect to come. */
+#ifndef MGP_CORE_SESSION_H
+#define MGP_CORE_SESSION_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "../base/heap.h"
+#include "../base/list.h"
+#include "../base/slots.h"
+#include "../metrics/series.h"
+#include "effect.h"
+#include "lease.h"
+
+struct mgp_key;
+
+enum mgp_session_state {
+    MGP_SESSION_CREATING,
+    MGP_SESSION_ACTIVE,
+    MGP_SESSION_IDLE,
+    MGP_SESSION_CHECKING,
+    MGP_SESSION_CLOSING,
+    MGP_SESSION_GONE, /* its GONE effect is queued */
+};
+
+struct mgp_session {
+    struct mgp_key *key; /* NULL for a spare that a waiter holds in reserve, and when GONE */
+    void *payload;       /* one owned reference; NULL while CREATING */
+    struct mgp_link place;
+    struct mgp_link idle_order; /* attached while IDLE; while CHECKING perhaps */
+    struct mgp_effect_node effect;
+    struct mgp_heap_node lifetime; /* at_ns: when its lifetime ends, also when detached */
+    int64_t created_ns;
+    int64_t last_used_ns;
+    int64_t verified_ns;     /* when it was last used or checked with success */
+    uint64_t verified_epoch; /* its endpoint's suspect epoch then */
+    uint64_t born;           /* the pool's sequence number when its creation began */
+    uint64_t idle_since;     /* the pool's sequence number when it last became IDLE */
+    struct mgp_lease *leases;
+    uint32_t lease_count;
+    uint32_t slot; /* its tickets: of the creation, then of a check or the close */
+    uint8_t state;
+    uint8_t close_reason; /* enum mgp_eviction_reason; valid while CLOSING */
+    bool is_trial;        /* while CREATING: decides about a half-open breaker */
+    bool is_unwanted;     /* while CREATING: its caller was cancelled */
+    bool is_broken;       /* to be closed as broken */
+    bool is_retired;      /* to be closed as discarded: never handed out again */
+    bool is_overdue;      /* while IDLE: known to need a check; lies behind those that may not */
+    bool is_full;         /* while ACTIVE: takes no more leases; lies behind those that may */
+};
+
+#endif

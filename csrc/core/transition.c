@@ -1,0 +1,258 @@
+/* Every change of a session's state, each in one function, which keeps lists, counts
+ * and series in step. */
+#include "machine.h"
+#include "../base/check.h"
+
+void
+mgp_count(struct mgp_pool *pool, struct mgp_row *row, size_t word)
+{
+    mgp_count_increment(row, word);
+    pool->totals[word]++;
+}
+
+void
+mgp_uncount(struct mgp_pool *pool, struct mgp_row *row, size_t word)
+{
+    mgp_count_decrement(row, word);
+    pool->totals[word]--;
+}
+
+/* Into a state: the list, the numbers of key and pool, the gauges. */
+static void
+enter(struct mgp_pool *pool, struct mgp_session *session, enum mgp_session_state state)
+{
+    struct mgp_key *key = session->key;
+    session->state = (uint8_t)state;
+    switch (state) {
+    case MGP_SESSION_CREATING:
+        mgp_list_push_back(&key->other_sessions, &session->place);
+        key->creating++;
+        pool->counts.creating++;
+        key->endpoint->creating++;
+        mgp_count(pool, key->row, MGP_WORD_SESSION_CREATIONS_IN_PROGRESS);
+        break;
+    case MGP_SESSION_ACTIVE:
+        mgp_list_push_front(&key->active_sessions, &session->place);
+        session->is_full = false;
+        key->active++;
+        pool->counts.active++;
+        mgp_count(pool, key->row, MGP_WORD_ACTIVE_SESSIONS);
+        break;
+    case MGP_SESSION_IDLE:
+        key->idle++;
+        pool->counts.idle++;
+        break;
+    case MGP_SESSION_CHECKING:
+        mgp_list_push_back(&key->other_sessions, &session->place);
+        key->checking++;
+        pool->counts.checking++;
+        break;
+    case MGP_SESSION_CLOSING:
+        mgp_list_push_back(&key->other_sessions, &session->place);
+        key->closing++;
+        pool->counts.closing++;
+        break;
+    case MGP_SESSION_GONE:
+        break;
+    }
+}
+
+/* Out of the present state; the exact reverse of enter(). */
+static void
+leave(struct mgp_pool *pool, struct mgp_session *session)
+{
+    struct mgp_key *key = session->key;
+    mgp_link_detach(&session->place);
+    switch ((enum mgp_session_state)session->state) {
+    case MGP_SESSION_CREATING:
+        key->creating--;
+        pool->counts.creating--;
+        key->endpoint->creating--;
+        mgp_uncount(pool, key->row, MGP_WORD_SESSION_CREATIONS_IN_PROGRESS);
+        break;
+    case MGP_SESSION_ACTIVE:
+        MGP_ASSERT(session->lease_count == 0);
+        key->active--;
+        pool->counts.active--;
+        mgp_uncount(pool, key->row, MGP_WORD_ACTIVE_SESSIONS);
+        break;
+    case MGP_SESSION_IDLE:
+        mgp_link_detach(&session->effect.link); /* the health order */
+        key->idle--;
+        pool->counts.idle--;
+        break;
+    case MGP_SESSION_CHECKING:
+        key->checking--;
+        pool->counts.checking--;
+        break;
+    case MGP_SESSION_CLOSING:
+        key->closing--;
+        pool->counts.closing--;
+        break;
+    case MGP_SESSION_GONE:
+        MGP_ASSERT(false);
+    }
+}
+
+struct mgp_ticket
+mgp_session_begin_create(struct mgp_pool *pool, int64_t now_ns, struct mgp_session *spare,
+                         struct mgp_key *key)
+{
+    spare->key = key;
+    spare->born = ++pool->sequence;
+    spare->created_ns = now_ns;
+    spare->is_trial = mgp_breaker_begin(&key->endpoint->breaker);
+    spare->is_retired = key->is_single_use;
+    enter(pool, spare, MGP_SESSION_CREATING);
+    pool->leases.promised++;
+    key->last_used_ns = now_ns;
+    return mgp_slots_issue(&pool->session_slots, spare->slot);
+}
+
+void
+mgp_session_drop_creation(struct mgp_pool *pool, struct mgp_session *session)
+{
+    MGP_ASSERT(session->state == MGP_SESSION_CREATING);
+    leave(pool, session);
+    pool->leases.promised--;
+    mgp_session_free(pool, session);
+}
+
+void
+mgp_session_open(struct mgp_pool *pool, int64_t now_ns, struct mgp_session *session, void *payload)
+{
+    struct mgp_key *key = session->key;
+    MGP_ASSERT(session->state == MGP_SESSION_CREATING);
+    leave(pool, session);
+    pool->leases.promised--;
+    mgp_slots_revoke(&pool->session_slots, session->slot);
+    session->payload = payload;
+    session->created_ns = now_ns;
+    session->last_used_ns = now_ns;
+    session->verified_ns = now_ns;
+    session->verified_epoch = key->endpoint->suspect_epoch;
+    double shortened = pool->config.lifetime_jitter * mgp_random_unit(pool);
+    int64_t lifetime_ns = (int64_t)((double)pool->config.lifetime_ns * (1.0 - shortened));
+    mgp_heap_insert(&pool->lifetimes, &session->lifetime, now_ns + lifetime_ns);
+    mgp_count(pool, key->row, MGP_WORD_CREATES);
+    mgp_count(pool, key->row, MGP_WORD_SIZE);
+    /* Open, but in no state yet: a lease, idle or the close follows in the same operation. */
+    enter(pool, session, MGP_SESSION_ACTIVE);
+}
+
+struct mgp_lease *
+mgp_session_begin_lease(struct mgp_pool *pool, struct mgp_session *session)
+{
+    struct mgp_key *key = session->key;
+    struct mgp_lease *lease = mgp_leases_take(&pool->leases);
+    lease->session = session;
+    lease->epoch = key->endpoint->suspect_epoch;
+    if (session->state != MGP_SESSION_ACTIVE) {
+        MGP_ASSERT(session->state == MGP_SESSION_IDLE);
+        leave(pool, session);
+        mgp_link_detach(&session->idle_order);
+        enter(pool, session, MGP_SESSION_ACTIVE);
+    }
+    lease->next = session->leases;
+    session->leases = lease;
+    session->lease_count++;
+    return lease;
+}
+
+void
+mgp_session_set_full(struct mgp_session *session, bool is_full)
+{
+    struct mgp_list *sessions = &session->key->active_sessions;
+    if (session->is_full == is_full) {
+        return;
+    }
+    session->is_full = is_full;
+    mgp_link_detach(&session->place);
+    if (is_full) {
+        mgp_list_push_back(sessions, &session->place);
+    } else {
+        mgp_list_push_front(sessions, &session->place);
+    }
+}
+
+void
+mgp_session_end_lease(struct mgp_pool *pool, struct mgp_lease *lease)
+{
+    struct mgp_session *session = lease->session;
+    struct mgp_lease **where = &session->leases;
+    while (*where != lease) {
+        where = &(*where)->next;
+    }
+    *where = lease->next;
+    session->lease_count--;
+    mgp_session_set_full(session, false);
+    mgp_leases_put(&pool->leases, lease);
+}
+
+void
+mgp_session_make_idle(struct mgp_pool *pool, struct mgp_session *session)
+{
+    leave(pool, session);
+    enter(pool, session, MGP_SESSION_IDLE);
+    session->is_overdue = mgp_session_is_suspected(session);
+    session->idle_since = ++pool->sequence;
+    mgp_session_restore_place(session);
+    mgp_session_restore_health_order(pool, session);
+    if (!mgp_link_is_attached(&session->idle_order)) {
+        mgp_session_restore_idle_order(pool, session);
+    }
+}
+
+void
+mgp_session_begin_check(struct mgp_pool *pool, struct mgp_session *session)
+{
+    MGP_ASSERT(session->state == MGP_SESSION_IDLE);
+    leave(pool, session); /* but not the idle order: a check is no use of the session */
+    enter(pool, session, MGP_SESSION_CHECKING);
+    session->verified_epoch = session->key->endpoint->suspect_epoch;
+    mgp_count(pool, session->key->row, MGP_WORD_HEALTH_CHECKS);
+    mgp_effect_push(pool, &session->effect, MGP_EFFECT_PROBE);
+}
+
+void
+mgp_session_begin_close(struct mgp_pool *pool, struct mgp_session *session,
+                        enum mgp_eviction_reason reason)
+{
+    while (session->leases != NULL) {
+        mgp_session_end_lease(pool, session->leases);
+    }
+    leave(pool, session);
+    mgp_link_detach(&session->idle_order);
+    mgp_heap_remove(&pool->lifetimes, &session->lifetime);
+    mgp_slots_revoke(&pool->session_slots, session->slot);
+    session->close_reason = (uint8_t)reason;
+    mgp_uncount(pool, session->key->row, MGP_WORD_SIZE);
+    mgp_count(pool, session->key->row, MGP_WORD_EVICTIONS + (size_t)reason);
+    enter(pool, session, MGP_SESSION_CLOSING);
+    mgp_effect_push(pool, &session->effect, MGP_EFFECT_CLOSE);
+}
+
+void
+mgp_sessions_close(struct mgp_pool *pool, struct mgp_list *sessions,
+                   enum mgp_eviction_reason reason)
+{
+    for (struct mgp_link *place = sessions->head.next, *next; place != &sessions->head;
+         place = next) {
+        next = place->next;
+        struct mgp_session *session = mgp_session_of_place(place);
+        if (session->state != MGP_SESSION_CREATING && session->state != MGP_SESSION_CLOSING) {
+            mgp_session_begin_close(pool, session, reason);
+        }
+    }
+}
+
+void
+mgp_session_make_gone(struct mgp_pool *pool, struct mgp_session *session)
+{
+    MGP_ASSERT(session->state == MGP_SESSION_CLOSING);
+    leave(pool, session);
+    mgp_slots_revoke(&pool->session_slots, session->slot);
+    session->key = NULL;
+    session->state = MGP_SESSION_GONE;
+    mgp_effect_push(pool, &session->effect, MGP_EFFECT_GONE);
+}

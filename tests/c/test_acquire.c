@@ -1,0 +1,938 @@
+/* Acquire: who gets which session or place, in which order, and who is refused. */
+#include <string.h>
+
+#include "pool_fixture.h"
+
+static struct mgp_config
+config_per_key(uint32_t max_sessions_per_key)
+{
+    struct mgp_config config = pool_config();
+    config.max_sessions_per_key = max_sessions_per_key;
+    return config;
+}
+
+static struct mgp_config
+config_total(uint32_t max_total_sessions)
+{
+    struct mgp_config config = pool_config();
+    config.max_total_sessions = max_total_sessions;
+    return config;
+}
+
+static struct mgp_config
+config_keys(uint32_t max_total_keys)
+{
+    struct mgp_config config = pool_config();
+    config.max_total_keys = max_total_keys;
+    return config;
+}
+
+static struct mgp_config
+config_leases(uint32_t max_sessions_per_key, uint32_t max_leases_per_session)
+{
+    struct mgp_config config = config_per_key(max_sessions_per_key);
+    config.max_leases_per_session = max_leases_per_session;
+    return config;
+}
+
+/* ---- hit and create --------------------------------------------------------- */
+
+static void
+first_acquire_creates_and_counts_a_miss_when_taken(void)
+{
+    pool_start(pool_config());
+    struct caller *caller = pool_acquire(1);
+    CHECK(caller->answer == MGP_ANSWER_CREATE);
+    CHECK(pool_view(1).creating == 1 && pool_counts().keys == 1);
+    (void)pool_created(caller);
+    CHECK(pool_view(1).active == 1 && pool_view(1).creating == 0);
+    CHECK(pool_total(MGP_WORD_CREATES) == 1 && pool_total(MGP_WORD_MISSES) == 0);
+    pool_answer(caller);
+    CHECK(pool_total(MGP_WORD_MISSES) == 1 && pool_total(MGP_WORD_HITS) == 0);
+    CHECK_EFFECTS("");
+    pool_end();
+}
+
+static void
+idle_session_is_a_hit_without_waiting(void)
+{
+    pool_start(pool_config());
+    struct opened *opened = pool_open_idle(1);
+    struct caller *hit = pool_try_acquire(1);
+    CHECK(hit != NULL && hit->opened == opened);
+    pool_release(hit, MGP_VERDICT_GOOD);
+    hit = pool_acquire(1);
+    CHECK(hit->answer == MGP_ANSWER_SESSION && hit->opened == opened);
+    CHECK(pool_total(MGP_WORD_HITS) == 2 && pool_total(MGP_WORD_MISSES) == 1);
+    CHECK(pool_view(1).active == 1 && pool_view(1).idle == 0);
+    CHECK_EFFECTS("");
+    pool_end();
+}
+
+static void
+try_acquire_answers_only_with_a_fresh_idle_session(void)
+{
+    pool_start(pool_config());
+    CHECK(pool_try_acquire(1) == NULL); /* no such key */
+    struct caller *caller = pool_open(1);
+    CHECK(pool_try_acquire(1) == NULL); /* nothing idle */
+    pool_release(caller, MGP_VERDICT_GOOD);
+    pool_advance(61 * SECOND);
+    CHECK(pool_try_acquire(1) == NULL); /* needs a check */
+    pool_end();
+}
+
+static void
+most_recently_used_session_is_handed_out_first(void)
+{
+    pool_start(pool_config());
+    struct caller *c1 = pool_open(1), *c2 = pool_open(1), *c3 = pool_open(1);
+    pool_advance(SECOND);
+    pool_release(c2, MGP_VERDICT_GOOD);
+    pool_advance(SECOND);
+    pool_release(c3, MGP_VERDICT_GOOD);
+    pool_advance(SECOND);
+    pool_release(c1, MGP_VERDICT_GOOD);
+    CHECK(pool_try_acquire(1)->opened == c1->opened);
+    CHECK(pool_acquire(1)->opened == c3->opened);
+    CHECK(pool_acquire(1)->opened == c2->opened);
+    CHECK(pool_acquire(1)->answer == MGP_ANSWER_CREATE);
+    pool_end();
+}
+
+static void
+keys_are_compared_byte_for_byte(void)
+{
+    static const char zero[] = {'k', 0, 'x'};
+    pool_start(pool_config());
+    pool_spec(1)->key = (struct mgp_bytes){zero, 3};
+    pool_spec(2)->key = (struct mgp_bytes){zero, 2};
+    pool_spec(3)->key = (struct mgp_bytes){zero, 1};
+    pool_spec(4)->key = (struct mgp_bytes){zero, 0};
+    for (int key = 1; key <= 4; key++) {
+        (void)pool_open_idle(key);
+    }
+    CHECK(pool_counts().keys == 4);
+    for (int key = 1; key <= 4; key++) {
+        CHECK(pool_acquire(key)->opened->number == key);
+    }
+    pool_end();
+}
+
+static void
+key_and_its_bytes_are_copied(void)
+{
+    char name[] = "mine", url[] = "url", group[] = "group";
+    pool_start(pool_config());
+    pool_spec(1)->key = (struct mgp_bytes){name, 4};
+    pool_spec(1)->endpoint = (struct mgp_bytes){url, 3};
+    pool_spec(1)->groups[1] = (struct mgp_bytes){group, 5};
+    struct opened *opened = pool_open_idle(1);
+    memset(name, 'x', 4);
+    memset(url, 'x', 3);
+    memset(group, 'x', 5);
+    CHECK(pool_acquire(1)->answer == MGP_ANSWER_CREATE);
+    memcpy(name, "mine", 4);
+    memcpy(url, "url", 3);
+    CHECK(pool_acquire(1)->opened == opened);
+    pool_end();
+}
+
+static void
+anonymous_acquires_are_counted_once_each(void)
+{
+    pool_start(config_per_key(1));
+    pool_spec(1)->is_anonymous = true;
+    struct caller *first = pool_open(1);
+    CHECK(pool_total(MGP_WORD_ANONYMOUS_ACQUIRES) == 1);
+    struct caller *waiter = pool_acquire(1);
+    CHECK(pool_total(MGP_WORD_ANONYMOUS_ACQUIRES) == 2);
+    pool_release(first, MGP_VERDICT_GOOD);
+    pool_take(waiter);
+    pool_release(waiter, MGP_VERDICT_GOOD);
+    CHECK(pool_total(MGP_WORD_ANONYMOUS_ACQUIRES) == 2);
+    (void)pool_try_acquire(1);
+    CHECK(pool_total(MGP_WORD_ANONYMOUS_ACQUIRES) == 3);
+    (void)pool_open(2);
+    CHECK(pool_total(MGP_WORD_ANONYMOUS_ACQUIRES) == 3);
+    pool_end();
+}
+
+static void
+single_use_sessions_are_closed_after_one_use(void)
+{
+    pool_start(pool_config());
+    pool_spec(1)->is_single_use = true;
+    struct caller *caller = pool_open(1);
+    pool_release(caller, MGP_VERDICT_GOOD);
+    CHECK_EFFECTS("close s1 manual");
+    CHECK(pool_acquire(1)->answer == MGP_ANSWER_CREATE);
+    pool_end();
+}
+
+/* ---- the limit per key, and the queue ---------------------------------------- */
+
+static void
+creating_active_idle_checking_and_closing_count_towards_the_limit_of_a_key(void)
+{
+    pool_start(config_per_key(5));
+    struct opened *idle = pool_open_idle(1);
+    pool_advance(61 * SECOND);
+    struct caller *checking = pool_acquire(1);
+    CHECK(checking->answer == MGP_ANSWER_WAIT);
+    CHECK_EFFECTS("probe s1");
+    pool_cancel(checking, MGP_CANCEL_BY_CALLER);
+    struct caller *creating = pool_acquire(1);
+    struct caller *active = pool_open(1);
+    struct caller *closing = pool_open(1);
+    pool_release(closing, MGP_VERDICT_DISCARD);
+    struct caller *returned = pool_open(1);
+    pool_release(returned, MGP_VERDICT_GOOD);
+    struct mgp_key_view view = pool_view(1);
+    CHECK(view.creating == 1 && view.active == 1 && view.idle == 1);
+    CHECK(view.checking == 1 && view.closing == 1);
+    CHECK(pool_acquire(1)->opened == returned->opened);
+    struct caller *waiter = pool_acquire(1);
+    CHECK(waiter->answer == MGP_ANSWER_WAIT);
+    CHECK_EFFECTS("close s3 manual");
+    pool_checked(idle, true);
+    CHECK_EFFECTS("grant c8");
+    (void)creating;
+    (void)active;
+    pool_end();
+}
+
+static void
+release_hands_its_session_to_the_oldest_waiter(void)
+{
+    pool_start(config_per_key(1));
+    struct caller *c1 = pool_open(1);
+    struct caller *c2 = pool_acquire(1), *c3 = pool_acquire(1), *c4 = pool_acquire(1);
+    CHECK(c2->answer == MGP_ANSWER_WAIT && pool_view(1).waiters == 3);
+    pool_release(c1, MGP_VERDICT_GOOD);
+    CHECK_EFFECTS("grant c2");
+    CHECK(pool_view(1).waiters == 2 && pool_view(1).idle == 0);
+    CHECK(pool_total(MGP_WORD_HITS) == 0); /* counted when it is taken */
+    pool_take(c2);
+    CHECK(c2->opened == c1->opened && pool_total(MGP_WORD_HITS) == 1);
+    pool_release(c2, MGP_VERDICT_GOOD);
+    CHECK_EFFECTS("grant c3");
+    pool_take(c3);
+    pool_release(c3, MGP_VERDICT_GOOD);
+    CHECK_EFFECTS("grant c4");
+    pool_take(c4);
+    CHECK(c4->opened == c1->opened && pool_total(MGP_WORD_HITS) == 3);
+    pool_end();
+}
+
+static void
+newcomer_never_overtakes_a_waiter(void)
+{
+    pool_start(config_per_key(1));
+    struct caller *c1 = pool_open(1);
+    struct caller *c2 = pool_acquire(1);
+    pool_hold_effects();
+    pool_release(c1, MGP_VERDICT_GOOD);
+    /* c2 was granted it, but has not run yet. */
+    CHECK(pool_try_acquire(1) == NULL);
+    struct caller *c3 = pool_acquire(1);
+    CHECK(c3->answer == MGP_ANSWER_WAIT);
+    pool_take(c2);
+    CHECK(c2->opened == c1->opened);
+    pool_release(c2, MGP_VERDICT_GOOD);
+    pool_run_effects();
+    CHECK_EFFECTS("grant c3");
+    pool_end();
+}
+
+static void
+freed_place_goes_to_the_oldest_waiter_who_then_creates(void)
+{
+    pool_start(config_per_key(1));
+    struct caller *c1 = pool_open(1);
+    struct caller *c2 = pool_acquire(1), *c3 = pool_acquire(1);
+    pool_release(c1, MGP_VERDICT_BROKEN);
+    CHECK_EFFECTS("close s1 broken");
+    pool_close_ended(c1->opened);
+    CHECK_EFFECTS("gone s1, grant c2");
+    pool_take(c2);
+    CHECK(c2->answer == MGP_ANSWER_CREATE);
+    pool_create_failed(c2, MGP_FAULT_ENDPOINT);
+    CHECK_EFFECTS("grant c3");
+    pool_take(c3);
+    CHECK(c3->answer == MGP_ANSWER_CREATE);
+    pool_create(c3);
+    CHECK(pool_total(MGP_WORD_MISSES) == 2 && pool_total(MGP_WORD_CREATE_FAILURES) == 1);
+    pool_end();
+}
+
+static void
+caller_that_creates_gets_its_own_creation_not_a_released_session(void)
+{
+    pool_start(config_per_key(2));
+    struct caller *c1 = pool_open(1);
+    struct caller *c2 = pool_acquire(1);
+    CHECK(c2->answer == MGP_ANSWER_CREATE);
+    pool_release(c1, MGP_VERDICT_GOOD);
+    CHECK_EFFECTS("");
+    pool_create(c2);
+    CHECK(c2->opened != c1->opened);
+    CHECK(pool_view(1).idle == 1 && pool_view(1).active == 1);
+    pool_end();
+}
+
+static void
+timed_out_waiter_leaves_the_queue_and_is_counted(void)
+{
+    pool_start(config_per_key(1));
+    struct caller *c1 = pool_open(1);
+    struct caller *c2 = pool_acquire(1), *c3 = pool_acquire(1);
+    CHECK(pool_total(MGP_WORD_WAITERS) == 2);
+    pool_cancel(c2, MGP_CANCEL_BY_TIMEOUT);
+    CHECK(pool_total(MGP_WORD_ACQUIRE_TIMEOUTS) == 1);
+    CHECK(pool_total(MGP_WORD_ACQUIRE_CANCELLATIONS) == 0);
+    CHECK(pool_view(1).waiters == 1);
+    pool_release(c1, MGP_VERDICT_GOOD);
+    CHECK_EFFECTS("grant c3");
+    pool_take(c3);
+    CHECK(pool_total(MGP_WORD_WAITERS) == 0);
+    pool_end();
+}
+
+static void
+cancelled_waiter_returns_its_granted_session(void)
+{
+    pool_start(config_per_key(1));
+    struct caller *c1 = pool_open(1);
+    struct caller *c2 = pool_acquire(1), *c3 = pool_acquire(1);
+    pool_release(c1, MGP_VERDICT_GOOD);
+    CHECK_EFFECTS("grant c2");
+    pool_cancel(c2, MGP_CANCEL_BY_CALLER);
+    CHECK_EFFECTS("grant c3");
+    CHECK(pool_total(MGP_WORD_ACQUIRE_CANCELLATIONS) == 1 && pool_total(MGP_WORD_HITS) == 0);
+    pool_cancel(c3, MGP_CANCEL_BY_CALLER);
+    CHECK_EFFECTS("");
+    CHECK(pool_view(1).idle == 1);
+    CHECK(pool_try_acquire(1)->opened == c1->opened);
+    pool_end();
+}
+
+static void
+cancelled_waiter_passes_on_its_granted_place(void)
+{
+    pool_start(config_per_key(1));
+    struct caller *c1 = pool_open(1);
+    struct caller *c2 = pool_acquire(1), *c3 = pool_acquire(1);
+    pool_release(c1, MGP_VERDICT_BROKEN);
+    pool_close_ended(c1->opened);
+    CHECK_EFFECTS("close s1 broken, gone s1, grant c2");
+    pool_cancel(c2, MGP_CANCEL_BY_TIMEOUT);
+    CHECK_EFFECTS("grant c3");
+    pool_take(c3);
+    CHECK(c3->answer == MGP_ANSWER_CREATE);
+    pool_create_failed(c3, MGP_FAULT_CALLER);
+    CHECK(pool_counts().keys == 0); /* nothing is left of it */
+    pool_end();
+}
+
+static void
+waiter_cancelled_before_its_grant_was_delivered_is_not_woken(void)
+{
+    pool_start(config_per_key(1));
+    struct caller *c1 = pool_open(1);
+    struct caller *c2 = pool_acquire(1);
+    (void)pool_acquire(1); /* c3 */
+    pool_hold_effects();
+    pool_release(c1, MGP_VERDICT_GOOD);
+    pool_cancel(c2, MGP_CANCEL_BY_CALLER);
+    pool_run_effects();
+    CHECK_EFFECTS("grant c3");
+    pool_end();
+}
+
+static void
+creation_that_nobody_awaits_any_more_finishes_into_the_pool(void)
+{
+    pool_start(config_per_key(1));
+    struct caller *c1 = pool_acquire(1);
+    pool_unwanted(c1);
+    CHECK(pool_total(MGP_WORD_ACQUIRE_CANCELLATIONS) == 1);
+    struct opened *opened = pool_created(c1);
+    CHECK(c1->ticket.generation == 0 && c1->status == MGP_OK);
+    CHECK(pool_view(1).idle == 1);
+    CHECK(pool_total(MGP_WORD_CREATES) == 1 && pool_total(MGP_WORD_MISSES) == 0);
+    CHECK(pool_acquire(1)->opened == opened);
+    pool_end();
+}
+
+static void
+creation_that_nobody_awaits_any_more_goes_to_the_oldest_waiter(void)
+{
+    pool_start(config_per_key(1));
+    struct caller *c1 = pool_acquire(1);
+    struct caller *c2 = pool_acquire(1);
+    pool_unwanted(c1);
+    struct opened *opened = pool_created(c1);
+    CHECK_EFFECTS("grant c2");
+    pool_take(c2);
+    CHECK(c2->opened == opened);
+    CHECK(pool_total(MGP_WORD_HITS) == 1 && pool_total(MGP_WORD_MISSES) == 0);
+    pool_end();
+}
+
+static void
+caller_cancelled_after_its_creation_ended_gives_the_session_back(void)
+{
+    pool_start(config_per_key(1));
+    struct caller *c1 = pool_acquire(1);
+    (void)pool_acquire(1); /* c2 */
+    (void)pool_created(c1);
+    pool_undo(c1);
+    CHECK(c1->status == MGP_OK);
+    CHECK_EFFECTS("grant c2");
+    CHECK(pool_total(MGP_WORD_ACQUIRE_CANCELLATIONS) == 1 && pool_total(MGP_WORD_MISSES) == 0);
+    pool_undo(c1);
+    CHECK(c1->status == MGP_ERR_STALE);
+    pool_end();
+}
+
+static void
+full_queue_refuses_at_once(void)
+{
+    struct mgp_config config = config_per_key(1);
+    config.max_waiters_per_key = 2;
+    pool_start(config);
+    (void)pool_open(1);
+    struct caller *c2 = pool_acquire(1);
+    (void)pool_acquire(1);
+    CHECK(pool_acquire(1)->status == MGP_ERR_QUEUE_FULL);
+    CHECK(pool_total(MGP_WORD_ACQUIRE_REJECTIONS + MGP_REJECTION_QUEUE_FULL) == 1);
+    CHECK(pool_acquire(2)->answer == MGP_ANSWER_CREATE); /* per key */
+    pool_cancel(c2, MGP_CANCEL_BY_CALLER);
+    CHECK(pool_acquire(1)->answer == MGP_ANSWER_WAIT);
+    pool_end();
+}
+
+static void
+waiter_sees_the_numbers_of_its_key(void)
+{
+    pool_start(config_per_key(2));
+    (void)pool_open(1);
+    (void)pool_acquire(1);
+    struct caller *c3 = pool_acquire(1);
+    struct mgp_key_view view;
+    mgp_waiter_view_key(c3->waiter, &view);
+    CHECK(view.active == 1 && view.creating == 1 && view.waiters == 1 && view.idle == 0);
+    CHECK(view.key.size == 5 && memcmp(view.key.bytes, "key-1", 5) == 0);
+    pool_end();
+}
+
+static void
+other_endpoints_creations_are_not_limited_together(void)
+{
+    struct mgp_config config = pool_config();
+    config.max_creating_per_endpoint = 1;
+    pool_start(config);
+    struct caller *c1 = pool_acquire(1);
+    struct caller *c2 = pool_acquire(2);
+    CHECK(c1->answer == MGP_ANSWER_CREATE && c2->answer == MGP_ANSWER_WAIT);
+    CHECK(pool_acquire(101)->answer == MGP_ANSWER_CREATE);
+    pool_create(c1);
+    CHECK_EFFECTS("grant c2");
+    pool_end();
+}
+
+static void
+turn_to_create_at_an_endpoint_goes_round_its_keys(void)
+{
+    struct mgp_config config = pool_config();
+    config.max_creating_per_endpoint = 1;
+    pool_start(config);
+    struct caller *c1 = pool_acquire(1);
+    struct caller *c2 = pool_acquire(1);
+    struct caller *c3 = pool_acquire(2);
+    (void)pool_acquire(1); /* c4 */
+    /* Those of key 1 fail again and again: key 2 has its turn nevertheless. */
+    pool_create_failed(c1, MGP_FAULT_CALLER);
+    CHECK_EFFECTS("grant c2");
+    pool_take(c2);
+    pool_create_failed(c2, MGP_FAULT_CALLER);
+    CHECK_EFFECTS("grant c3");
+    pool_take(c3);
+    pool_create(c3);
+    CHECK_EFFECTS("grant c4");
+    pool_end();
+}
+
+/* ---- the limit in total ------------------------------------------------------- */
+
+static void
+total_limit_closes_the_least_recently_used_idle_session_of_any_key(void)
+{
+    pool_start(config_total(3));
+    (void)pool_open_idle(1); /* s1 */
+    pool_advance(SECOND);
+    struct opened *s2 = pool_open_idle(2);
+    pool_advance(SECOND);
+    (void)pool_open_idle(3);
+    pool_advance(SECOND);
+    pool_release(pool_acquire(1), MGP_VERDICT_GOOD); /* s1 was used since */
+    struct caller *caller = pool_acquire(4);
+    CHECK(caller->answer == MGP_ANSWER_WAIT);
+    CHECK_EFFECTS("close s2 capacity");
+    /* Not before its close has ended. */
+    CHECK(pool_view(4).creating == 0 && pool_counts().closing == 1);
+    pool_close_ended(s2);
+    CHECK_EFFECTS("gone s2, grant c5");
+    pool_take(caller);
+    CHECK(caller->answer == MGP_ANSWER_CREATE);
+    pool_end();
+}
+
+static void
+one_victim_is_closed_for_each_who_waits_for_a_place(void)
+{
+    pool_start(config_total(3));
+    for (int key = 1; key <= 3; key++) {
+        (void)pool_open_idle(key);
+        pool_advance(SECOND);
+    }
+    (void)pool_acquire(4);
+    CHECK_EFFECTS("close s1 capacity");
+    (void)pool_acquire(5);
+    CHECK_EFFECTS("close s2 capacity");
+    pool_end();
+}
+
+static void
+cancelled_waiter_for_a_place_claims_no_victim_any_more(void)
+{
+    pool_start(config_total(2));
+    struct opened *s1 = pool_open_idle(1);
+    (void)pool_open_idle(2);
+    struct caller *c3 = pool_acquire(3);
+    CHECK_EFFECTS("close s1 capacity");
+    pool_cancel(c3, MGP_CANCEL_BY_CALLER);
+    /* The place that comes free serves the next. */
+    struct caller *c4 = pool_acquire(4);
+    CHECK(c4->answer == MGP_ANSWER_WAIT);
+    CHECK_EFFECTS("");
+    pool_close_ended(s1);
+    CHECK_EFFECTS("gone s1, grant c4");
+    pool_end();
+}
+
+static void
+key_with_nothing_open_fails_at_once_when_nothing_idle_is_left(void)
+{
+    pool_start(config_total(2));
+    (void)pool_open(1);
+    (void)pool_open(1);
+    CHECK(pool_acquire(2)->status == MGP_ERR_EXHAUSTED);
+    CHECK(pool_total(MGP_WORD_ACQUIRE_REJECTIONS + MGP_REJECTION_EXHAUSTED) == 1);
+    CHECK(pool_counts().keys == 1 && pool_counts().endpoints == 1);
+    /* A key that has something open waits. */
+    CHECK(pool_acquire(1)->answer == MGP_ANSWER_WAIT);
+    pool_end();
+}
+
+static void
+waiter_of_a_busy_key_gets_the_place_of_any_session_that_becomes_idle(void)
+{
+    pool_start(config_total(2));
+    (void)pool_open(1);
+    struct caller *c2 = pool_open(2);
+    struct caller *c3 = pool_acquire(1);
+    CHECK(c3->answer == MGP_ANSWER_WAIT);
+    CHECK_EFFECTS("");
+    pool_release(c2, MGP_VERDICT_GOOD);
+    CHECK_EFFECTS("close s2 capacity");
+    pool_close_ended(c2->opened);
+    CHECK_EFFECTS("gone s2, grant c3");
+    pool_end();
+}
+
+static void
+place_of_a_victim_is_not_taken_by_a_newcomer_of_the_victims_key(void)
+{
+    pool_start(config_total(2));
+    struct caller *c1 = pool_open(1);
+    struct opened *s2 = pool_open_idle(2);
+    struct caller *c3 = pool_acquire(1);
+    CHECK(c3->answer == MGP_ANSWER_WAIT);
+    CHECK_EFFECTS("close s2 capacity");
+    struct caller *c4 = pool_acquire(2);
+    CHECK(c4->answer == MGP_ANSWER_WAIT);
+    pool_close_ended(s2);
+    CHECK_EFFECTS("gone s2, grant c3");
+    pool_release(c1, MGP_VERDICT_GOOD);
+    CHECK_EFFECTS("close s1 capacity");
+    pool_close_ended(c1->opened);
+    CHECK_EFFECTS("gone s1, grant c4");
+    pool_end();
+}
+
+static void
+place_of_a_discarded_session_goes_to_the_waiter_of_its_own_key(void)
+{
+    struct mgp_config config = config_total(2);
+    config.max_sessions_per_key = 1;
+    pool_start(config);
+    struct caller *c1 = pool_open(1);
+    (void)pool_open(2); /* c2 */
+    (void)pool_acquire(1); /* c3 */
+    pool_release(c1, MGP_VERDICT_DISCARD);
+    struct caller *c4 = pool_acquire(3);
+    pool_close_ended(c1->opened);
+    CHECK_EFFECTS("close s1 manual, gone s1, grant c3");
+    CHECK(c4->status == MGP_ERR_EXHAUSTED || c4->answer == MGP_ANSWER_WAIT);
+    pool_end();
+}
+
+static void
+places_go_round_the_starved_keys(void)
+{
+    pool_start(config_total(3));
+    struct caller *c1 = pool_open(1);
+    (void)pool_open(2); /* c2 */
+    struct caller *c3 = pool_open(3);
+    struct caller *c4 = pool_acquire(1), *c5 = pool_acquire(1);
+    (void)pool_acquire(2); /* c6 */
+    pool_release(c3, MGP_VERDICT_DISCARD);
+    pool_close_ended(c3->opened);
+    CHECK_EFFECTS("close s3 manual, gone s3, grant c4");
+    pool_take(c4);
+    /* A newcomer neither costs its key the turn nor brings it another one. */
+    (void)pool_acquire(2); /* c7 */
+    (void)pool_acquire(1); /* c8 */
+    pool_create_failed(c4, MGP_FAULT_CALLER);
+    CHECK_EFFECTS("grant c5"); /* a failed creation's place stays with the key */
+    pool_take(c5);
+    pool_create(c5);
+    pool_release(c1, MGP_VERDICT_GOOD);
+    CHECK_EFFECTS("grant c8");
+    pool_release(c5, MGP_VERDICT_GOOD);
+    CHECK_EFFECTS("close s4 capacity");
+    pool_close_ended(c5->opened);
+    CHECK_EFFECTS("gone s4, grant c6");
+    pool_end();
+}
+
+static void
+arrivals_do_not_cost_a_starved_key_its_turn(void)
+{
+    pool_start(config_total(3));
+    (void)pool_open(1); /* c1 */
+    (void)pool_open(2); /* c2 */
+    struct caller *c3 = pool_open(3);
+    (void)pool_acquire(1); /* c4 */
+    (void)pool_acquire(2); /* c5 */
+    (void)pool_acquire(1);
+    pool_release(c3, MGP_VERDICT_GOOD);
+    CHECK_EFFECTS("close s3 capacity");
+    pool_close_ended(c3->opened);
+    CHECK_EFFECTS("gone s3, grant c4");
+    pool_end();
+}
+
+static void
+session_under_a_check_is_no_victim(void)
+{
+    pool_start(config_total(2));
+    struct opened *s1 = pool_open_idle(1);
+    pool_advance(61 * SECOND);
+    struct caller *c2 = pool_acquire(1);
+    CHECK_EFFECTS("probe s1");
+    (void)pool_open(2);
+    CHECK(pool_acquire(3)->status == MGP_ERR_EXHAUSTED);
+    CHECK_EFFECTS("");
+    struct caller *c5 = pool_acquire(2);
+    CHECK(c5->answer == MGP_ANSWER_WAIT);
+    pool_cancel(c2, MGP_CANCEL_BY_CALLER);
+    pool_checked(s1, true);
+    CHECK_EFFECTS("close s1 capacity");
+    pool_close_ended(s1);
+    CHECK_EFFECTS("gone s1, grant c5");
+    pool_end();
+}
+
+/* ---- the limit of keys -------------------------------------------------------- */
+
+static void
+least_recently_used_key_that_nobody_uses_is_evicted(void)
+{
+    pool_start(config_keys(3));
+    (void)pool_open(1);
+    (void)pool_open_idle(2);
+    pool_advance(SECOND);
+    (void)pool_open_idle(3);
+    pool_advance(SECOND);
+    pool_release(pool_acquire(2), MGP_VERDICT_GOOD);
+    CHECK(pool_acquire(4)->answer == MGP_ANSWER_CREATE);
+    CHECK_EFFECTS("close s3 capacity");
+    CHECK(pool_counts().keys == 3 && pool_counts().keys_evicted == 1);
+    pool_end();
+}
+
+static void
+limit_of_keys_refuses_when_every_key_is_used(void)
+{
+    pool_start(config_keys(2));
+    (void)pool_open(1);
+    struct caller *c2 = pool_acquire(2);
+    CHECK(c2->answer == MGP_ANSWER_CREATE);
+    CHECK(pool_acquire(3)->status == MGP_ERR_EXHAUSTED);
+    CHECK(pool_total(MGP_WORD_ACQUIRE_REJECTIONS + MGP_REJECTION_EXHAUSTED) == 1);
+    CHECK(pool_acquire(1)->answer == MGP_ANSWER_CREATE); /* not a new key */
+    CHECK(pool_counts().endpoints == 1 && pool_counts().keys == 2);
+    pool_end();
+}
+
+static void
+evicted_key_only_waits_for_its_closes(void)
+{
+    pool_start(config_keys(1));
+    struct opened *s1 = pool_open_idle(1);
+    (void)pool_open(2); /* c2 */
+    CHECK_EFFECTS("close s1 capacity");
+    CHECK(pool_counts().keys == 1 && pool_view(1).closing == 1);
+    CHECK(pool_total(MGP_WORD_KEYS) == 1);
+    pool_close_ended(s1);
+    CHECK(pool_view(1).handle == NULL);
+    CHECK(pool_counts().keys_evicted == 1);
+    pool_end();
+}
+
+static void
+evicted_key_that_is_used_again_counts_as_a_new_one(void)
+{
+    pool_start(config_keys(1));
+    struct opened *s1 = pool_open_idle(1);
+    struct caller *c2 = pool_open(2);
+    CHECK(pool_acquire(1)->status == MGP_ERR_EXHAUSTED);
+    pool_release(c2, MGP_VERDICT_GOOD);
+    CHECK(pool_acquire(1)->answer == MGP_ANSWER_CREATE);
+    CHECK_EFFECTS("close s1 capacity, close s2 capacity");
+    CHECK(pool_counts().keys == 1 && pool_counts().keys_evicted == 2);
+    pool_close_ended(s1);
+    CHECK(pool_view(1).creating == 1 && pool_view(1).closing == 0);
+    pool_end();
+}
+
+static void
+evicted_keys_closing_sessions_count_towards_its_limit(void)
+{
+    struct mgp_config config = config_keys(1);
+    config.max_sessions_per_key = 1;
+    pool_start(config);
+    struct opened *s1 = pool_open_idle(1);
+    (void)pool_open_idle(2); /* s2 */
+    struct caller *c3 = pool_acquire(1);
+    CHECK(c3->answer == MGP_ANSWER_WAIT);
+    CHECK_EFFECTS("close s1 capacity, close s2 capacity");
+    pool_close_ended(s1);
+    CHECK_EFFECTS("gone s1, grant c3");
+    pool_end();
+}
+
+static void
+background_check_is_no_use_of_a_key(void)
+{
+    struct mgp_config config = config_keys(2);
+    config.health_interval_ns = 10 * SECOND;
+    pool_start(config);
+    struct opened *s1 = pool_open_idle(1);
+    pool_advance(SECOND);
+    (void)pool_open_idle(2);
+    pool_advance(9 * SECOND);
+    pool_upkeep();
+    CHECK_EFFECTS("probe s1");
+    pool_checked(s1, true);
+    (void)pool_acquire(3);
+    CHECK_EFFECTS("close s1 capacity");
+    pool_end();
+}
+
+static void
+key_under_a_background_check_can_be_evicted(void)
+{
+    struct mgp_config config = config_keys(1);
+    pool_start(config);
+    struct opened *s1 = pool_open_idle(1);
+    pool_advance(60 * SECOND);
+    pool_upkeep();
+    CHECK_EFFECTS("probe s1");
+    CHECK(pool_acquire(2)->answer == MGP_ANSWER_CREATE);
+    CHECK_EFFECTS("close s1 capacity");
+    CHECK(mgp_pool_checked(pool, now_ns, s1->probe, true) == MGP_ERR_STALE);
+    pool_end();
+}
+
+static void
+key_is_dropped_when_its_last_session_is_gone(void)
+{
+    pool_start(pool_config());
+    struct opened *s1 = pool_open_idle(1);
+    (void)pool_open_idle(2);
+    pool_broken(s1);
+    CHECK(pool_counts().keys == 2);
+    pool_close_ended(s1);
+    CHECK(pool_counts().keys == 1 && pool_counts().endpoints == 1);
+    CHECK(pool_counts().keys_evicted == 1);
+    pool_end();
+}
+
+/* ---- shared sessions ---------------------------------------------------------- */
+
+static void
+session_carries_up_to_its_maximum_of_leases(void)
+{
+    pool_start(config_leases(2, 3));
+    struct caller *c1 = pool_open(1);
+    struct caller *c2 = pool_acquire(1), *c3 = pool_acquire(1);
+    CHECK(c2->opened == c1->opened && c3->opened == c1->opened);
+    CHECK(c2->ticket.generation != c1->ticket.generation);
+    CHECK(pool_view(1).active == 1 && pool_total(MGP_WORD_ACTIVE_SESSIONS) == 1);
+    struct caller *c4 = pool_acquire(1);
+    CHECK(c4->answer == MGP_ANSWER_CREATE);
+    pool_create(c4);
+    pool_release(c2, MGP_VERDICT_GOOD);
+    CHECK(pool_view(1).active == 2);
+    pool_release(c1, MGP_VERDICT_GOOD);
+    pool_release(c3, MGP_VERDICT_GOOD);
+    CHECK(pool_view(1).active == 1 && pool_view(1).idle == 1);
+    pool_end();
+}
+
+static void
+new_shared_session_serves_as_many_waiters_as_it_can_carry(void)
+{
+    pool_start(config_leases(1, 3));
+    struct caller *c1 = pool_acquire(1);
+    for (int i = 0; i < 3; i++) {
+        CHECK(pool_acquire(1)->answer == MGP_ANSWER_WAIT);
+    }
+    pool_create(c1);
+    CHECK_EFFECTS("grant c2, grant c3");
+    pool_release(c1, MGP_VERDICT_GOOD);
+    CHECK_EFFECTS("grant c4");
+    CHECK(pool_view(1).active == 1 && pool_view(1).waiters == 0);
+    pool_end();
+}
+
+static void
+session_past_its_lifetime_does_not_hide_a_spare_lease(void)
+{
+    struct mgp_config config = config_leases(2, 2);
+    config.health_interval_ns = 1000 * SECOND;
+    pool_start(config);
+    struct caller *c1 = pool_open(1);
+    struct caller *c2 = pool_acquire(1);
+    CHECK(c2->opened == c1->opened);
+    pool_advance(200 * SECOND);
+    struct caller *c3 = pool_open(1);
+    pool_advance(150 * SECOND); /* s1 is over its lifetime, s2 is not */
+    pool_release(c2, MGP_VERDICT_GOOD);
+    struct caller *c4 = pool_acquire(1);
+    CHECK(c4->answer == MGP_ANSWER_SESSION && c4->opened == c3->opened);
+    struct caller *c5 = pool_acquire(1);
+    CHECK(c5->answer == MGP_ANSWER_WAIT);
+    pool_release(c4, MGP_VERDICT_GOOD);
+    CHECK_EFFECTS("grant c5");
+    pool_end();
+}
+
+static void
+broken_shared_session_ends_with_its_last_lease(void)
+{
+    pool_start(config_leases(1, 3));
+    struct caller *c1 = pool_open(1);
+    struct caller *c2 = pool_acquire(1);
+    pool_release(c1, MGP_VERDICT_BROKEN);
+    CHECK_EFFECTS("");
+    struct caller *c3 = pool_acquire(1);
+    CHECK(c3->answer == MGP_ANSWER_WAIT);
+    pool_release(c2, MGP_VERDICT_GOOD);
+    CHECK_EFFECTS("close s1 broken");
+    pool_close_ended(c1->opened);
+    CHECK_EFFECTS("gone s1, grant c3");
+    pool_end();
+}
+
+/* ---- configuration ------------------------------------------------------------ */
+
+static void
+limits_that_shrink_close_nothing_and_admit_nothing(void)
+{
+    struct mgp_config config = pool_config();
+    pool_start(config);
+    struct caller *c1 = pool_open(1);
+    struct caller *c2 = pool_open(1);
+    (void)pool_open(2); /* c3 */
+    config.max_sessions_per_key = 1;
+    config.max_total_sessions = 1;
+    config.max_total_keys = 1;
+    mgp_pool_configure(pool, &config);
+    pool_check();
+    struct caller *c4 = pool_acquire(1);
+    CHECK(c4->answer == MGP_ANSWER_WAIT);
+    pool_release(c1, MGP_VERDICT_BROKEN);
+    pool_close_ended(c1->opened);
+    CHECK_EFFECTS("close s1 broken, gone s1");
+    pool_release(c2, MGP_VERDICT_GOOD);
+    CHECK_EFFECTS("grant c4");
+    pool_end();
+}
+
+int
+main(void)
+{
+    RUN(first_acquire_creates_and_counts_a_miss_when_taken);
+    RUN(idle_session_is_a_hit_without_waiting);
+    RUN(try_acquire_answers_only_with_a_fresh_idle_session);
+    RUN(most_recently_used_session_is_handed_out_first);
+    RUN(keys_are_compared_byte_for_byte);
+    RUN(key_and_its_bytes_are_copied);
+    RUN(anonymous_acquires_are_counted_once_each);
+    RUN(single_use_sessions_are_closed_after_one_use);
+    RUN(creating_active_idle_checking_and_closing_count_towards_the_limit_of_a_key);
+    RUN(release_hands_its_session_to_the_oldest_waiter);
+    RUN(newcomer_never_overtakes_a_waiter);
+    RUN(freed_place_goes_to_the_oldest_waiter_who_then_creates);
+    RUN(caller_that_creates_gets_its_own_creation_not_a_released_session);
+    RUN(timed_out_waiter_leaves_the_queue_and_is_counted);
+    RUN(cancelled_waiter_returns_its_granted_session);
+    RUN(cancelled_waiter_passes_on_its_granted_place);
+    RUN(waiter_cancelled_before_its_grant_was_delivered_is_not_woken);
+    RUN(creation_that_nobody_awaits_any_more_finishes_into_the_pool);
+    RUN(creation_that_nobody_awaits_any_more_goes_to_the_oldest_waiter);
+    RUN(caller_cancelled_after_its_creation_ended_gives_the_session_back);
+    RUN(full_queue_refuses_at_once);
+    RUN(waiter_sees_the_numbers_of_its_key);
+    RUN(other_endpoints_creations_are_not_limited_together);
+    RUN(turn_to_create_at_an_endpoint_goes_round_its_keys);
+    RUN(total_limit_closes_the_least_recently_used_idle_session_of_any_key);
+    RUN(one_victim_is_closed_for_each_who_waits_for_a_place);
+    RUN(cancelled_waiter_for_a_place_claims_no_victim_any_more);
+    RUN(key_with_nothing_open_fails_at_once_when_nothing_idle_is_left);
+    RUN(waiter_of_a_busy_key_gets_the_place_of_any_session_that_becomes_idle);
+    RUN(place_of_a_victim_is_not_taken_by_a_newcomer_of_the_victims_key);
+    RUN(place_of_a_discarded_session_goes_to_the_waiter_of_its_own_key);
+    RUN(places_go_round_the_starved_keys);
+    RUN(arrivals_do_not_cost_a_starved_key_its_turn);
+    RUN(session_under_a_check_is_no_victim);
+    RUN(least_recently_used_key_that_nobody_uses_is_evicted);
+    RUN(limit_of_keys_refuses_when_every_key_is_used);
+    RUN(evicted_key_only_waits_for_its_closes);
+    RUN(evicted_key_that_is_used_again_counts_as_a_new_one);
+    RUN(evicted_keys_closing_sessions_count_towards_its_limit);
+    RUN(background_check_is_no_use_of_a_key);
+    RUN(key_under_a_background_check_can_be_evicted);
+    RUN(key_is_dropped_when_its_last_session_is_gone);
+    RUN(session_carries_up_to_its_maximum_of_leases);
+    RUN(new_shared_session_serves_as_many_waiters_as_it_can_carry);
+    RUN(session_past_its_lifetime_does_not_hide_a_spare_lease);
+    RUN(broken_shared_session_ends_with_its_last_lease);
+    RUN(limits_that_shrink_close_nothing_and_admit_nothing);
+    return harness_end();
+}

@@ -1,0 +1,554 @@
+/* The circuit breaker of an endpoint, as callers meet it. Keys 1 ... 99 are of endpoint 0,
+ * 101 ... 199 of endpoint 1. */
+#include <string.h>
+
+#include "pool_fixture.h"
+
+#define THRESHOLD 5
+#define RESET (60 * SECOND)
+
+static void
+fail_to_open(int key)
+{
+    struct caller *caller = pool_acquire(key);
+    CHECK(caller->answer == MGP_ANSWER_CREATE);
+    pool_create_failed(caller, MGP_FAULT_ENDPOINT);
+}
+
+/* Opens the breaker of the key's endpoint. */
+static void
+trip(int key)
+{
+    for (int i = 0; i < THRESHOLD; i++) {
+        fail_to_open(key);
+    }
+    CHECK(pool_acquire(key)->status == MGP_ERR_CIRCUIT_OPEN);
+}
+
+struct found {
+    const char *url;
+    struct mgp_endpoint_view view;
+};
+
+static int
+find_breaker(const struct mgp_endpoint_view *view, void *context)
+{
+    struct found *found = context;
+    if (view->endpoint.size == strlen(found->url) &&
+        memcmp(view->endpoint.bytes, found->url, view->endpoint.size) == 0) {
+        found->view = *view;
+        return 1;
+    }
+    return 0;
+}
+
+/* What is known of an endpoint's failures; false when nothing is. */
+static bool
+breaker_of(const char *url, struct mgp_endpoint_view *view)
+{
+    struct found found = {.url = url};
+    bool is_known = mgp_pool_visit_breakers(pool, find_breaker, &found) != 0;
+    *view = found.view;
+    return is_known;
+}
+
+static void
+threshold_of_failures_opens_the_circuit(void)
+{
+    struct mgp_endpoint_view view;
+    pool_start(pool_config());
+    for (int i = 0; i < THRESHOLD - 1; i++) {
+        fail_to_open(1);
+    }
+    CHECK(breaker_of("endpoint-0", &view) && view.failures == THRESHOLD - 1 && !view.is_open);
+    fail_to_open(2); /* of any key of the endpoint */
+    CHECK(breaker_of("endpoint-0", &view) && view.failures == THRESHOLD && view.is_open);
+    CHECK(view.open_until_ns == now_ns + RESET);
+    CHECK(pool_acquire(1)->status == MGP_ERR_CIRCUIT_OPEN);
+    CHECK(pool_acquire(3)->status == MGP_ERR_CIRCUIT_OPEN);
+    CHECK(pool_acquire(101)->answer == MGP_ANSWER_CREATE); /* another endpoint */
+    CHECK(pool_total(MGP_WORD_ACQUIRE_REJECTIONS + MGP_REJECTION_CIRCUIT_OPEN) == 2);
+    CHECK(pool_total(MGP_WORD_CIRCUIT_BREAKER_TRIPS) == 1);
+    CHECK(pool_total(MGP_WORD_CIRCUIT_BREAKERS_OPEN) == 1);
+    pool_end();
+}
+
+static void
+success_between_failures_keeps_the_circuit_closed(void)
+{
+    struct mgp_endpoint_view view;
+    pool_start(pool_config());
+    for (int i = 0; i < THRESHOLD - 1; i++) {
+        fail_to_open(1);
+    }
+    (void)pool_open(1);
+    CHECK(!breaker_of("endpoint-0", &view));
+    for (int i = 0; i < THRESHOLD - 1; i++) {
+        fail_to_open(1);
+    }
+    CHECK(pool_acquire(1)->answer == MGP_ANSWER_CREATE);
+    pool_end();
+}
+
+static void
+callers_own_faults_do_not_count(void)
+{
+    struct mgp_endpoint_view view;
+    pool_start(pool_config());
+    for (int i = 0; i < 10 * THRESHOLD; i++) {
+        struct caller *caller = pool_acquire(1);
+        pool_create_failed(caller, MGP_FAULT_CALLER);
+    }
+    CHECK(!breaker_of("endpoint-0", &view));
+    CHECK(pool_acquire(1)->answer == MGP_ANSWER_CREATE);
+    CHECK(pool_total(MGP_WORD_CREATE_FAILURES) == 10 * THRESHOLD);
+    pool_end();
+}
+
+static void
+opening_closes_idle_sessions_of_that_endpoint_only(void)
+{
+    pool_start(pool_config());
+    (void)pool_open_idle(1);           /* s1 */
+    (void)pool_open_idle(2);           /* s2 */
+    (void)pool_open_idle(101);         /* s3, of another endpoint */
+    struct caller *used = pool_open(3); /* s4, in use */
+    trip(4);
+    CHECK(mgp_pool_next_deadline(pool) <= now_ns);
+    pool_upkeep();
+    CHECK_EFFECTS("close s1 circuit_breaker, close s2 circuit_breaker");
+    CHECK(pool_evictions(MGP_EVICTION_CIRCUIT_BREAKER) == 2);
+    pool_release(used, MGP_VERDICT_GOOD);
+    pool_upkeep();
+    CHECK_EFFECTS(""); /* it came back after the opening */
+    pool_end();
+}
+
+static void
+idle_session_that_was_not_swept_yet_is_not_handed_out(void)
+{
+    pool_start(pool_config());
+    (void)pool_open_idle(1);
+    trip(4);
+    pool_advance(RESET);
+    CHECK(pool_acquire(1)->answer == MGP_ANSWER_CREATE);
+    CHECK_EFFECTS("close s1 circuit_breaker");
+    pool_upkeep();
+    CHECK_EFFECTS("");
+    pool_end();
+}
+
+static void
+waiters_of_keys_with_nothing_active_fail_at_once(void)
+{
+    struct mgp_config config = pool_config();
+    config.max_sessions_per_key = 1;
+    pool_start(config);
+    struct caller *active = pool_open(1);                     /* c1 */
+    CHECK(pool_acquire(1)->answer == MGP_ANSWER_WAIT);        /* c2: waits for c1 */
+    struct caller *creating = pool_acquire(2);                /* c3 */
+    CHECK(pool_acquire(2)->answer == MGP_ANSWER_WAIT);        /* c4: nothing active */
+    struct caller *closing = pool_open(3);                    /* c5 */
+    CHECK(pool_acquire(3)->answer == MGP_ANSWER_WAIT);        /* c6: waits for the close */
+    pool_release(closing, MGP_VERDICT_DISCARD);
+    CHECK_EFFECTS("close s2 manual");
+    trip(4);
+    CHECK_EFFECTS("fail c4 circuit_open, fail c6 circuit_open");
+    CHECK(pool_total(MGP_WORD_ACQUIRE_REJECTIONS + MGP_REJECTION_CIRCUIT_OPEN) == 3);
+    pool_release(active, MGP_VERDICT_GOOD);
+    CHECK_EFFECTS("grant c2");
+    pool_create_failed(creating, MGP_FAULT_ENDPOINT);
+    CHECK_EFFECTS("");
+    pool_end();
+}
+
+static void
+releases_go_to_waiters_while_it_is_open(void)
+{
+    struct mgp_config config = pool_config();
+    config.max_sessions_per_key = 2;
+    pool_start(config);
+    struct caller *c1 = pool_open(1), *c2 = pool_open(1);
+    struct caller *c3 = pool_acquire(1), *c4 = pool_acquire(1);
+    trip(2);
+    CHECK_EFFECTS("");
+    pool_release(c1, MGP_VERDICT_GOOD);
+    CHECK_EFFECTS("grant c3");
+    pool_take(c3);
+    CHECK(c3->opened == c1->opened);
+    /* Nothing is created in place of one that broke; and when nothing is active any more,
+     * who still waits fails. */
+    pool_release(c3, MGP_VERDICT_BROKEN);
+    pool_close_ended(c3->opened);
+    CHECK_EFFECTS("close s1 broken, gone s1");
+    pool_release(c2, MGP_VERDICT_BROKEN);
+    CHECK_EFFECTS("close s2 broken, fail c4 circuit_open");
+    CHECK(c4->status == MGP_ERR_CIRCUIT_OPEN);
+    pool_end();
+}
+
+static void
+waiter_whose_session_is_under_a_check_waits_on_while_it_is_open(void)
+{
+    pool_start(pool_config());
+    struct opened *s1 = pool_open_idle(1);
+    pool_advance(60 * SECOND);
+    struct caller *c2 = pool_acquire(1);
+    CHECK(c2->answer == MGP_ANSWER_WAIT);
+    CHECK_EFFECTS("probe s1");
+    trip(2);
+    CHECK_EFFECTS("");
+    pool_checked(s1, true);
+    CHECK_EFFECTS("grant c2");
+    pool_take(c2);
+    pool_release(c2, MGP_VERDICT_GOOD);
+    CHECK_EFFECTS("");
+
+    pool_advance(RESET);
+    c2 = pool_acquire(1);
+    CHECK_EFFECTS("probe s1");
+    CHECK(pool_acquire(2)->answer == MGP_ANSWER_CREATE); /* the trial */
+    pool_checked(s1, false);
+    CHECK_EFFECTS("close s1 health_check, fail c9 circuit_open");
+    pool_end();
+}
+
+static void
+half_open_lets_exactly_one_try(void)
+{
+    pool_start(pool_config());
+    trip(1);
+    pool_advance(RESET - 1);
+    CHECK(pool_acquire(1)->status == MGP_ERR_CIRCUIT_OPEN);
+    pool_advance(1);
+    struct caller *trial = pool_acquire(1);
+    CHECK(trial->answer == MGP_ANSWER_CREATE);
+    CHECK(pool_acquire(1)->status == MGP_ERR_CIRCUIT_OPEN);
+    CHECK(pool_acquire(2)->status == MGP_ERR_CIRCUIT_OPEN);
+    pool_advance(1000 * SECOND);
+    CHECK(pool_acquire(1)->status == MGP_ERR_CIRCUIT_OPEN);
+    CHECK(pool_total(MGP_WORD_CIRCUIT_BREAKERS_OPEN) == 1);
+    pool_create(trial);
+    CHECK(pool_total(MGP_WORD_CIRCUIT_BREAKERS_OPEN) == 0);
+    CHECK(pool_acquire(2)->answer == MGP_ANSWER_CREATE);
+    CHECK(pool_acquire(2)->answer == MGP_ANSWER_CREATE);
+    pool_end();
+}
+
+static void
+failed_trial_opens_it_again_for_twice_as_long(void)
+{
+    static const int64_t backoffs[] = {2, 4, 8, 10, 10};
+    struct mgp_endpoint_view view;
+    pool_start(pool_config());
+    trip(1);
+    for (size_t i = 0; i < sizeof(backoffs) / sizeof(backoffs[0]); i++) {
+        CHECK(breaker_of("endpoint-0", &view) && view.is_open);
+        pool_advance(view.open_until_ns - now_ns);
+        fail_to_open(1);
+        CHECK(breaker_of("endpoint-0", &view) && view.is_open);
+        CHECK(view.open_until_ns <= now_ns + backoffs[i] * RESET);
+        CHECK(view.open_until_ns >= now_ns + backoffs[i] * RESET * 9 / 10);
+        CHECK(pool_total(MGP_WORD_CIRCUIT_BREAKER_TRIPS) == 2 + i);
+        CHECK(pool_total(MGP_WORD_CIRCUIT_BREAKERS_OPEN) == 1);
+    }
+    pool_end();
+}
+
+static void
+trial_without_a_verdict_lets_the_next_try(void)
+{
+    pool_start(pool_config());
+    trip(1);
+    pool_advance(RESET);
+    struct caller *trial = pool_acquire(1);
+    pool_create_failed(trial, MGP_FAULT_CALLER);
+    trial = pool_acquire(2);
+    CHECK(trial->answer == MGP_ANSWER_CREATE);
+    CHECK(pool_acquire(1)->status == MGP_ERR_CIRCUIT_OPEN);
+    CHECK(pool_total(MGP_WORD_CIRCUIT_BREAKER_TRIPS) == 1);
+    pool_end();
+}
+
+static void
+trial_that_was_granted_but_cancelled_lets_the_next_try(void)
+{
+    struct mgp_config config = pool_config();
+    config.max_sessions_per_key = 1;
+    pool_start(config);
+    struct caller *c1 = pool_open(1), *c2 = pool_open(2);
+    struct caller *c3 = pool_acquire(1), *c4 = pool_acquire(2);
+    trip(3);
+    pool_advance(RESET);
+    pool_release(c1, MGP_VERDICT_BROKEN);
+    pool_close_ended(c1->opened);
+    CHECK_EFFECTS("close s1 broken, gone s1, grant c3"); /* the trial */
+    pool_release(c2, MGP_VERDICT_BROKEN);
+    CHECK_EFFECTS("close s2 broken, fail c4 circuit_open");
+    pool_cancel(c3, MGP_CANCEL_BY_TIMEOUT);
+    CHECK(pool_acquire(3)->answer == MGP_ANSWER_CREATE);
+    CHECK(c4->status == MGP_ERR_CIRCUIT_OPEN);
+    pool_end();
+}
+
+static void
+unwanted_trial_still_decides(void)
+{
+    pool_start(pool_config());
+    trip(1);
+    pool_advance(RESET);
+    struct caller *trial = pool_acquire(1);
+    pool_unwanted(trial);
+    CHECK(pool_acquire(1)->status == MGP_ERR_CIRCUIT_OPEN);
+    struct opened *opened = pool_created(trial);
+    CHECK(pool_acquire(1)->opened == opened);
+    CHECK(pool_total(MGP_WORD_CIRCUIT_BREAKERS_OPEN) == 0);
+    pool_end();
+}
+
+static void
+creations_that_began_before_the_opening_say_nothing(void)
+{
+    struct mgp_endpoint_view view;
+    pool_start(pool_config());
+    struct caller *early_success = pool_acquire(1);
+    struct caller *early_failure = pool_acquire(1);
+    trip(2);
+    pool_create(early_success);
+    CHECK(breaker_of("endpoint-0", &view) && view.is_open);
+    pool_create_failed(early_failure, MGP_FAULT_ENDPOINT);
+    CHECK(breaker_of("endpoint-0", &view) && view.failures == THRESHOLD);
+    CHECK(pool_total(MGP_WORD_CIRCUIT_BREAKER_TRIPS) == 1);
+    pool_end();
+}
+
+static void
+all_are_refused_while_it_is_open_even_with_an_idle_session(void)
+{
+    pool_start(pool_config());
+    struct caller *c1 = pool_open(1);
+    trip(2);
+    pool_release(c1, MGP_VERDICT_GOOD);
+    CHECK(pool_view(1).idle == 1);
+    CHECK(pool_try_acquire(1) == NULL);
+    CHECK(pool_acquire(1)->status == MGP_ERR_CIRCUIT_OPEN);
+    pool_advance(RESET);
+    pool_suspect(c1->opened);
+    struct caller *c2 = pool_acquire(1);
+    CHECK(c2->answer == MGP_ANSWER_WAIT);
+    CHECK_EFFECTS("probe s1");
+    pool_checked(c1->opened, true);
+    CHECK_EFFECTS("grant c9");
+    CHECK(c2->number == 9);
+    pool_end();
+}
+
+static void
+waiter_is_let_try_as_soon_as_the_time_is_over(void)
+{
+    struct mgp_config config = pool_config();
+    config.max_sessions_per_key = 2;
+    pool_start(config);
+    struct caller *c1 = pool_open(1);
+    (void)pool_open(1); /* c2 */
+    struct caller *c3 = pool_acquire(1);
+    trip(2);
+    pool_upkeep();
+    pool_release(c1, MGP_VERDICT_BROKEN);
+    pool_close_ended(c1->opened);
+    CHECK_EFFECTS("close s1 broken, gone s1"); /* there is a place, but the breaker is open */
+    CHECK(mgp_pool_next_deadline(pool) == now_ns + RESET);
+    pool_advance(RESET);
+    pool_upkeep();
+    CHECK_EFFECTS("grant c3");
+    pool_take(c3);
+    CHECK(c3->answer == MGP_ANSWER_CREATE);
+    CHECK(pool_acquire(1)->status == MGP_ERR_CIRCUIT_OPEN);
+    pool_end();
+}
+
+static void
+waiters_of_all_keys_may_create_when_it_closes(void)
+{
+    struct mgp_config config = pool_config();
+    config.max_sessions_per_key = 2;
+    pool_start(config);
+    struct caller *c1 = pool_open(1);
+    (void)pool_open(1); /* c2 */
+    struct caller *c3 = pool_open(2);
+    (void)pool_open(2); /* c4 */
+    CHECK(pool_acquire(1)->number == 5 && pool_acquire(2)->number == 6);
+    trip(3);
+    pool_release(c1, MGP_VERDICT_BROKEN);
+    pool_close_ended(c1->opened);
+    pool_release(c3, MGP_VERDICT_BROKEN);
+    pool_close_ended(c3->opened);
+    CHECK_EFFECTS("close s1 broken, gone s1, close s3 broken, gone s3");
+    pool_advance(RESET);
+    struct caller *trial = pool_acquire(3);
+    CHECK(trial->answer == MGP_ANSWER_CREATE);
+    pool_upkeep();
+    CHECK_EFFECTS("");
+    pool_create(trial);
+    CHECK_EFFECTS("grant c5, grant c6");
+    pool_end();
+}
+
+static void
+no_victim_is_closed_for_waiters_that_an_open_breaker_refuses(void)
+{
+    struct mgp_config config = pool_config();
+    config.max_total_sessions = 3;
+    config.breaker_threshold = 1;
+    pool_start(config);
+    (void)pool_open(1); /* c1 */
+    struct caller *c2 = pool_open(101);
+    struct caller *c3 = pool_acquire(2);
+    CHECK(pool_acquire(101)->answer == MGP_ANSWER_WAIT); /* c4 */
+    CHECK(pool_acquire(1)->answer == MGP_ANSWER_WAIT);   /* c5 */
+    pool_create_failed(c3, MGP_FAULT_ENDPOINT);
+    CHECK_EFFECTS("grant c4");
+    pool_release(c2, MGP_VERDICT_GOOD);
+    CHECK_EFFECTS(""); /* c5 could not use its place */
+    CHECK(pool_view(101).idle == 1);
+    pool_end();
+}
+
+/* ---- memory ------------------------------------------------------------------- */
+
+static void
+failures_are_remembered_without_a_key_and_forgotten_in_time(void)
+{
+    struct mgp_endpoint_view view;
+    pool_start(pool_config());
+    fail_to_open(1);
+    CHECK(pool_counts().keys == 0 && pool_counts().endpoints == 1);
+    CHECK(breaker_of("endpoint-0", &view) && view.failures == 1);
+    CHECK(mgp_pool_next_deadline(pool) == now_ns + 10 * RESET);
+    pool_advance(10 * RESET - 1);
+    pool_upkeep();
+    CHECK(pool_counts().endpoints == 1);
+    pool_advance(1);
+    pool_upkeep();
+    CHECK(pool_counts().endpoints == 0);
+    CHECK(mgp_pool_next_deadline(pool) == INT64_MAX);
+    pool_end();
+}
+
+static void
+open_breaker_that_is_forgotten_is_no_longer_counted_as_open(void)
+{
+    pool_start(pool_config());
+    trip(1);
+    CHECK(pool_total(MGP_WORD_CIRCUIT_BREAKERS_OPEN) == 1);
+    pool_advance(10 * RESET);
+    pool_upkeep();
+    CHECK(pool_total(MGP_WORD_CIRCUIT_BREAKERS_OPEN) == 0);
+    CHECK(pool_acquire(1)->answer == MGP_ANSWER_CREATE);
+    pool_end();
+}
+
+static void
+breaker_stays_open_for_a_key_that_comes_back(void)
+{
+    pool_start(pool_config());
+    trip(1);
+    CHECK(pool_counts().keys == 0);
+    CHECK(pool_acquire(2)->status == MGP_ERR_CIRCUIT_OPEN);
+    CHECK(pool_counts().keys == 0 && pool_counts().endpoints == 1);
+    pool_advance(RESET);
+    struct caller *trial = pool_acquire(2);
+    CHECK(trial->answer == MGP_ANSWER_CREATE);
+    CHECK(pool_acquire(3)->status == MGP_ERR_CIRCUIT_OPEN);
+    pool_create_failed(trial, MGP_FAULT_ENDPOINT);
+    CHECK(pool_acquire(3)->status == MGP_ERR_CIRCUIT_OPEN);
+    pool_end();
+}
+
+static void
+table_of_remembered_endpoints_is_bounded_and_the_oldest_failure_goes_first(void)
+{
+    struct mgp_endpoint_view view;
+    struct mgp_config config = pool_config();
+    config.max_remembered_endpoints = 2;
+    pool_start(config);
+    /* Endpoint 1 fails first, but its key lives on after the others failed. */
+    struct opened *s1 = pool_open_idle(101);
+    struct caller *hit = pool_acquire(101);
+    fail_to_open(101);
+    pool_advance(SECOND);
+    fail_to_open(201);
+    pool_advance(SECOND);
+    fail_to_open(301);
+    pool_advance(SECOND);
+    CHECK(pool_counts().endpoints == 3);
+    pool_release(hit, MGP_VERDICT_DISCARD);
+    pool_close_ended(s1);
+    CHECK(pool_counts().endpoints == 2);
+    CHECK(!breaker_of("endpoint-1", &view));
+    CHECK(breaker_of("endpoint-2", &view) && breaker_of("endpoint-3", &view));
+    fail_to_open(401);
+    CHECK(!breaker_of("endpoint-2", &view) && breaker_of("endpoint-4", &view));
+    pool_end();
+}
+
+static void
+endpoint_without_failures_is_dropped_with_its_last_key(void)
+{
+    pool_start(pool_config());
+    struct opened *s1 = pool_open_idle(1);
+    struct opened *s2 = pool_open_idle(2);
+    pool_broken(s1);
+    pool_close_ended(s1);
+    CHECK(pool_counts().endpoints == 1);
+    pool_broken(s2);
+    pool_close_ended(s2);
+    CHECK(pool_counts().endpoints == 0);
+    pool_end();
+}
+
+static void
+endpoint_is_dropped_while_it_is_still_to_be_swept(void)
+{
+    struct mgp_config config = pool_config();
+    config.max_remembered_endpoints = 0;
+    pool_start(config);
+    struct opened *s1 = pool_open_idle(1);
+    trip(2);
+    pool_broken(s1);
+    CHECK_EFFECTS("close s1 broken");
+    pool_close_ended(s1);
+    CHECK(pool_counts().endpoints == 0);
+    pool_upkeep();
+    pool_end();
+}
+
+int
+main(void)
+{
+    RUN(threshold_of_failures_opens_the_circuit);
+    RUN(success_between_failures_keeps_the_circuit_closed);
+    RUN(callers_own_faults_do_not_count);
+    RUN(opening_closes_idle_sessions_of_that_endpoint_only);
+    RUN(idle_session_that_was_not_swept_yet_is_not_handed_out);
+    RUN(waiters_of_keys_with_nothing_active_fail_at_once);
+    RUN(releases_go_to_waiters_while_it_is_open);
+    RUN(waiter_whose_session_is_under_a_check_waits_on_while_it_is_open);
+    RUN(half_open_lets_exactly_one_try);
+    RUN(failed_trial_opens_it_again_for_twice_as_long);
+    RUN(trial_without_a_verdict_lets_the_next_try);
+    RUN(trial_that_was_granted_but_cancelled_lets_the_next_try);
+    RUN(unwanted_trial_still_decides);
+    RUN(creations_that_began_before_the_opening_say_nothing);
+    RUN(all_are_refused_while_it_is_open_even_with_an_idle_session);
+    RUN(waiter_is_let_try_as_soon_as_the_time_is_over);
+    RUN(waiters_of_all_keys_may_create_when_it_closes);
+    RUN(no_victim_is_closed_for_waiters_that_an_open_breaker_refuses);
+    RUN(failures_are_remembered_without_a_key_and_forgotten_in_time);
+    RUN(open_breaker_that_is_forgotten_is_no_longer_counted_as_open);
+    RUN(breaker_stays_open_for_a_key_that_comes_back);
+    RUN(table_of_remembered_endpoints_is_bounded_and_the_oldest_failure_goes_first);
+    RUN(endpoint_without_failures_is_dropped_with_its_last_key);
+    RUN(endpoint_is_dropped_while_it_is_still_to_be_swept);
+    return harness_end();
+}
