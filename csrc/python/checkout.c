@@ -1,0 +1,467 @@
+/* Sessions in and out of the pool: the hit path, release, and what was dropped. */
+#include "pool.h"
+
+#include <string.h>
+
+/* ---- records and their views ------------------------------------------------ */
+
+PyObject *
+py_connection_ensure_view(py_state *state, py_connection *connection)
+{
+    if (connection->view == NULL) {
+        PyObject *view = py_pooled_session_over(state, connection);
+        if (view == NULL) {
+            return NULL;
+        }
+        connection->view = view;
+        connection->owns_view = true;
+    }
+    return connection->view;
+}
+
+PyObject *
+py_connection_check_out(py_connection *connection, struct mgp_ticket lease)
+{
+    PyObject *view = connection->view;
+    connection->lease = lease;
+    connection->is_leased = true;
+    if (connection->is_foreign) {
+        return Py_NewRef(view);
+    }
+    connection->owns_view = false; /* the reference goes to the caller */
+    return view;
+}
+
+static void
+check_in(py_connection *connection)
+{
+    connection->is_leased = false;
+    if (!connection->owns_view) {
+        Py_INCREF(connection->view);
+        connection->owns_view = true;
+    }
+}
+
+static int
+forget_foreign(py_pool *self, py_connection *connection)
+{
+    PyObject *address = PyLong_FromVoidPtr(connection->view);
+    int result = -1;
+    if (address == NULL) {
+        return -1;
+    }
+    PyObject *records = PyDict_GetItemWithError(self->foreign, address); /* borrowed */
+    if (records != NULL) {
+        Py_ssize_t count = PyList_GET_SIZE(records);
+        for (Py_ssize_t i = 0; i < count; i++) {
+            if (PyList_GET_ITEM(records, i) == (PyObject *)connection) {
+                result = count == 1 ? PyDict_DelItem(self->foreign, address)
+                                    : PyList_SetSlice(records, i, i + 1, NULL);
+                break;
+            }
+        }
+    }
+    Py_DECREF(address);
+    return result;
+}
+
+void
+py_connection_leave_pool(py_connection *connection)
+{
+    py_pool *pool = connection->pool;
+    PyObject *view = NULL;
+    if (connection->is_foreign && forget_foreign(pool, connection) < 0) {
+        PyErr_Clear();
+    }
+    if (connection->is_leaked) {
+        py_connection **where = &pool->leaked;
+        while (*where != connection) {
+            where = &(*where)->next_leaked;
+        }
+        *where = connection->next_leaked;
+        connection->is_leaked = false;
+    }
+    connection->pool = NULL;
+    connection->core = NULL;
+    connection->is_leased = false;
+    connection->is_closed = true;
+    PyObject *closer = connection->closer; /* a task, whose coroutine refers to the view */
+    connection->closer = NULL;
+    if (connection->owns_view) {
+        connection->owns_view = false;
+        view = connection->view;
+        if (connection->is_foreign) {
+            connection->view = NULL;
+        }
+    }
+    Py_XDECREF(closer);
+    Py_XDECREF(view);
+    Py_DECREF(connection);
+}
+
+py_connection *
+py_pool_find_connection(py_pool *self, PyObject *pooled)
+{
+    py_connection *found = NULL;
+    if (py_pooled_session_check(self->state, pooled)) {
+        found = ((py_pooled_session *)pooled)->connection;
+        if (found->pool != self) {
+            found = NULL;
+        }
+        if (PyDict_GET_SIZE(self->foreign) == 0 || (found != NULL && found->is_leased)) {
+            return found;
+        }
+    }
+    PyObject *address = PyLong_FromVoidPtr(pooled);
+    PyObject *records =
+        address == NULL ? NULL : PyDict_GetItemWithError(self->foreign, address); /* borrowed */
+    if (records != NULL) {
+        for (Py_ssize_t i = PyList_GET_SIZE(records); i-- > 0;) {
+            found = (py_connection *)PyList_GET_ITEM(records, i);
+            if (found->is_leased) {
+                break;
+            }
+        }
+    }
+    Py_XDECREF(address);
+    return found;
+}
+
+/* ---- leaks ------------------------------------------------------------------ */
+
+void
+py_pool_note_leak(py_connection *connection)
+{
+    py_pool *pool = connection->pool;
+    PyObject *type, *value, *traceback;
+    if (pool == NULL || connection->is_leaked) {
+        return;
+    }
+    connection->is_leaked = true;
+    connection->next_leaked = pool->leaked;
+    pool->leaked = connection;
+    if (pool->loop == NULL || Py_REFCNT((PyObject *)pool) == 0) {
+        return; /* no references: the pool is going away, and its __dict__ held the session */
+    }
+    /* This runs in a finalizer, on any thread: wake the loop, which does the rest. */
+    PyErr_Fetch(&type, &value, &traceback);
+    PyObject *reap = PyObject_GetAttr((PyObject *)pool, pool->state->str_reap_leaks);
+    PyObject *handle =
+        reap == NULL
+            ? NULL
+            : PyObject_CallMethodOneArg(pool->loop, pool->state->str_call_soon_threadsafe, reap);
+    Py_XDECREF(handle);
+    Py_XDECREF(reap);
+    PyErr_Restore(type, value, traceback);
+}
+
+PyObject *
+py_pool_reap_leaks(py_pool *self, PyObject *Py_UNUSED(ignored))
+{
+    int64_t now_ns;
+    long count = 0;
+    if (self->core == NULL) {
+        return PyLong_FromLong(0); /* the pool itself is garbage */
+    }
+    if (py_pool_enter(self, &now_ns) < 0) {
+        return NULL;
+    }
+    while (self->leaked != NULL) {
+        py_connection *connection = self->leaked;
+        if (py_connection_ensure_view(self->state, connection) == NULL) {
+            return NULL;
+        }
+        self->leaked = connection->next_leaked;
+        connection->is_leaked = false;
+        connection->is_leased = false;
+        if (mgp_pool_release(self->core, now_ns, connection->lease, MGP_VERDICT_LEAKED) == MGP_OK) {
+            count++;
+        }
+    }
+    py_pool_leave(self, now_ns);
+    return PyLong_FromLong(count);
+}
+
+/* ---- acquire ---------------------------------------------------------------- */
+
+static struct mgp_row *
+ensure_row(py_pool *self, PyObject *gateway_id)
+{
+    struct mgp_row *row = NULL;
+    Py_ssize_t size;
+    PyObject *label = PyObject_CallOneArg(self->state->gateway_label, gateway_id);
+    const char *bytes = label == NULL ? NULL : PyUnicode_AsUTF8AndSize(label, &size);
+    if (bytes != NULL) {
+        row = mgp_rows_ensure(&self->state->rows, bytes, (size_t)size);
+        if (row == NULL) {
+            PyErr_NoMemory();
+        }
+    }
+    Py_XDECREF(label);
+    return row;
+}
+
+/* No session at once: a Pending. `pending` is made before the machine changes. */
+static PyObject *
+acquire_slowly(py_pool *self, int64_t now_ns, uint64_t hash, const py_key *key,
+               const py_key_arguments *arguments)
+{
+    struct mgp_acquired acquired;
+    PyObject *result = NULL;
+    Py_ssize_t url_size;
+    PyObject *url_bytes = NULL;
+    py_pending *pending = NULL;
+    struct mgp_row *row = ensure_row(self, arguments->gateway_id);
+    if (row == NULL) {
+        return NULL;
+    }
+    mgp_row_hold(row); /* what runs below could forget it */
+    const char *url = PyUnicode_IS_COMPACT_ASCII(arguments->url)
+                          ? PyUnicode_AsUTF8AndSize(arguments->url, &url_size)
+                          : NULL;
+    if (url == NULL) {
+        url_bytes = PyUnicode_AsEncodedString(arguments->url, "utf-8", "surrogatepass");
+        if (url_bytes == NULL) {
+            goto done;
+        }
+        url = PyBytes_AS_STRING(url_bytes);
+        url_size = PyBytes_GET_SIZE(url_bytes);
+    }
+    pending = py_pending_new(self->state, self);
+    if (pending == NULL) {
+        goto done;
+    }
+    pending->is_anonymous = key->is_anonymous;
+    if (key->identity > 0) {
+        pending->identity = PyBytes_FromStringAndSize((const char *)key->bytes + key->identity,
+                                                      (Py_ssize_t)(key->size - key->identity));
+        if (pending->identity == NULL) {
+            goto done;
+        }
+    }
+    struct mgp_key_spec spec = {
+        .key = {key->bytes, key->size},
+        .endpoint = {url, (size_t)url_size},
+        .row = row,
+        .is_anonymous = key->is_anonymous,
+        .is_single_use = key->is_single_use,
+    };
+    int status = mgp_pool_acquire(self->core, now_ns, hash, &spec, &acquired);
+    if (status < 0) {
+        (void)py_pool_raise(self, status, arguments->url);
+    } else if (acquired.answer == MGP_ANSWER_SESSION) {
+        py_connection *connection = acquired.payload;
+        connection->use_count++;
+        result = py_connection_check_out(connection, acquired.ticket);
+    } else if (acquired.answer == MGP_ANSWER_CREATE) {
+        pending->state = PY_PENDING_CREATING;
+        pending->ticket = acquired.ticket;
+        result = Py_NewRef((PyObject *)pending);
+    } else {
+        pending->state = PY_PENDING_WAITING;
+        pending->waiter = acquired.waiter;
+        mgp_waiter_set_payload(acquired.waiter, pending);
+        pending->future = PyObject_CallMethodNoArgs(self->loop, self->state->str_create_future);
+        if (pending->future == NULL) {
+            py_pool_give_up(self, pending, false);
+        } else {
+            result = Py_NewRef((PyObject *)pending);
+        }
+    }
+    py_pool_leave(self, now_ns);
+done:
+    mgp_row_unhold(row);
+    Py_XDECREF((PyObject *)pending);
+    Py_XDECREF(url_bytes);
+    return result;
+}
+
+/* The pool that a function of the module is called with, or NULL with TypeError. The
+ * common path is made of functions because the interpreter calls those faster than
+ * methods of a base class. */
+static py_pool *
+check_pool(py_state *state, PyObject *const *args, Py_ssize_t nargs, Py_ssize_t expected)
+{
+    if (nargs != expected) {
+        PyErr_Format(PyExc_TypeError, "expected %zd arguments, got %zd", expected, nargs);
+        return NULL;
+    }
+    const PyTypeObject *type = Py_TYPE(args[0]);
+    /* MCPSessionPool or a subclass of it: told by two pointers. */
+    bool is_pool = type->tp_base != NULL && (type->tp_base == state->pool_type ||
+                                             type->tp_base->tp_base == state->pool_type);
+    if (!is_pool && !PyObject_TypeCheck(args[0], state->pool_type)) {
+        PyErr_Format(PyExc_TypeError, "expected a pool, not %.100s", Py_TYPE(args[0])->tp_name);
+        return NULL;
+    }
+    return (py_pool *)args[0];
+}
+
+static int
+build_key(py_pool *self, const py_key_arguments *arguments, py_key *key)
+{
+    unsigned make_key = 1u << PY_HOOK_MAKE_POOL_KEY;
+    if (!(self->hooks & (make_key | 1u << PY_HOOK_COMPUTE_IDENTITY_HASH))) {
+        return py_key_build(self->state, &self->identity, 0, arguments, key);
+    }
+    self->is_building_key = true;
+    self->has_seen_anonymous = false;
+    int result = py_key_build(self->state, &self->identity, self->hooks, arguments, key);
+    self->is_building_key = false;
+    if (self->hooks & make_key) {
+        PyObject *user = arguments->user_identity;
+        bool has_user = user != Py_None && PyUnicode_Check(user) && PyUnicode_GET_LENGTH(user) > 0;
+        key->is_anonymous = self->has_seen_anonymous && !has_user;
+    }
+    return result;
+}
+
+/* A default _compute_identity_hash() that found no identity asks: is it called for an
+ * acquire, which counts for itself? */
+PyObject *
+py_pool_note_anonymous(py_pool *self, PyObject *Py_UNUSED(ignored))
+{
+    self->has_seen_anonymous = true;
+    return PyBool_FromLong(self->is_building_key);
+}
+
+PyObject *
+py_module_acquire(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
+{
+    struct mgp_acquired acquired;
+    int64_t now_ns;
+    py_key key;
+    PyObject *result = NULL;
+    py_pool *self = check_pool(PyModule_GetState(module), args, nargs, 6);
+    if (self == NULL) {
+        return NULL;
+    }
+    if (self->core != NULL && !py_pool_hooks_are_current(self) && py_pool_refresh_hooks(self) < 0) {
+        return NULL;
+    }
+    py_key_arguments arguments = {args[0], args[1], args[2], args[3], args[4], args[5]};
+    py_key_init(&key);
+    if (py_pool_enter(self, &now_ns) < 0 || build_key(self, &arguments, &key) < 0) {
+        goto done;
+    }
+    uint64_t hash = mgp_pool_hash(self->core, key.bytes, key.size);
+    mgp_pool_try_acquire(self->core, now_ns, hash, key.bytes, key.size, &acquired);
+    if (acquired.answer == MGP_ANSWER_SESSION) {
+        py_connection *connection = acquired.payload;
+        connection->use_count++;
+        result = py_connection_check_out(connection, acquired.ticket);
+    } else {
+        result = acquire_slowly(self, now_ns, hash, &key, &arguments);
+    }
+done:
+    py_key_fini(&key);
+    return result;
+}
+
+/* ---- release ---------------------------------------------------------------- */
+
+/* Whether a duck-typed session says that it is closed. A mock answers with a mock: only
+ * True counts; one that cannot say is as good as closed. 1, 0, or -1. */
+static int
+foreign_is_closed(py_pool *self, PyObject *pooled)
+{
+    PyObject *is_closed = PyObject_GetAttr(pooled, self->state->str_is_closed);
+    if (is_closed == NULL) {
+        bool has_none = PyErr_ExceptionMatches(PyExc_AttributeError);
+        if (!PyErr_ExceptionMatches(PyExc_Exception)) {
+            return -1;
+        }
+        PyErr_Clear();
+        return !has_none;
+    }
+    Py_DECREF(is_closed);
+    return is_closed == Py_True;
+}
+
+PyObject *
+py_module_release(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
+{
+    int64_t now_ns;
+    PyObject *result = NULL;
+    py_pool *self = check_pool(PyModule_GetState(module), args, nargs, 3);
+    if (self == NULL) {
+        return NULL;
+    }
+    PyObject *pooled = args[1];
+    /* False and True are numbers, too: GOOD and DISCARD. */
+    long verdict = args[2] == Py_False ? MGP_VERDICT_GOOD : PyLong_AsLong(args[2]);
+    if (verdict == -1 && PyErr_Occurred()) {
+        return NULL;
+    }
+    if (verdict < MGP_VERDICT_GOOD || verdict > MGP_VERDICT_BROKEN) {
+        PyErr_SetString(PyExc_ValueError, "not a verdict");
+        return NULL;
+    }
+    if (py_pool_enter(self, &now_ns) < 0) {
+        return NULL;
+    }
+    py_connection *connection = py_pool_find_connection(self, pooled);
+    if (connection == NULL) {
+        return PyErr_Occurred() ? NULL : Py_NewRef(Py_NotImplemented);
+    }
+    Py_INCREF(connection);
+    int is_closed = connection->is_closed;
+    if (connection->is_foreign) {
+        is_closed = foreign_is_closed(self, pooled);
+        if (is_closed < 0) {
+            goto done;
+        }
+    }
+    if (!connection->is_leased || connection->core == NULL) {
+        result = Py_NewRef(Py_False);
+        goto done;
+    }
+    check_in(connection);
+    (void)mgp_pool_release(self->core, now_ns, connection->lease,
+                           is_closed ? MGP_VERDICT_BROKEN : (enum mgp_verdict)verdict);
+    py_pool_leave(self, now_ns);
+    result = Py_NewRef(connection->closer == NULL ? Py_None : connection->closer);
+done:
+    Py_DECREF(connection);
+    return result;
+}
+
+/* _holds(pooled, lease): a duck-typed object may be several sessions at once. */
+PyObject *
+py_pool_holds(py_pool *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    if (nargs != 2) {
+        PyErr_SetString(PyExc_TypeError, "_holds() takes 2 positional arguments");
+        return NULL;
+    }
+    PyObject *pooled = args[0];
+    py_connection *connection = py_pool_find_connection(self, pooled);
+    if (args[1] == Py_None || connection == NULL) {
+        bool is_leased = connection != NULL && connection->is_leased;
+        return PyErr_Occurred() ? NULL : PyBool_FromLong(!is_leased && args[1] == Py_None);
+    }
+    unsigned long long lease = PyLong_AsUnsignedLongLong(args[1]);
+    if (PyErr_Occurred()) {
+        return NULL;
+    }
+    bool holds = connection->is_leased && connection->lease.generation == lease;
+    PyObject *address = PyLong_FromVoidPtr(pooled);
+    PyObject *records =
+        address == NULL ? NULL : PyDict_GetItemWithError(self->foreign, address); /* borrowed */
+    for (Py_ssize_t i = 0; records != NULL && i < PyList_GET_SIZE(records); i++) {
+        connection = (py_connection *)PyList_GET_ITEM(records, i);
+        holds = holds || (connection->is_leased && connection->lease.generation == lease);
+    }
+    Py_XDECREF(address);
+    return PyErr_Occurred() ? NULL : PyBool_FromLong(holds);
+}
+
+PyObject *
+py_pool_lease_of(py_pool *self, PyObject *pooled)
+{
+    py_connection *connection = py_pool_find_connection(self, pooled);
+    if (connection == NULL || !connection->is_leased) {
+        return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
+    }
+    return PyLong_FromUnsignedLongLong(connection->lease.generation);
+}

@@ -1,0 +1,73 @@
+/* What every file of the binding includes: Python's header first, with the warnings
+ * that its own inline functions would raise switched off for it alone. */
+#ifndef MGP_PYTHON_COMMON_H
+#define MGP_PYTHON_COMMON_H
+
+#define PY_SSIZE_T_CLEAN
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wconversion"
+#pragma GCC diagnostic ignored "-Wshadow"
+#include <Python.h>
+#include <structmember.h>
+#pragma GCC diagnostic pop
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "../core/pool.h"
+#include "../metrics/rows.h"
+
+/* The hooks whose overriding changes what the C side does; the others are simply
+ * called on `self`. */
+enum py_hook {
+    PY_HOOK_VALIDATE_SESSION,
+    PY_HOOK_COMPUTE_IDENTITY_HASH,
+    PY_HOOK_MAKE_POOL_KEY,
+    PY_HOOK_ACQUIRE,
+    PY_HOOK_RELEASE,
+    PY_HOOK_COUNT,
+};
+
+/* Module state. Every PyObject * is owned. */
+typedef struct {
+    PyTypeObject *pool_type;
+    PyTypeObject *pooled_session_type;
+    PyTypeObject *connection_type;
+    PyTypeObject *pending_type;
+    PyTypeObject *ticket_type;
+
+    PyObject *transport_sse; /* TransportType members, and the class */
+    PyObject *transport_streamable_http;
+    PyObject *transport_class;
+    PyObject *exhausted_error;
+    PyObject *circuit_open_error;
+    PyObject *closed_error;
+    PyObject *acquire_timeout_error;
+    PyObject *get_running_loop; /* asyncio's C function */
+    PyObject *gateway_label;    /* mcpgateway_pool.labels.gateway_label */
+    PyObject *safe_url;         /* mcpgateway_pool.redact.safe_url */
+
+    PyObject *hook_names[PY_HOOK_COUNT];     /* interned */
+    PyObject *hook_originals[PY_HOOK_COUNT]; /* what MCPSessionPool defines; NULL before that */
+
+    PyObject *str_set_result; /* interned names of what is called on Python objects */
+    PyObject *str_done;
+    PyObject *str_is_closed;
+    PyObject *str_create_future;
+    PyObject *str_call_soon_threadsafe;
+    PyObject *str_on_close;
+    PyObject *str_on_check;
+    PyObject *str_arm_timer;
+    PyObject *str_reap_leaks;
+    PyObject *str_run_effects;
+    PyObject *str_forget_loop;
+    PyObject *str_extract_identity;
+
+    struct mgp_siphash_key hash_key;
+    struct mgp_rows rows;
+    bool has_rows;
+} py_state;
+
+py_state *py_state_of_type(PyTypeObject *type); /* of any type of this module */
+
+#endif

@@ -1,0 +1,134 @@
+/* From the machine's effects to futures and tasks. One loop at a time: Python code that
+ * runs meanwhile and calls the pool only adds effects, which this loop then meets. */
+#include "pool.h"
+
+/* Wakes a waiter. False when its future did not take it: cancelled, or its loop is closed. */
+static bool
+wake(py_pool *self, py_pending *pending)
+{
+    bool has_accepted = false;
+    PyObject *future = Py_XNewRef(pending->future);
+    PyObject *is_done =
+        future == NULL ? NULL : PyObject_CallMethodNoArgs(future, self->state->str_done);
+    if (is_done == Py_False) {
+        PyObject *result = PyObject_CallMethodOneArg(future, self->state->str_set_result, Py_None);
+        has_accepted = result != NULL;
+        Py_XDECREF(result);
+    }
+    Py_XDECREF(is_done);
+    Py_XDECREF(future);
+    /* set_result() on a closed loop raises: the caller is told by what is undone. */
+    PyErr_Clear();
+    return has_accepted;
+}
+
+static void
+apply_grant(py_pool *self, py_pending *pending)
+{
+    Py_INCREF(pending);
+    if (!wake(self, pending) && pending->waiter != NULL) {
+        struct mgp_waiter *waiter = pending->waiter;
+        pending->waiter = NULL;
+        mgp_pool_cancel(self->core, self->last_now_ns, waiter, MGP_CANCEL_BY_CALLER);
+    }
+    Py_DECREF(pending);
+}
+
+static void
+apply_fail(py_pool *self, py_pending *pending, int status)
+{
+    Py_INCREF(pending);
+    pending->waiter = NULL;
+    pending->status = status;
+    (void)wake(self, pending);
+    Py_DECREF(pending);
+}
+
+/* Calls self.<method>(view, ticket[, reason]). New reference, or NULL after a report. */
+static PyObject *
+call_for_session(py_pool *self, PyObject *method, py_connection *connection,
+                 struct mgp_ticket ticket, const char *reason)
+{
+    PyObject *result = NULL, *reason_object = NULL;
+    PyObject *view = Py_XNewRef(py_connection_ensure_view(self->state, connection));
+    PyObject *ticket_object = view == NULL ? NULL : py_ticket_new(self->state, ticket);
+    if (ticket_object == NULL) {
+        goto done;
+    }
+    if (reason != NULL) {
+        reason_object = PyUnicode_FromString(reason);
+        if (reason_object == NULL) {
+            goto done;
+        }
+    }
+    result = PyObject_CallMethodObjArgs((PyObject *)self, method, view, ticket_object,
+                                        reason_object, NULL);
+done:
+    if (result == NULL) {
+        PyErr_WriteUnraisable((PyObject *)self);
+    }
+    Py_XDECREF(reason_object);
+    Py_XDECREF(ticket_object);
+    Py_XDECREF(view);
+    return result;
+}
+
+static void
+apply_close(py_pool *self, py_connection *connection, const struct mgp_effect *effect)
+{
+    Py_INCREF(connection);
+    connection->is_leased = false; /* whoever had it: its lease has ended */
+    PyObject *closer = call_for_session(self, self->state->str_on_close, connection, effect->ticket,
+                                        mgp_eviction_reason_names[effect->reason]);
+    if (closer == NULL || closer == Py_None) {
+        /* Nobody will close it: its place must not be lost for that. */
+        (void)mgp_pool_close_ended(self->core, self->last_now_ns, effect->ticket);
+    } else {
+        Py_XSETREF(connection->closer, Py_NewRef(closer));
+    }
+    Py_XDECREF(closer);
+    Py_DECREF(connection);
+}
+
+static void
+apply_probe(py_pool *self, py_connection *connection, const struct mgp_effect *effect)
+{
+    Py_INCREF(connection);
+    PyObject *checker =
+        call_for_session(self, self->state->str_on_check, connection, effect->ticket, NULL);
+    if (checker == NULL || checker == Py_None) {
+        (void)mgp_pool_checked(self->core, self->last_now_ns, effect->ticket, false);
+    }
+    Py_XDECREF(checker);
+    Py_DECREF(connection);
+}
+
+void
+py_pool_run_effects(py_pool *self)
+{
+    struct mgp_effect effect;
+    if (self->is_running_effects) {
+        return;
+    }
+    self->is_running_effects = true;
+    while (mgp_pool_next_effect(self->core, &effect)) {
+        switch (effect.kind) {
+        case MGP_EFFECT_GRANT:
+            apply_grant(self, effect.payload);
+            break;
+        case MGP_EFFECT_FAIL:
+            apply_fail(self, effect.payload, effect.status);
+            break;
+        case MGP_EFFECT_CLOSE:
+            apply_close(self, effect.payload, &effect);
+            break;
+        case MGP_EFFECT_PROBE:
+            apply_probe(self, effect.payload, &effect);
+            break;
+        case MGP_EFFECT_GONE:
+            py_connection_leave_pool(effect.payload);
+            break;
+        }
+    }
+    self->is_running_effects = false;
+}

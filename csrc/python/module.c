@@ -1,0 +1,279 @@
+/* mcpgateway_pool._core: multi-phase initialisation, heap types, all state in the module. */
+#include "common.h"
+
+#include <string.h>
+
+#include "pending.h"
+#include "pool.h"
+#include "pooled_session.h"
+
+static struct PyModuleDef core_module;
+
+py_state *
+py_state_of_type(PyTypeObject *type)
+{
+    PyObject *module = PyType_GetModuleByDef(type, &core_module);
+    return module == NULL ? NULL : PyModule_GetState(module);
+}
+
+static PyObject *
+py_module_after_fork(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    py_state *state = PyModule_GetState(module);
+    /* The parent's rows are left where they are: its pools' machines still point there. */
+    mgp_rows_init(&state->rows, state->hash_key, state->rows.max_rows);
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef core_methods[] = {
+    {"acquire", (PyCFunction)(void (*)(void))py_module_acquire, METH_FASTCALL,
+     PyDoc_STR("acquire(pool, url, headers, transport_type, user_identity, gateway_id, /)\n--\n\n"
+               "A session at once, or a Pending.")},
+    {"release", (PyCFunction)(void (*)(void))py_module_release, METH_FASTCALL,
+     PyDoc_STR("release(pool, pooled, verdict, /)\n--\n\n"
+               "None; the task that closes the session; False when it was not checked out;\n"
+               "NotImplemented when it is not of this pool.")},
+    {"snapshot", py_module_snapshot, METH_NOARGS,
+     PyDoc_STR("snapshot()\n--\n\n"
+               "([(gateway label, words), ...], label_overflow_total), all of one moment.")},
+    {"forget_row", py_module_forget_row, METH_O,
+     PyDoc_STR("forget_row(label, /)\n--\n\n"
+               "Drops the row of a gateway label; False while something of it is open.")},
+    {"set_max_rows", py_module_set_max_rows, METH_O,
+     PyDoc_STR("set_max_rows(count, /)\n--\n\nBounds the gateway labels to come.")},
+    {"remember_hooks", py_module_remember_hooks, METH_O,
+     PyDoc_STR("remember_hooks(cls, /)\n--\n\nWhat this class defines is not an override.")},
+    {"after_fork", py_module_after_fork, METH_NOARGS,
+     PyDoc_STR("after_fork()\n--\n\nIn a forked child: rows of its own, all zero.")},
+    {NULL, NULL, 0, NULL},
+};
+
+/* ---- initialisation --------------------------------------------------------- */
+
+static int
+import_name(PyObject **where, const char *module_name, const char *name)
+{
+    PyObject *module = PyImport_ImportModule(module_name);
+    if (module == NULL) {
+        return -1;
+    }
+    *where = PyObject_GetAttrString(module, name);
+    Py_DECREF(module);
+    return *where == NULL ? -1 : 0;
+}
+
+static int
+import_names(py_state *state)
+{
+    const struct {
+        PyObject **where;
+        const char *module;
+        const char *name;
+    } names[] = {
+        {&state->transport_class, "mcpgateway_pool.config", "TransportType"},
+        {&state->closed_error, "mcpgateway_pool.errors", "PoolClosedError"},
+        {&state->circuit_open_error, "mcpgateway_pool.errors", "CircuitOpenError"},
+        {&state->exhausted_error, "mcpgateway_pool.errors", "PoolExhaustedError"},
+        {&state->gateway_label, "mcpgateway_pool.labels", "gateway_label"},
+        {&state->safe_url, "mcpgateway_pool.redact", "safe_url"},
+        {&state->get_running_loop, "asyncio", "get_running_loop"},
+    };
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        if (import_name(names[i].where, names[i].module, names[i].name) < 0) {
+            return -1;
+        }
+    }
+    state->transport_sse = PyObject_GetAttrString(state->transport_class, "SSE");
+    state->transport_streamable_http =
+        PyObject_GetAttrString(state->transport_class, "STREAMABLE_HTTP");
+    return state->transport_sse == NULL || state->transport_streamable_http == NULL ? -1 : 0;
+}
+
+static int
+intern_names(py_state *state)
+{
+    const struct {
+        PyObject **where;
+        const char *name;
+    } names[] = {
+        {&state->hook_names[PY_HOOK_VALIDATE_SESSION], "_validate_session"},
+        {&state->hook_names[PY_HOOK_COMPUTE_IDENTITY_HASH], "_compute_identity_hash"},
+        {&state->hook_names[PY_HOOK_MAKE_POOL_KEY], "_make_pool_key"},
+        {&state->hook_names[PY_HOOK_ACQUIRE], "acquire"},
+        {&state->hook_names[PY_HOOK_RELEASE], "release"},
+        {&state->str_set_result, "set_result"},
+        {&state->str_done, "done"},
+        {&state->str_is_closed, "is_closed"},
+        {&state->str_create_future, "create_future"},
+        {&state->str_call_soon_threadsafe, "call_soon_threadsafe"},
+        {&state->str_on_close, "_on_close"},
+        {&state->str_on_check, "_on_check"},
+        {&state->str_arm_timer, "_arm_timer"},
+        {&state->str_reap_leaks, "_reclaim_leaked"},
+        {&state->str_run_effects, "_run_effects"},
+        {&state->str_forget_loop, "_forget_loop"},
+        {&state->str_extract_identity, "_extract_identity"},
+    };
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        *names[i].where = PyUnicode_InternFromString(names[i].name);
+        if (*names[i].where == NULL) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* A key of the process, from the operating system: nobody outside can choose collisions. */
+static int
+make_hash_key(py_state *state)
+{
+    PyObject *urandom = NULL, *bytes = NULL;
+    int result = -1;
+    if (import_name(&urandom, "os", "urandom") < 0) {
+        return -1;
+    }
+    bytes = PyObject_CallFunction(urandom, "i", (int)sizeof(state->hash_key));
+    if (bytes != NULL && PyBytes_Check(bytes) &&
+        PyBytes_GET_SIZE(bytes) == (Py_ssize_t)sizeof(state->hash_key)) {
+        memcpy(&state->hash_key, PyBytes_AS_STRING(bytes), sizeof(state->hash_key));
+        result = 0;
+    }
+    Py_XDECREF(bytes);
+    Py_DECREF(urandom);
+    return result;
+}
+
+static int
+add_type(PyObject *module, PyTypeObject **where, PyType_Spec *spec, bool is_public)
+{
+    *where = (PyTypeObject *)PyType_FromModuleAndSpec(module, spec, NULL);
+    if (*where == NULL) {
+        return -1;
+    }
+    return is_public ? PyModule_AddType(module, *where) : 0;
+}
+
+static int
+core_exec(PyObject *module)
+{
+    py_state *state = PyModule_GetState(module);
+    if (make_hash_key(state) < 0 || intern_names(state) < 0 || import_names(state) < 0) {
+        return -1;
+    }
+    mgp_rows_init(&state->rows, state->hash_key, MGP_ROWS_DEFAULT_MAX);
+    state->has_rows = true;
+    if (add_type(module, &state->connection_type, &py_connection_spec, false) < 0 ||
+        add_type(module, &state->pooled_session_type, &py_pooled_session_spec, true) < 0 ||
+        add_type(module, &state->pending_type, &py_pending_spec, true) < 0 ||
+        add_type(module, &state->ticket_type, &py_ticket_spec, true) < 0 ||
+        add_type(module, &state->pool_type, &py_pool_spec, true) < 0) {
+        return -1;
+    }
+    PyObject *series = py_series_table();
+    int status = series == NULL ? -1 : PyModule_AddObjectRef(module, "SERIES", series);
+    Py_XDECREF(series);
+    if (status < 0 ||
+        PyModule_AddStringConstant(module, "OVERFLOW_LABEL", MGP_ROWS_OVERFLOW_LABEL) < 0 ||
+        PyModule_AddIntConstant(module, "VERDICT_GOOD", MGP_VERDICT_GOOD) < 0 ||
+        PyModule_AddIntConstant(module, "VERDICT_DISCARD", MGP_VERDICT_DISCARD) < 0 ||
+        PyModule_AddIntConstant(module, "VERDICT_BROKEN", MGP_VERDICT_BROKEN) < 0) {
+        return -1;
+    }
+    return 0;
+}
+
+static int
+core_traverse(PyObject *module, visitproc visit, void *arg)
+{
+    py_state *state = PyModule_GetState(module);
+    Py_VISIT(state->pool_type);
+    Py_VISIT(state->pooled_session_type);
+    Py_VISIT(state->connection_type);
+    Py_VISIT(state->pending_type);
+    Py_VISIT(state->ticket_type);
+    Py_VISIT(state->transport_class);
+    Py_VISIT(state->transport_sse);
+    Py_VISIT(state->transport_streamable_http);
+    Py_VISIT(state->exhausted_error);
+    Py_VISIT(state->circuit_open_error);
+    Py_VISIT(state->closed_error);
+    Py_VISIT(state->get_running_loop);
+    Py_VISIT(state->gateway_label);
+    Py_VISIT(state->safe_url);
+    for (int i = 0; i < PY_HOOK_COUNT; i++) {
+        Py_VISIT(state->hook_originals[i]);
+    }
+    return 0;
+}
+
+static int
+core_clear(PyObject *module)
+{
+    py_state *state = PyModule_GetState(module);
+    Py_CLEAR(state->pool_type);
+    Py_CLEAR(state->pooled_session_type);
+    Py_CLEAR(state->connection_type);
+    Py_CLEAR(state->pending_type);
+    Py_CLEAR(state->ticket_type);
+    Py_CLEAR(state->transport_class);
+    Py_CLEAR(state->transport_sse);
+    Py_CLEAR(state->transport_streamable_http);
+    Py_CLEAR(state->exhausted_error);
+    Py_CLEAR(state->circuit_open_error);
+    Py_CLEAR(state->closed_error);
+    Py_CLEAR(state->get_running_loop);
+    Py_CLEAR(state->gateway_label);
+    Py_CLEAR(state->safe_url);
+    for (int i = 0; i < PY_HOOK_COUNT; i++) {
+        Py_CLEAR(state->hook_originals[i]);
+        Py_CLEAR(state->hook_names[i]);
+    }
+    Py_CLEAR(state->str_set_result);
+    Py_CLEAR(state->str_done);
+    Py_CLEAR(state->str_is_closed);
+    Py_CLEAR(state->str_create_future);
+    Py_CLEAR(state->str_call_soon_threadsafe);
+    Py_CLEAR(state->str_on_close);
+    Py_CLEAR(state->str_on_check);
+    Py_CLEAR(state->str_arm_timer);
+    Py_CLEAR(state->str_reap_leaks);
+    Py_CLEAR(state->str_run_effects);
+    Py_CLEAR(state->str_forget_loop);
+    Py_CLEAR(state->str_extract_identity);
+    return 0;
+}
+
+static void
+core_free(void *module)
+{
+    py_state *state = PyModule_GetState(module);
+    (void)core_clear(module);
+    if (state->has_rows) {
+        mgp_rows_fini(&state->rows);
+        state->has_rows = false;
+    }
+}
+
+static PyModuleDef_Slot core_slots[] = {
+    {Py_mod_exec, core_exec},
+#if PY_VERSION_HEX >= 0x030c0000
+    {Py_mod_multiple_interpreters, Py_MOD_MULTIPLE_INTERPRETERS_NOT_SUPPORTED},
+#endif
+    {0, NULL},
+};
+
+PyDoc_STRVAR(core_doc, "The pool machine and its counters. Use mcpgateway_pool instead.");
+
+static struct PyModuleDef core_module = {
+    PyModuleDef_HEAD_INIT,       .m_name = "mcpgateway_pool._core",
+    .m_doc = core_doc,           .m_size = sizeof(py_state),
+    .m_methods = core_methods,   .m_slots = core_slots,
+    .m_traverse = core_traverse, .m_clear = core_clear,
+    .m_free = core_free,
+};
+
+PyMODINIT_FUNC
+PyInit__core(void)
+{
+    return PyModuleDef_Init(&core_module);
+}

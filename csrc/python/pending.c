@@ -1,0 +1,108 @@
+#include "pending.h"
+
+#include "pool.h"
+
+py_pending *
+py_pending_new(py_state *state, struct py_pool *pool)
+{
+    py_pending *self = (py_pending *)state->pending_type->tp_alloc(state->pending_type, 0);
+    if (self != NULL) {
+        self->pool = (struct py_pool *)Py_NewRef((PyObject *)pool);
+        self->state = PY_PENDING_ENDED;
+    }
+    return self;
+}
+
+static int
+py_pending_traverse(py_pending *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(self->pool);
+    Py_VISIT(self->future);
+    Py_VISIT(self->error);
+    Py_VISIT(self->connection);
+    return 0;
+}
+
+static int
+py_pending_clear(py_pending *self)
+{
+    Py_CLEAR(self->future);
+    Py_CLEAR(self->error);
+    return 0;
+}
+
+static void
+py_pending_dealloc(py_pending *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    /* The coroutine that holds it gives up first; this is for one that could not run. */
+    py_pool_give_up(self->pool, self, false);
+    (void)py_pending_clear(self);
+    Py_CLEAR(self->identity);
+    Py_CLEAR(self->connection);
+    Py_CLEAR(self->pool);
+    type->tp_free((PyObject *)self);
+    Py_DECREF(type);
+}
+
+static PyMemberDef py_pending_members[] = {
+    {"future", T_OBJECT, offsetof(py_pending, future), READONLY,
+     "The future to await first, or None when the caller is to create at once."},
+    {"error", T_OBJECT, offsetof(py_pending, error), 0,
+     "An exception to be raised instead of an answer, or None."},
+    {"identity", T_OBJECT, offsetof(py_pending, identity), READONLY,
+     "The header identity in the key (bytes), or None where _make_pool_key() is overridden."},
+    {"is_anonymous", T_BOOL, offsetof(py_pending, is_anonymous), READONLY,
+     "Whether there is neither a user nor a header identity (bool)."},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyType_Slot py_pending_slots[] = {
+    {Py_tp_doc, "An acquire that has not been answered yet."},
+    {Py_tp_traverse, py_pending_traverse},
+    {Py_tp_clear, py_pending_clear},
+    {Py_tp_dealloc, py_pending_dealloc},
+    {Py_tp_members, py_pending_members},
+    {0, NULL},
+};
+
+PyType_Spec py_pending_spec = {
+    .name = "mcpgateway_pool._core.Pending",
+    .basicsize = sizeof(py_pending),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION |
+             Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = py_pending_slots,
+};
+
+PyObject *
+py_ticket_new(py_state *state, struct mgp_ticket ticket)
+{
+    py_ticket *self = (py_ticket *)state->ticket_type->tp_alloc(state->ticket_type, 0);
+    if (self != NULL) {
+        self->ticket = ticket;
+    }
+    return (PyObject *)self;
+}
+
+static void
+py_ticket_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+static PyType_Slot py_ticket_slots[] = {
+    {Py_tp_doc, "Names one health check or close of the pool machine."},
+    {Py_tp_dealloc, py_ticket_dealloc},
+    {0, NULL},
+};
+
+PyType_Spec py_ticket_spec = {
+    .name = "mcpgateway_pool._core.Ticket",
+    .basicsize = sizeof(py_ticket),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = py_ticket_slots,
+};

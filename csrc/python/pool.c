@@ -1,0 +1,452 @@
+#include "pool.h"
+
+#include "../base/alloc.h"
+
+#define NS_PER_SECOND 1000000000
+
+/* Units of upkeep between two turns of the event loop: half a millisecond at most, with
+ * the tasks that they start. */
+#define UPKEEP_BUDGET 12
+
+/* ---- life ------------------------------------------------------------------- */
+
+static PyObject *
+py_pool_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs))
+{
+    py_state *state = py_state_of_type(type);
+    PyObject *no_arguments = state == NULL ? NULL : PyTuple_New(0);
+    if (no_arguments == NULL) {
+        return NULL;
+    }
+    /* Not tp_alloc: only this sets up the instance's attributes in the way that the
+     * interpreter's fast paths for method calls expect. */
+    py_pool *self = (py_pool *)PyBaseObject_Type.tp_new(type, no_arguments, NULL);
+    Py_DECREF(no_arguments);
+    if (self == NULL) {
+        return NULL;
+    }
+    self->state = state;
+    self->armed_ns = INT64_MAX;
+    self->last_now_ns = INT64_MIN;
+    self->foreign = PyDict_New();
+    if (self->foreign == NULL) {
+        Py_CLEAR(self);
+    }
+    return (PyObject *)self;
+}
+
+static int
+setup_identity(py_pool *self, PyObject *names, int isolate_by_session, PyObject *extractor)
+{
+    Py_ssize_t count = PyTuple_GET_SIZE(names);
+    if (count > UINT8_MAX) {
+        PyErr_SetString(PyExc_ValueError, "identity_headers must be at most 255 names");
+        return -1;
+    }
+    py_header_name *views = mgp_alloc((size_t)count * sizeof(*views));
+    if (views == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    mgp_free(self->identity.views);
+    self->identity.views = views;
+    for (size_t size = 0; size <= PY_HEADER_NAME_MAX; size++) {
+        self->identity.first_of_size[size] = -1;
+    }
+    for (Py_ssize_t i = 0; i < count; i++) {
+        PyObject *name = PyTuple_GET_ITEM(names, i);
+        if (!PyUnicode_Check(name) || !PyUnicode_IS_COMPACT_ASCII(name)) {
+            PyErr_SetString(PyExc_ValueError, "identity_headers must be ASCII str");
+            return -1;
+        }
+        views[i].bytes = (const char *)PyUnicode_1BYTE_DATA(name);
+        views[i].size = PyUnicode_GET_LENGTH(name);
+        if (views[i].size > PY_HEADER_NAME_MAX) {
+            PyErr_Format(PyExc_ValueError, "identity_headers must be at most %d characters long",
+                         PY_HEADER_NAME_MAX);
+            return -1;
+        }
+        views[i].next_of_size = self->identity.first_of_size[views[i].size];
+        self->identity.first_of_size[views[i].size] = (int)i;
+    }
+    self->identity.count = count;
+    Py_XSETREF(self->identity.names, Py_NewRef(names));
+    self->identity.isolate_by_session = isolate_by_session != 0;
+    Py_XSETREF(self->identity.extractor, extractor == Py_None ? NULL : Py_NewRef(extractor));
+    return 0;
+}
+
+PyDoc_STRVAR(setup_doc,
+             "_setup(*, limits, times, breaker, identity, clock)\n--\n\n"
+             "Once, from __init__(), with values that were checked. Times in nanoseconds.");
+
+static PyObject *
+py_pool_setup(py_pool *self, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"limits", "times", "breaker", "identity", "clock", NULL};
+    struct mgp_config config = {.max_leases_per_session = 1};
+    PyObject *identity_names, *extractor, *clock;
+    int isolate_by_session;
+    long long lifetime_ns, idle_ns, health_ns, reset_ns;
+    if (self->core != NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "a session pool cannot be initialised twice");
+        return NULL;
+    }
+    if (!PyArg_ParseTupleAndKeywords(
+            args, kwargs, "$(IIIII)(LLLdI)(ILI)(O!pO)O:_setup", names, &config.max_sessions_per_key,
+            &config.max_total_sessions, &config.max_total_keys, &config.max_waiters_per_key,
+            &config.max_creating_per_endpoint, &lifetime_ns, &idle_ns, &health_ns,
+            &config.lifetime_jitter, &config.checks_per_second, &config.breaker_threshold,
+            &reset_ns, &config.max_remembered_endpoints, &PyTuple_Type, &identity_names,
+            &isolate_by_session, &extractor, &clock)) {
+        return NULL;
+    }
+    config.lifetime_ns = lifetime_ns;
+    config.idle_timeout_ns = idle_ns;
+    config.health_interval_ns = health_ns;
+    config.breaker_reset_ns = reset_ns;
+    config.hash_key = self->state->hash_key;
+    config.random_seed = self->state->hash_key.k0 ^ (uint64_t)(uintptr_t)self;
+    if (setup_identity(self, identity_names, isolate_by_session, extractor) < 0) {
+        return NULL;
+    }
+    self->config = config;
+    self->clock = clock == Py_None ? NULL : Py_NewRef(clock);
+    if (mgp_pool_new(&config, &self->core) < 0) {
+        return PyErr_NoMemory();
+    }
+    Py_RETURN_NONE;
+}
+
+struct traversal {
+    visitproc visit;
+    void *arg;
+};
+
+static int
+visit_payload(void *payload, void *context)
+{
+    const struct traversal *traversal = context;
+    return traversal->visit(payload, traversal->arg);
+}
+
+static int
+py_pool_traverse(py_pool *self, visitproc visit, void *arg)
+{
+    struct traversal traversal = {visit, arg};
+    Py_VISIT(Py_TYPE((PyObject *)self));
+    Py_VISIT(self->loop);
+    Py_VISIT(self->clock);
+    Py_VISIT(self->foreign);
+    Py_VISIT(self->identity.names);
+    Py_VISIT(self->identity.extractor);
+    return self->core == NULL ? 0 : mgp_pool_visit_payloads(self->core, visit_payload, &traversal);
+}
+
+/* Gives every payload back without closing it: there is nobody left who could. */
+static void
+drop_core(py_pool *self)
+{
+    struct mgp_effect effect;
+    struct mgp_pool *core = self->core;
+    if (core == NULL) {
+        return;
+    }
+    mgp_pool_abandon(core, self->last_now_ns);
+    self->is_running_effects = true; /* what runs meanwhile must not start on them, too */
+    while (mgp_pool_next_effect(core, &effect)) {
+        if (effect.kind == MGP_EFFECT_GONE) {
+            py_connection_leave_pool(effect.payload);
+        } else if (effect.kind == MGP_EFFECT_FAIL) {
+            ((py_pending *)effect.payload)->waiter = NULL;
+        }
+    }
+    self->core = NULL;
+    mgp_pool_free(core);
+}
+
+static int
+py_pool_clear(py_pool *self)
+{
+    drop_core(self);
+    Py_CLEAR(self->loop);
+    Py_CLEAR(self->clock);
+    Py_CLEAR(self->identity.extractor);
+    return 0;
+}
+
+static void
+py_pool_dealloc(py_pool *self)
+{
+    PyTypeObject *type = Py_TYPE((PyObject *)self);
+    PyObject_GC_UnTrack(self);
+    (void)py_pool_clear(self);
+    Py_CLEAR(self->foreign);
+    Py_CLEAR(self->identity.names);
+    mgp_free(self->identity.views);
+    type->tp_free((PyObject *)self);
+    Py_DECREF(type);
+}
+
+static int
+detach_payload(void *payload, void *Py_UNUSED(context))
+{
+    py_connection *connection = payload;
+    connection->pool = NULL;
+    connection->core = NULL;
+    connection->is_leased = false;
+    connection->is_closed = true;
+    return 0;
+}
+
+PyDoc_STRVAR(after_fork_doc,
+             "_after_fork($self, /)\n--\n\n"
+             "In a forked child: the pool is empty again. What the parent had open is left\n"
+             "alone for ever, because dropping it would disturb what both still share.");
+
+static PyObject *
+py_pool_after_fork(py_pool *self, PyObject *Py_UNUSED(ignored))
+{
+    struct mgp_pool *parents = self->core;
+    if (parents == NULL) {
+        Py_RETURN_NONE;
+    }
+    if (mgp_pool_new(&self->config, &self->core) < 0) {
+        return PyErr_NoMemory();
+    }
+    mgp_pool_set_closed(self->core, mgp_pool_is_closed(parents));
+    mgp_pool_visit_payloads(parents, detach_payload, NULL);
+    (void)Py_XNewRef(self->loop); /* kept alive on purpose: its selector is the parent's */
+    (void)Py_XNewRef(self->foreign);
+    self->loop = NULL;
+    self->loop_dict = NULL;
+    self->foreign = PyDict_New();
+    self->leaked = NULL;
+    self->armed_ns = INT64_MAX;
+    self->hooks_version = 0;
+    self->hooks = 0;
+    self->is_running_effects = false;
+    if (self->foreign == NULL) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+/* ---- the whole pool --------------------------------------------------------- */
+
+static PyObject *
+py_pool_upkeep(py_pool *self, PyObject *Py_UNUSED(ignored))
+{
+    int64_t now_ns;
+    self->armed_ns = INT64_MAX;
+    if (py_pool_enter(self, &now_ns) < 0) {
+        return NULL;
+    }
+    bool has_more = mgp_pool_upkeep(self->core, now_ns, UPKEEP_BUDGET);
+    py_pool_leave(self, now_ns);
+    py_pool_arm_timer(self, now_ns);
+    return PyBool_FromLong(has_more);
+}
+
+static PyObject *
+py_pool_drain(py_pool *self, PyObject *Py_UNUSED(ignored))
+{
+    int64_t now_ns;
+    if (py_pool_enter(self, &now_ns) < 0) {
+        return NULL;
+    }
+    mgp_pool_drain(self->core);
+    py_pool_leave(self, now_ns);
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+py_pool_close(py_pool *self, PyObject *Py_UNUSED(ignored))
+{
+    int64_t now_ns;
+    if (py_pool_enter(self, &now_ns) < 0) {
+        return NULL;
+    }
+    mgp_pool_close(self->core, now_ns);
+    py_pool_leave(self, now_ns);
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+py_pool_run_effects_method(py_pool *self, PyObject *Py_UNUSED(ignored))
+{
+    int64_t now_ns;
+    if (py_pool_enter(self, &now_ns) < 0) {
+        return NULL;
+    }
+    py_pool_leave(self, now_ns);
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+py_pool_now_method(py_pool *self, PyObject *Py_UNUSED(ignored))
+{
+    int64_t now_ns;
+    return py_pool_now(self, &now_ns) < 0 ? NULL
+                                          : PyFloat_FromDouble((double)now_ns / NS_PER_SECOND);
+}
+
+static PyObject *
+py_pool_identity(py_pool *self, PyObject *headers)
+{
+    if (self->core == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "MCPSessionPool.__init__() was not called");
+        return NULL;
+    }
+    return py_key_identity(&self->identity, (PyObject *)self, headers, self->state);
+}
+
+static PyObject *
+get_closed(py_pool *self, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(self->core != NULL && mgp_pool_is_closed(self->core));
+}
+
+static int
+set_closed(py_pool *self, PyObject *value, void *Py_UNUSED(closure))
+{
+    int is_closed = value == NULL ? 0 : PyObject_IsTrue(value);
+    if (is_closed < 0 || self->core == NULL) {
+        return is_closed < 0 ? -1 : 0;
+    }
+    mgp_pool_set_closed(self->core, is_closed != 0);
+    if (!is_closed) {
+        self->armed_ns = INT64_MAX; /* close_all() has cancelled the timer */
+    }
+    return 0;
+}
+
+static PyObject *
+get_loop(py_pool *self, void *Py_UNUSED(closure))
+{
+    return Py_NewRef(self->loop == NULL ? Py_None : self->loop);
+}
+
+static PyObject *
+get_is_plain(py_pool *self, void *Py_UNUSED(closure))
+{
+    if (self->core != NULL && !py_pool_hooks_are_current(self) && py_pool_refresh_hooks(self) < 0) {
+        return NULL;
+    }
+    return PyBool_FromLong(!(self->hooks & (1u << PY_HOOK_ACQUIRE | 1u << PY_HOOK_RELEASE)));
+}
+
+static PyObject *
+get_affinity(py_pool *self, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(self->identity.has_affinity);
+}
+
+static int
+set_affinity(py_pool *self, PyObject *value, void *Py_UNUSED(closure))
+{
+    int has_affinity = value == NULL ? 0 : PyObject_IsTrue(value);
+    if (has_affinity < 0) {
+        return -1;
+    }
+    self->identity.has_affinity = has_affinity != 0;
+    return 0;
+}
+
+#define METHOD(name, function, flags, doc)                                                         \
+    {name, (PyCFunction)(void (*)(void))function, flags, PyDoc_STR(doc)}
+
+static PyMethodDef py_pool_methods[] = {
+    METHOD("_setup", py_pool_setup, METH_VARARGS | METH_KEYWORDS, setup_doc),
+    METHOD("_lease_of", py_pool_lease_of, METH_O,
+           "_lease_of($self, pooled, /)\n--\n\n"
+           "The number of the present checkout (int), or None."),
+    METHOD("_holds", py_pool_holds, METH_FASTCALL,
+           "_holds($self, pooled, lease, /)\n--\n\n"
+           "Whether what _lease_of() said still holds (bool)."),
+    METHOD("_take", py_pool_take, METH_FASTCALL,
+           "_take($self, pending, url, /)\n--\n\n"
+           "The session that a pending acquire got; or the pending again, when its caller\n"
+           "is to create one. Raises what the acquire ended with."),
+    METHOD("_time_out", py_pool_time_out, METH_O,
+           "_time_out($self, pending, /)\n--\n\n"
+           "(active, idle, creating, closing, waiting) of its key when it was still waiting,\n"
+           "and waits no longer; else None."),
+    METHOD("_cancel", py_pool_cancel, METH_O,
+           "_cancel($self, pending, /)\n--\n\nIts caller was cancelled: nothing is lost."),
+    METHOD("_created", py_pool_created, METH_FASTCALL,
+           "_created($self, pending, pooled, /)\n--\n\n"
+           "Whether the pool took the session; False when it no longer waits for it."),
+    METHOD("_create_failed", py_pool_create_failed, METH_FASTCALL,
+           "_create_failed($self, pending, counts, /)\n--\n\n"
+           "The creation failed; `counts`: for the circuit breaker."),
+    METHOD("_checked", py_pool_checked, METH_FASTCALL,
+           "_checked($self, ticket, is_usable, /)\n--\n\nA health check has ended."),
+    METHOD("_close_ended", py_pool_close_ended, METH_O,
+           "_close_ended($self, ticket, /)\n--\n\nA close has ended, or its bound has passed."),
+    METHOD("_doubt", py_pool_doubt, METH_O,
+           "_doubt($self, pooled, /)\n--\n\n"
+           "The session may be dead: it is checked before it is handed out again."),
+    METHOD("_mark_broken", py_pool_mark_broken, METH_FASTCALL,
+           "_mark_broken($self, pooled, is_dead, is_suspect, /)\n--\n\n"
+           "The session is dead; its URL is suspect."),
+    METHOD("_reap_leaks", py_pool_reap_leaks, METH_NOARGS,
+           "_reap_leaks($self, /)\n--\n\n"
+           "Takes back sessions whose PooledSession was dropped; how many (int)."),
+    METHOD("_upkeep", py_pool_upkeep, METH_NOARGS,
+           "_upkeep($self, /)\n--\n\nOne slice of what is due; whether more is (bool)."),
+    METHOD("_drain", py_pool_drain, METH_NOARGS, "_drain($self, /)\n--\n\nSee drain_all()."),
+    METHOD("_close", py_pool_close, METH_NOARGS, "_close($self, /)\n--\n\nSee close_all()."),
+    METHOD("_run_effects", py_pool_run_effects_method, METH_NOARGS,
+           "_run_effects($self, /)\n--\n\nCarries out what another thread left."),
+    METHOD("_now", py_pool_now_method, METH_NOARGS,
+           "_now($self, /)\n--\n\nThe pool's time in seconds (float)."),
+    METHOD("_note_anonymous", py_pool_note_anonymous, METH_NOARGS,
+           "_note_anonymous($self, /)\n--\n\n"
+           "Whether an acquire is about to count that it is anonymous (bool)."),
+    METHOD("_identity", py_pool_identity, METH_O,
+           "_identity($self, headers, /)\n--\n\n"
+           "The header identity (bytes), or None for anonymous."),
+    METHOD("_totals", py_pool_totals, METH_NOARGS,
+           "_totals($self, /)\n--\n\nWhat this pool counted: stem -> int, or reason -> int."),
+    METHOD("_counts", py_pool_counts, METH_NOARGS,
+           "_counts($self, /)\n--\n\nNumbers of keys, sessions by state, waiters: name -> int."),
+    METHOD("_keys", py_pool_keys, METH_NOARGS,
+           "_keys($self, /)\n--\n\n[(key parts, idle sessions, leased sessions), ...]"),
+    METHOD("_breakers", py_pool_breakers, METH_NOARGS,
+           "_breakers($self, /)\n--\n\n"
+           "[(url, failures, seconds until it may be tried, or None), ...]"),
+    METHOD("_after_fork", py_pool_after_fork, METH_NOARGS, after_fork_doc),
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef py_pool_getset[] = {
+    {"_closed", (getter)get_closed, (setter)set_closed, "Whether acquires are refused (bool).",
+     NULL},
+    {"_loop", (getter)get_loop, NULL, "The event loop of the pool, or None.", NULL},
+    {"_is_plain", (getter)get_is_plain, NULL,
+     "Whether neither acquire() nor release() is overridden (bool).", NULL},
+    {"_affinity", (getter)get_affinity, (setter)set_affinity,
+     "Whether x-mcp-session-id alone is the header identity (bool).", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot py_pool_slots[] = {
+    {Py_tp_doc, "The C side of MCPSessionPool."},
+    {Py_tp_new, py_pool_new},
+    {Py_tp_traverse, py_pool_traverse},
+    {Py_tp_clear, py_pool_clear},
+    {Py_tp_dealloc, py_pool_dealloc},
+    {Py_tp_setattro, py_pool_setattro},
+    {Py_tp_methods, py_pool_methods},
+    {Py_tp_getset, py_pool_getset},
+    {0, NULL},
+};
+
+PyType_Spec py_pool_spec = {
+    .name = "mcpgateway_pool._core.PoolCore",
+    .basicsize = sizeof(py_pool),
+    .flags =
+        Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = py_pool_slots,
+};
