@@ -1,0 +1,141 @@
+# `make help` lists what there is to run.
+#
+# Environments. The package is installed into them as a user would install it, not in editable mode: what
+# runs is what was built, two builds never share a file, and no file of the build lies among the sources.
+# Each is refreshed by itself when a source is newer, which takes a few seconds.
+#   .venv        the release build, for the demo, benchmarks and linters, and everything from PyPI
+#   .venv-debug  the debug build: asserts and a check of the whole pool after every operation (tests)
+#   .venv-asan   the same under AddressSanitizer and UndefinedBehaviorSanitizer
+# The last two hold the package only, and see the rest in .venv through a .pth file.
+#
+# Variables: PYTHON=python3.12 (default: what .venv has, else the first usable one), VENV=.venv,
+#            PYTEST_ARGS='-k waiter', KEEP=1 (demo)
+
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+.NOTPARALLEL:  # the builds share the folder of metadata that setuptools writes
+
+PYTHON ?=
+VENV ?= .venv
+PYTEST_ARGS ?=
+
+BIN := $(abspath $(VENV))/bin
+PIP_FLAGS := --disable-pip-version-check -qq
+PIP := $(BIN)/python -m pip $(PIP_FLAGS)
+# Folders are among them so that a removed file counts as a change.
+BUILD_INPUTS := $(shell find csrc mcpgateway_pool -name __pycache__ -prune -o -print) \
+	setup.py pyproject.toml README.md LICENSE
+C_SOURCES := $(shell find csrc -name '*.c')
+C_FILES := $(shell find csrc tests/c benchmarks -name '*.[ch]')
+
+.PHONY: help
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# ---------------------------------------------------------------- environments
+
+.PHONY: venv
+venv: $(VENV)/.installed ## make .venv with the release build
+
+# Made anew when another interpreter is asked for; its time stamp changes only then.
+$(VENV)/.python: FORCE
+	@if [ -z "$(PYTHON)" ] && [ -f $@ ] && $(BIN)/python -c '' 2>/dev/null; then exit 0; fi; \
+	python=$$(scripts/find-python $(PYTHON)) || exit 1; \
+	if [ "$$python" = "$$(cat $@ 2>/dev/null)" ] && $(BIN)/python -c '' 2>/dev/null; then exit 0; fi; \
+	echo "making $(VENV) with $$python"; \
+	rm -rf $(VENV) $(VENV)-debug $(VENV)-asan && $$python -m venv $(VENV) \
+		&& $(PIP) install --upgrade 'pip>=25.1' && echo "$$python" >$@  # 25.1: dependency groups
+
+$(VENV)-debug/.python $(VENV)-asan/.python: %/.python: $(VENV)/.python
+	@rm -rf $* && $(BIN)/python -m venv --without-pip $*
+	@# After its own site-packages, so that its own build of the package comes first.
+	@site() { "$$1" -c 'import sysconfig; print(sysconfig.get_path("purelib"))'; }; \
+	site $(BIN)/python >"$$(site $*/bin/python)/packages-of-release-venv.pth"
+	@touch $@
+
+$(VENV)/.group-%: pyproject.toml $(VENV)/.python
+	@echo "installing packages into $(VENV): $*"
+	@$(PIP) install --group $*
+	@touch $@
+
+$(VENV)-debug/.installed: export MGP_DEBUG := 1
+$(VENV)-asan/.installed: export MGP_SANITIZE := address,undefined
+$(VENV)/.installed $(VENV)-debug/.installed $(VENV)-asan/.installed: %/.installed: %/.python $(VENV)/.group-base $(BUILD_INPUTS)
+	@# setuptools packs whatever lies in its build folder, files removed from the sources included.
+	@if [ -d build ]; then find build -type f ! -name '*.o' ! -name '*.so' -delete; fi
+	@echo "building into $*"
+	@$*/bin/python -m pip $(PIP_FLAGS) install --no-deps --no-build-isolation --force-reinstall .
+	@touch $@
+
+.PHONY: FORCE
+FORCE:
+
+# ---------------------------------------------------------------- running
+
+.PHONY: demo bench
+demo: $(VENV)/.installed ## real servers, real calls, the series as scraped (KEEP=1 goes on serving)
+	$(BIN)/python examples/demo.py $(if $(KEEP),--keep)
+
+bench: $(VENV)/.installed ## measure against the gateway's own pool
+	$(BIN)/python benchmarks/run.py
+
+# ---------------------------------------------------------------- tests
+
+.PHONY: test test-c test-py
+test: test-c test-py ## every test: C, then Python
+
+test-c: ## C tests: plain, then under the address and thread sanitizers
+	$(MAKE) -C tests/c check check-asan check-tsan
+
+# -P: the checkout must not come before the installed package. Exit code 5: nothing was selected.
+test-py: $(VENV)/.installed $(VENV)-debug/.installed $(VENV)/.group-test ## Python tests on the debug build, those that measure on the release build
+	PYTHONMALLOC=debug $(VENV)-debug/bin/python -P -m pytest -m 'not release_build' $(PYTEST_ARGS)
+	$(BIN)/python -P -m pytest -m release_build $(PYTEST_ARGS) || [ $$? = 5 ]
+
+.PHONY: sanitize sanitize-c sanitize-py
+sanitize: sanitize-c sanitize-py ## C and Python tests under the address and undefined-behaviour sanitizers
+
+sanitize-c:
+	$(MAKE) -C tests/c check-asan
+
+# libasan must be the first library of the process, which python is not linked with; libstdc++ beside it,
+# or C++ exceptions of other extensions end the process. CPython keeps memory at exit, so no leak report.
+sanitize-py: $(VENV)-asan/.installed $(VENV)/.group-test
+	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libstdc++.so)" \
+	ASAN_OPTIONS=detect_leaks=0:allow_user_segv_handler=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONMALLOC=malloc \
+	$(VENV)-asan/bin/python -P -m pytest -m 'not release_build' \
+		--timeout 300 -o faulthandler_timeout=330 $(PYTEST_ARGS)
+
+# ---------------------------------------------------------------- quality
+
+.PHONY: lint format
+# The compiler sees each file twice, because asserts and checks exist in the debug build only.
+lint: $(VENV)/.installed $(VENV)/.group-lint ## formatters, linters, types, stubs, and the compiler's warnings as errors
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	cd build && $(BIN)/python -P -m mypy.stubtest mcpgateway_pool._core --mypy-config-file ../pyproject.toml
+	$(BIN)/clang-format --dry-run -Werror --ferror-limit=10 $(C_FILES)
+	$(BIN)/clang-tidy --quiet $(C_SOURCES) -- -std=c11 -Icsrc -DMGP_DEBUG \
+		-isystem "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("include"))')"
+	MGP_WERROR=1 $(BIN)/python setup.py --quiet build_ext --force -b build/werror -t build/werror
+	MGP_WERROR=1 MGP_DEBUG=1 $(BIN)/python setup.py --quiet build_ext --force -b build/werror -t build/werror
+
+format: $(VENV)/.group-lint ## lay out C and Python sources
+	$(BIN)/ruff check --fix-only --select I .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(C_FILES)
+
+.PHONY: dist clean distclean
+dist: $(VENV)/.group-dist ## build sdist and wheel, and try each in an empty environment
+	rm -rf dist *.egg-info
+	$(BIN)/python -P -m build --quiet
+	$(BIN)/python scripts/check_dist.py dist
+
+clean: ## remove what building and testing left
+	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +
+	$(MAKE) -C tests/c clean
+
+distclean: clean ## the same, and the environments
+	rm -rf .venv .venv-* $(VENV) $(VENV)-debug $(VENV)-asan

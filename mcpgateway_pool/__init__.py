@@ -1,0 +1,52 @@
+"""A session pool for MCP client sessions, and its Prometheus series.
+
+>>> from mcpgateway_pool import MCPSessionPool, TransportType, register_collector
+"""
+
+from .collector import (
+    PoolCollector,
+    forget_gateway,
+    register_collector,
+    set_max_gateways,
+    unregister_collector,
+)
+from .config import TransportType
+from .errors import (
+    AcquireTimeoutError,
+    CircuitOpenError,
+    PoolClosedError,
+    PoolError,
+    PoolExhaustedError,
+    SessionCreateError,
+    SessionCreateTimeoutError,
+)
+from .pool import MCPSessionPool
+from .session import PooledSession, SessionContext
+
+__all__ = [
+    "AcquireTimeoutError",
+    "CircuitOpenError",
+    "MCPSessionPool",
+    "PoolClosedError",
+    "PoolCollector",
+    "PoolError",
+    "PoolExhaustedError",
+    "PooledSession",
+    "SessionContext",
+    "SessionCreateError",
+    "SessionCreateTimeoutError",
+    "TransportType",
+    "forget_gateway",
+    "register_collector",
+    "set_max_gateways",
+    "unregister_collector",
+]
+
+
+def __getattr__(name: str) -> str:
+    # Read when asked for: looking up metadata takes longer than importing all of this.
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("mcpgateway-pool")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,208 @@
+"""The settings of a pool: their defaults, and what is wrong with bad ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, fields
+from enum import Enum
+from functools import partial
+from typing import Any, Literal
+
+from .redact import safe_repr, safe_text
+
+Isolation = Literal["identity", "session"]
+IdentityExtractor = Callable[[dict[str, str]], str | None]
+MessageHandlerFactory = Callable[[str, str | None], Any]
+
+DEFAULT_IDENTITY_HEADERS = (
+    "authorization",
+    "x-tenant-id",
+    "x-user-id",
+    "x-api-key",
+    "cookie",
+    "x-mcp-session-id",
+)
+DEFAULT_HEALTH_CHECK_METHODS = ("ping", "skip")
+
+_MAX_COUNT = 2**32 - 1
+_MAX_SECONDS = 10 * 365 * 86400.0
+_NS = 1_000_000_000
+
+
+class TransportType(Enum):
+    """How to talk to an MCP server."""
+
+    SSE = "sse"
+    STREAMABLE_HTTP = "streamablehttp"
+
+
+def count(name: str, value: object, *, least: int = 0) -> int:
+    """Check a whole number.
+
+    Raises:
+        TypeError: not an int.
+        ValueError: below ``least``, or beyond 32 bits.
+    """
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name} must be an int, not {safe_repr(value)}")
+    if not least <= value <= _MAX_COUNT:
+        raise ValueError(f"{name} must be from {least} to {_MAX_COUNT}, not {safe_repr(value)}")
+    return value
+
+
+def seconds(name: str, value: object) -> float:
+    """Check a number of seconds; infinity, and what is longer than ten years, stands for ten years.
+
+    Raises:
+        TypeError: not a number.
+        ValueError: negative, or NaN.
+    """
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise TypeError(f"{name} must be a number of seconds, not {safe_repr(value)}")
+    if not value >= 0:  # NaN is not; math.isnan() would fail on a huge int
+        raise ValueError(f"{name} must not be negative or NaN, not {safe_repr(value)}")
+    return float(min(value, _MAX_SECONDS))
+
+
+def fraction(name: str, value: object) -> float:
+    """Check a number from 0 to 1.
+
+    Raises:
+        TypeError: not a number.
+        ValueError: outside the range, or NaN.
+    """
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise TypeError(f"{name} must be a number from 0 to 1, not {safe_repr(value)}")
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} must be from 0 to 1, not {safe_repr(value)}")
+    return float(value)
+
+
+def callback(name: str, value: Any) -> Any:
+    """Check something callable, or None.
+
+    Raises:
+        TypeError: neither.
+    """
+    if value is not None and not callable(value):
+        raise TypeError(f"{name} must be callable or None, not {safe_repr(value)}")
+    return value
+
+
+def names(name: str, value: Iterable[str] | None, default: Sequence[str]) -> tuple[str, ...]:
+    """Check a sequence of names; None and an empty one stand for the default, as in the gateway's pool.
+
+    Raises:
+        TypeError: not an iterable of str.
+    """
+    if value is None:
+        return tuple(default)
+    if isinstance(value, (str, bytes)):
+        raise TypeError(f"{name} must be a sequence of str, not {safe_repr(value)}")
+    try:
+        result = tuple(value)
+    except TypeError:
+        raise TypeError(f"{name} must be a sequence of str, not {safe_repr(value)}") from None
+    for item in result:
+        if not isinstance(item, str):
+            raise TypeError(f"{name} must be a sequence of str: one is {safe_repr(item)}")
+    return result or tuple(default)
+
+
+def header_names(name: str, value: Iterable[str] | None, default: Sequence[str]) -> tuple[str, ...]:
+    """Check header names: lower-cased, each once, sorted, so that two spellings of a setting are one.
+
+    Raises:
+        TypeError: not an iterable of str.
+        ValueError: a name that no HTTP header has, or more than 255.
+    """
+    result = sorted({item.lower() for item in names(name, value, default)})
+    for item in result:
+        if not item or not item.isascii() or not item.isprintable() or " " in item or ":" in item:
+            raise ValueError(f"{name} must be names of HTTP headers, not {safe_text(item, 60)!r}")
+    if len(result) > 255:
+        raise ValueError(f"{name} must be at most 255 names, not {len(result)}")
+    return tuple(result)
+
+
+def isolation_name(name: str, value: object) -> Isolation:
+    """Check the isolation.
+
+    Raises:
+        ValueError: neither ``"identity"`` nor ``"session"``.
+    """
+    if value == "identity":
+        return "identity"
+    if value == "session":
+        return "session"
+    raise ValueError(f"{name} must be 'identity' or 'session', not {safe_repr(value)}")
+
+
+def _checked(check: Callable[..., Any], **arguments: Any) -> Any:
+    """A field whose value is what ``check(name, value, **arguments)`` returns."""
+    return field(metadata={"check": partial(check, **arguments)})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The settings of one pool, checked; see :class:`mcpgateway_pool.MCPSessionPool` for their meaning.
+
+    Raises:
+        TypeError, ValueError: a setting of the wrong type, or out of its range.
+    """
+
+    max_sessions_per_key: int = _checked(count, least=1)
+    session_ttl_seconds: float = _checked(seconds)
+    health_check_interval_seconds: float = _checked(seconds)
+    acquire_timeout_seconds: float = _checked(seconds)
+    session_create_timeout_seconds: float = _checked(seconds)
+    circuit_breaker_threshold: int = _checked(count, least=1)
+    circuit_breaker_reset_seconds: float = _checked(seconds)
+    identity_headers: Iterable[str] | None = _checked(header_names, default=DEFAULT_IDENTITY_HEADERS)
+    identity_extractor: IdentityExtractor | None = _checked(callback)
+    idle_pool_eviction_seconds: float = _checked(seconds)
+    default_transport_timeout_seconds: float = _checked(seconds)
+    health_check_methods: Iterable[str] | None = _checked(names, default=DEFAULT_HEALTH_CHECK_METHODS)
+    health_check_timeout_seconds: float = _checked(seconds)
+    message_handler_factory: MessageHandlerFactory | None = _checked(callback)
+    max_total_keys: int = _checked(count)
+    max_total_sessions: int = _checked(count)
+    max_waiters: int = _checked(count)
+    max_creating_per_url: int = _checked(count)
+    max_tracked_urls: int = _checked(count)
+    isolation: Isolation = _checked(isolation_name)
+    session_ttl_jitter: float = _checked(fraction)
+    health_checks_per_second: int = _checked(count, least=1)
+    cleanup_timeout_seconds: float = _checked(seconds)
+    clock: Callable[[], float] | None = _checked(callback)
+
+    def __post_init__(self) -> None:
+        for setting in fields(self):
+            value = setting.metadata["check"](setting.name, getattr(self, setting.name))
+            object.__setattr__(self, setting.name, value)
+
+    def for_core(self) -> dict[str, Any]:
+        """The arguments of ``PoolCore._setup()``."""
+        return {
+            "limits": (
+                self.max_sessions_per_key,
+                self.max_total_sessions,
+                self.max_total_keys,
+                self.max_waiters,
+                self.max_creating_per_url,
+            ),
+            "times": (
+                int(self.session_ttl_seconds * _NS),
+                int(self.idle_pool_eviction_seconds * _NS),
+                int(self.health_check_interval_seconds * _NS),
+                self.session_ttl_jitter,
+                self.health_checks_per_second,
+            ),
+            "breaker": (
+                self.circuit_breaker_threshold,
+                int(self.circuit_breaker_reset_seconds * _NS),
+                self.max_tracked_urls,
+            ),
+            "identity": (self.identity_headers, self.isolation == "session", self.identity_extractor),
+            "clock": self.clock,
+        }

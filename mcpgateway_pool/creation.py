@@ -1,0 +1,162 @@
+"""One creation of a session, from the decision to make it to its end.
+
+It runs in a task of its own, so that it goes on when its caller is cancelled: it then finishes into the pool.
+Its caller, if still there, gets its session or its error. It is bounded in time, even where an overridden
+``_create_session`` ignores its cancellation: what comes after that is closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from typing import TYPE_CHECKING, Any
+
+from ._core import Pending, PooledSession
+from .errors import PoolClosedError, SessionCreateTimeoutError
+from .failures import http_status_of, is_callers_mistake
+from .redact import safe_url
+from .views import identity_digest
+
+if TYPE_CHECKING:
+    from .pool import MCPSessionPool
+    from .session import AcquireArguments
+
+logger = logging.getLogger("mcpgateway_pool")
+
+# The server's refusal of this caller says nothing about the server.
+_REFUSALS = frozenset({400, 401, 403})
+
+
+def counts_for_breaker(error: BaseException) -> bool:
+    """Whether a failed creation says something about the server, rather than about the caller."""
+    if isinstance(error, asyncio.CancelledError) or is_callers_mistake(error):
+        return False
+    return http_status_of(error) not in _REFUSALS
+
+
+class Creation:
+    """Opens a session for a pending acquire; ``task`` is its task."""
+
+    __slots__ = ("_arguments", "_has_timed_out", "_pending", "_pool", "_timer", "done", "task")
+
+    def __init__(self, pool: MCPSessionPool, pending: Pending, arguments: AcquireArguments) -> None:
+        loop = asyncio.get_running_loop()
+        self._pool = pool
+        self._pending = pending
+        self._arguments = arguments
+        self._has_timed_out = False
+        self.done: asyncio.Future[None] = loop.create_future()
+        self._timer = pool._timer(pool._settings.session_create_timeout_seconds, self._time_out)
+        self.task = pool._spawn(self._run(), "create", in_context=True)
+        self.task.add_done_callback(self._ended)
+
+    async def _run(self) -> None:
+        pool = self._pool
+        url, headers, transport_type, factory, timeout, _, gateway_id = self._arguments
+        if timeout is None:
+            timeout = pool._settings.default_transport_timeout_seconds
+        try:
+            pooled = await pool._create_session(url, headers, transport_type, factory, timeout, gateway_id)
+        except asyncio.CancelledError:
+            self._fail(None)
+            raise
+        except Exception as error:
+            self._fail(error)
+        except GeneratorExit:
+            raise  # its loop was closed: the pool has given this up, or is about to
+        except BaseException as error:
+            self._fail(error)
+            raise
+        else:
+            await self._open(pooled)
+        finally:
+            self._timer.cancel()
+            self._answer()
+
+    async def _open(self, pooled: Any) -> None:
+        pool = self._pool
+        _, headers, _, _, _, user_identity, gateway_id = self._arguments
+        # Duck-typed objects may refuse; the pool's own key does not depend on these.
+        with contextlib.suppress(Exception):
+            identity = self._pending.identity
+            pooled.identity_key = (
+                pool._identity_key(headers) if identity is None else identity_digest(identity)
+            )
+            pooled.user_identity = user_identity or "anonymous"
+            pooled.gateway_id = gateway_id or ""
+        if pool._created(self._pending, pooled):
+            pool._watch(pooled)
+        else:
+            logger.debug("a session came after its creation was given up: closing it")
+            await pool._close_bounded(pooled)
+
+    def _fail(self, error: BaseException | None) -> None:
+        """The end without a session; None for a cancellation from outside."""
+        pending = self._pending
+        if self._has_timed_out:
+            error = self._timeout_error(error)
+        if error is None and self._pool._closed:
+            error = PoolClosedError("Session pool is closed")
+        if error is None:
+            error = asyncio.CancelledError("the creation of the session was cancelled")
+        if pending.error is None:
+            pending.error = error
+        self._pool._create_failed(pending, counts_for_breaker(error))
+
+    def _timeout_error(self, cause: BaseException | None) -> SessionCreateTimeoutError:
+        limit = self._pool._settings.session_create_timeout_seconds
+        error = SessionCreateTimeoutError(
+            f"Failed to create MCP session for {safe_url(self._arguments[0])}: not ready after {limit:g} s"
+        )
+        error.__cause__ = cause
+        return error
+
+    def _ended(self, _task: asyncio.Task[None]) -> None:
+        """A task that is cancelled before its first step never runs: it owes its answer all the same."""
+        if not self.done.done():
+            self._fail(None)
+            self._timer.cancel()
+            self._answer()
+
+    def _answer(self) -> None:
+        if not self.done.done() and not self.done.get_loop().is_closed():
+            self.done.set_result(None)
+
+    def _time_out(self) -> None:
+        self._has_timed_out = True
+        self.task.cancel()
+        self._timer = self._pool._timer(self._pool._settings.cleanup_timeout_seconds, self._give_up)
+
+    def _give_up(self) -> None:
+        """It ignores its cancellation: its caller and its place wait no longer."""
+        logger.warning("the creation of a session ignores its cancellation: %s", safe_url(self._arguments[0]))
+        self._fail(None)
+        self._answer()
+
+
+async def create(pool: MCPSessionPool, pending: Pending, arguments: AcquireArguments) -> PooledSession:
+    """Create a session for a caller that has a place for it.
+
+    Raises:
+        SessionCreateTimeoutError: it took longer than ``session_create_timeout_seconds``.
+        PoolClosedError: the pool was closed meanwhile.
+        Exception: whatever ``_create_session`` raised.
+    """
+    if pending.is_anonymous:
+        pool._warn_once(
+            "callers without an identity share sessions: neither a user nor an identity header was given"
+        )
+    creation = Creation(pool, pending, arguments)
+    try:
+        await creation.done
+    except BaseException:
+        pool._cancel(pending)
+        raise
+    try:
+        return pool._take(pending, arguments[0])  # type: ignore[no-any-return]
+    finally:
+        pending.error = None  # it refers to this frame
+
+
+__all__ = ["Creation", "counts_for_breaker", "create"]

@@ -1,0 +1,427 @@
+"""HTTP clients for MCP transports: one TLS context for many sessions, and a watch on what becomes of each
+request.
+
+**TLS.** An HTTP client that is made with default settings builds an ``SSLContext`` of its own: about 22 ms
+and 800 KiB per session. Here there is one per setting and process, until :func:`drop_tls_contexts`.
+
+**The watch.** The SDK's transports let a request wait for ever in several cases (SDK 1.x: the answer's stream
+ends without an answer, or resuming it is given up; both generations, over SSE: the POST is refused).
+:class:`HttpWatch` sits on the ``send`` method of a session's client, above authentication and redirects,
+which therefore work as ever.
+
+- Streamable HTTP: the SDK runs each request in a task of its own, which ends when the request was answered or
+  never will be (reconnecting with Last-Event-ID included). When it ends, the request is reported as over;
+  whoever listens fails it if it is still waiting. A request that is refused with a status, or cannot be
+  sent, gets an error as its answer: left alone, the SDK would end the session under the requests beside it.
+- SSE: answers come on another stream, so a refused or failed POST leaves its caller without one: the session
+  is over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import ssl
+from collections.abc import AsyncIterator, Callable
+from http import HTTPStatus
+from typing import Any, Protocol
+
+from . import sdk
+from .redact import safe_text, safe_url
+
+RequestId = int | str
+Verify = bool | str | ssl.SSLContext
+Cert = str | tuple[str, str] | tuple[str, str, str] | None
+
+_CONNECT_TIMEOUT_SECONDS = 30.0
+_READ_TIMEOUT_SECONDS = 300.0
+_MAX_ERROR_BODY_BYTES = 1 << 20
+
+_tls_contexts: dict[tuple[object, ...], ssl.SSLContext] = {}
+
+
+def tls_context(verify: Verify = True, cert: Cert = None, *, trust_env: bool = True) -> ssl.SSLContext:
+    """The process-wide TLS context of a setting; built at its first use.
+
+    Args:
+        verify: True for the HTTP library's default trust, False for none, a path to a CA file or directory,
+            or a context, which is returned as it is.
+        cert: client certificate: a file, (certificate, key) or (certificate, key, password).
+        trust_env: honour ``SSL_CERT_FILE`` and ``SSL_CERT_DIR``; a change of these makes a new context.
+
+    Raises:
+        OSError: a file cannot be read; ssl.SSLError is one of these.
+    """
+    if isinstance(verify, ssl.SSLContext):
+        return verify
+    env = (os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")) if trust_env else None
+    key = (verify, cert, trust_env, env)
+    context = _tls_contexts.get(key)
+    if context is None:
+        # No lock: two threads at once build two, and the first stays. A lock could be held across a fork.
+        context = _tls_contexts.setdefault(key, _build_tls_context(verify, cert, trust_env=trust_env))
+    return context
+
+
+def _build_tls_context(verify: bool | str, cert: Cert, *, trust_env: bool) -> ssl.SSLContext:
+    context: ssl.SSLContext
+    if isinstance(verify, str):
+        is_directory = os.path.isdir(verify)
+        context = ssl.create_default_context(
+            cafile=None if is_directory else verify, capath=verify if is_directory else None
+        )
+    else:
+        context = sdk.http_library().create_ssl_context(verify=verify, trust_env=trust_env)
+    if isinstance(cert, str):
+        context.load_cert_chain(cert)
+    elif cert is not None:
+        context.load_cert_chain(*cert)
+    return context
+
+
+def drop_tls_contexts() -> None:
+    """Forget all shared contexts: the next session reads certificates afresh. Sessions that are open keep
+    theirs.
+    """
+    _tls_contexts.clear()
+
+
+def default_client_factory(verify: Verify = True, cert: Cert = None) -> sdk.ClientFactory:
+    """A factory of HTTP clients as the SDK's own makes them, but on the shared TLS context of a setting.
+
+    Args:
+        verify: see :func:`tls_context`.
+        cert: see :func:`tls_context`.
+
+    Returns:
+        A function of ``headers``, ``timeout`` and ``auth`` (all optional) that returns an ``AsyncClient``.
+        Timeouts are 30 s and 300 s for reading unless given; redirects are followed as the installed SDK's
+        clients do.
+    """
+
+    def factory(headers: dict[str, str] | None = None, timeout: Any = None, auth: Any = None) -> Any:
+        http = sdk.http_library()
+        if timeout is None:
+            timeout = http.Timeout(_CONNECT_TIMEOUT_SECONDS, read=_READ_TIMEOUT_SECONDS)
+        return http.AsyncClient(
+            headers=headers,
+            timeout=timeout,
+            auth=auth,
+            verify=tls_context(verify, cert),
+            follow_redirects=sdk.follows_redirects(),
+        )
+
+    return factory
+
+
+def status_error(response: Any) -> Exception:
+    """The HTTP library's ``HTTPStatusError`` for a response, with a message that holds no credentials and no
+    query.
+    """
+    message = f"{status_text(response)} from {safe_url(str(response.request.url))}"
+    error: Exception = sdk.http_library().HTTPStatusError(
+        message, request=response.request, response=response
+    )
+    return error
+
+
+def status_text(response: Any) -> str:
+    """Such as ``HTTP 503 Service Unavailable``; the server's own wording is not repeated."""
+    try:
+        return f"HTTP {response.status_code} {HTTPStatus(response.status_code).phrase}"
+    except ValueError:
+        return f"HTTP {response.status_code}"
+
+
+class HttpListener(Protocol):
+    """Who wants to know what the watch sees. All calls come in the event loop, and must not raise."""
+
+    def request_over(self, request_id: RequestId, problem: str) -> None:
+        """A streamable HTTP request will get no answer any more, unless it had one already."""
+
+    def refused(self, status: int) -> None:
+        """A request was answered with an HTTP status of 400 or more."""
+
+    def connection_failed(self, problem: str) -> None:
+        """A POST failed, or one that is no request was refused. On SSE, the listener ends the session."""
+
+    def standing_stream_over(self) -> None:
+        """The event stream that a streamable HTTP session keeps open beside its requests has ended. Servers
+        may end it at will, and do when they end themselves.
+        """
+
+
+class HttpWatch:
+    """Watches the POSTs of one session.
+
+    Args:
+        transport: whose rules apply.
+        listener: gets what was seen; held strongly.
+    """
+
+    def __init__(self, transport: sdk.TransportName, listener: HttpListener) -> None:
+        self._sse = transport == "sse"
+        self._listener: HttpListener | None = listener
+        self._clients: list[Any] = []
+        self._exchanges: dict[RequestId, _Exchange] = {}
+        self._tasks: dict[asyncio.Task[Any], _Exchange] = {}
+        self.refusal: Exception | None = None
+        """The latest refusal of ``initialize``: an ``HTTPStatusError`` whose message is safe to show."""
+
+    def factory(self, inner: sdk.ClientFactory) -> sdk.ClientFactory:
+        """The same factory, its clients watched."""
+
+        def watched(headers: dict[str, str] | None = None, timeout: Any = None, auth: Any = None) -> Any:
+            client = inner(headers=headers, timeout=timeout, auth=auth)
+            # Above authentication and redirects; and whatever class of client a caller's factory makes.
+            client.send = functools.partial(self._send, client.send)
+            self._clients.append(client)
+            return client
+
+        return watched
+
+    def detach(self) -> None:
+        """Leave the clients and the listener, so that no cycle holds them for the collector."""
+        for client in self._clients:
+            client.__dict__.pop("send", None)
+        self._clients.clear()
+        self._listener = None
+
+    def possible_victims(self) -> list[RequestId]:
+        """The requests that an event which the SDK could not read may have been for: those whose own event
+        stream has delivered something.
+        """
+        return [request_id for request_id, exchange in self._exchanges.items() if exchange.has_data]
+
+    async def _send(self, inner: Callable[..., Any], request: Any, **options: Any) -> Any:
+        if request.method == "GET" and not self._sse:
+            return self._streaming(await inner(request, **options))
+        message = sdk.request_of(_body_of(request)) if request.method == "POST" else None
+        if message is None:
+            return await inner(request, **options)
+        method, request_id = message
+        exchange = None if self._sse or request_id is None else self._exchange(request_id)
+        try:
+            response = await inner(request, **options)
+        except Exception as error:
+            problem = f"the connection to the server failed ({type(error).__name__})"
+            self._tell_failure(problem)
+            if exchange is None or request_id is None or method == "initialize":
+                raise
+            return _error_response(request, request_id, None, problem)
+        if response.status_code < HTTPStatus.BAD_REQUEST:
+            if exchange is not None:
+                exchange.answered(response)
+            return response
+        return await self._refused(response, method, request_id)
+
+    def _streaming(self, response: Any) -> Any:
+        """The response to a GET: a request's stream resumed, or the standing stream."""
+        if _is_event_stream(response):
+            task = asyncio.current_task()
+            exchange = None if task is None else self._tasks.get(task)
+            if exchange is not None:
+                exchange.answered(response)
+            else:
+                response.stream = _watched_stream_class()(response.stream, _StandingStream(self._tell_end))
+        return response
+
+    def _tell_end(self) -> None:
+        if self._listener is not None:
+            self._listener.standing_stream_over()
+
+    def _tell_failure(self, problem: str) -> None:
+        if self._listener is not None:
+            self._listener.connection_failed(problem)
+
+    def _tell_refusal(self, status: int) -> None:
+        if self._listener is not None:
+            self._listener.refused(status)
+
+    async def _refused(self, response: Any, method: str, request_id: RequestId | None) -> Any:
+        """What the transport gets in place of a response of status 400 or more."""
+        error = status_error(response)
+        if method == "initialize":
+            self.refusal = error
+        if self._sse:
+            await response.aclose()
+            self._tell_refusal(response.status_code)
+            self._tell_failure(f"the server refused a message: {status_text(response)}")
+            raise error
+        if response.status_code == HTTPStatus.NOT_FOUND:
+            return response  # the SDK's business: it means that the session has expired
+        if request_id is not None:
+            body = await self._body(response)
+            await response.aclose()
+            self._tell_refusal(response.status_code)
+            return _error_response(
+                response.request, request_id, body, f"the server answered {status_text(response)}"
+            )
+        if sdk.generation() == 1:
+            # As the transport would; but its exception, which it logs, would show the URL's query.
+            await response.aclose()
+            self._tell_failure(f"the server refused a message: {status_text(response)}")
+            raise error
+        return response
+
+    async def _body(self, response: Any) -> bytes | None:
+        """A JSON body; None for others, for one beyond 1 MiB, and when it cannot be read."""
+        if not response.headers.get("content-type", "").lower().startswith("application/json"):
+            return None
+        parts: list[bytes] = []
+        size = 0
+        try:
+            async for part in response.aiter_bytes():
+                parts.append(part)
+                size += len(part)
+                if size > _MAX_ERROR_BODY_BYTES:
+                    return None
+        except (sdk.http_library().HTTPError, sdk.http_library().StreamError):
+            return None
+        return b"".join(parts)
+
+    def _exchange(self, request_id: RequestId) -> _Exchange:
+        """The exchange of a request; a redirected request comes by here twice."""
+        exchange = self._exchanges.get(request_id)
+        if exchange is None:
+            exchange = self._exchanges[request_id] = _Exchange()
+            task = asyncio.current_task()
+            assert task is not None
+            self._tasks[task] = exchange
+            task.add_done_callback(functools.partial(self._task_done, request_id))
+        return exchange
+
+    def _task_done(self, request_id: RequestId, task: asyncio.Task[Any]) -> None:
+        self._tasks.pop(task, None)
+        # The answer may have been handed to the session's receiving task without having reached the caller's
+        # yet. Both are scheduled by now, so they run before this comes round again.
+        loop = asyncio.get_running_loop()
+        loop.call_soon(loop.call_soon, self._over, request_id)
+
+    def _over(self, request_id: RequestId) -> None:
+        exchange = self._exchanges.pop(request_id, None)
+        if exchange is not None and self._listener is not None:
+            self._listener.request_over(request_id, exchange.problem)
+
+
+def _error_response(request: Any, request_id: RequestId, body: bytes | None, problem: str) -> Any:
+    """A response that fails one request, with the server's own JSON-RPC error where ``body`` is one."""
+    return sdk.http_library().Response(
+        HTTPStatus.OK,
+        headers={"content-type": "application/json"},
+        content=sdk.error_answer(request_id, body, sdk.CONNECTION_CLOSED, problem),
+        request=request,
+    )
+
+
+def _body_of(request: Any) -> bytes:
+    try:
+        body: bytes = request.content
+    except sdk.http_library().StreamError:  # not in memory: none of the SDK's
+        return b""
+    return body
+
+
+def _is_event_stream(response: Any) -> bool:
+    content_type: str = response.headers.get("content-type", "")
+    return response.status_code < HTTPStatus.MULTIPLE_CHOICES and content_type.lower().startswith(
+        "text/event-stream"
+    )
+
+
+class _Exchange:
+    """One request over streamable HTTP, and why it would be without an answer if it ended now."""
+
+    __slots__ = ("has_data", "problem")
+
+    def __init__(self) -> None:
+        self.problem = "the request was not sent"
+        self.has_data = False
+
+    def answered(self, response: Any) -> None:
+        """The response has begun."""
+        content_type = response.headers.get("content-type", "").lower()
+        if response.status_code == HTTPStatus.ACCEPTED:
+            self.problem = "the server accepted the request without an answer (HTTP 202)"
+        elif content_type.startswith("application/json"):
+            self.problem = "the server's answer is not an answer to this request"
+        elif content_type.startswith("text/event-stream"):
+            self.problem = "the server ended its event stream without an answer"
+            response.stream = _watched_stream_class()(response.stream, self)
+        elif response.status_code >= HTTPStatus.MULTIPLE_CHOICES:
+            self.problem = f"the server answered {status_text(response)}"
+        else:
+            self.problem = f"the server's answer has content type {safe_text(content_type, 60)!r}"
+
+    def stream_delivered(self, chunk: bytes) -> None:
+        """See :class:`_StreamWatcher`."""
+        # Not what servers send to keep a stream open: comments.
+        self.has_data = self.has_data or b"data" in chunk
+
+    def stream_over(self, error: Exception | None) -> None:
+        """See :class:`_StreamWatcher`."""
+        if error is not None:
+            self.problem = f"the server's event stream broke off ({type(error).__name__})"
+
+
+class _StandingStream:
+    """The stream beside all requests."""
+
+    __slots__ = ("_over",)
+
+    def __init__(self, over: Callable[[], None]) -> None:
+        self._over = over
+
+    def stream_delivered(self, chunk: bytes) -> None:
+        """See :class:`_StreamWatcher`."""
+
+    def stream_over(self, _error: Exception | None) -> None:
+        """See :class:`_StreamWatcher`."""
+        self._over()
+
+
+class _StreamWatcher(Protocol):
+    """Who wants to know what becomes of a stream."""
+
+    def stream_delivered(self, chunk: bytes) -> None:
+        """Something came."""
+
+    def stream_over(self, error: Exception | None) -> None:
+        """The server has ended it, or it broke off. Not when the client closes it."""
+
+
+@functools.cache
+def _watched_stream_class() -> Any:
+    """A stream class of the HTTP library that tells a watcher what becomes of it. (The library insists on its
+    own base class.)
+    """
+
+    class WatchedStream(sdk.http_library().AsyncByteStream):  # type: ignore[misc]
+        def __init__(self, inner: Any, watcher: _StreamWatcher) -> None:
+            self._inner = inner
+            self._watcher = watcher
+            self._chunks: AsyncIterator[bytes] | None = None
+
+        # Not an async generator: one that is left half-way is finalized by a task of its own, later.
+        def __aiter__(self) -> AsyncIterator[bytes]:
+            self._chunks = aiter(self._inner)
+            return self
+
+        async def __anext__(self) -> bytes:
+            assert self._chunks is not None
+            try:
+                chunk = await anext(self._chunks)
+            except StopAsyncIteration:
+                self._watcher.stream_over(None)
+                raise
+            except Exception as error:
+                self._watcher.stream_over(error)
+                raise
+            self._watcher.stream_delivered(chunk)
+            return chunk
+
+        async def aclose(self) -> None:
+            await self._inner.aclose()
+
+    return WatchedStream

@@ -1,0 +1,641 @@
+"""MCPSessionPool: the C side decides; this side awaits what it decided.
+
+The common path of :meth:`MCPSessionPool.acquire` and :meth:`MCPSessionPool.release` is one call into C each.
+Everything else (waiting, creating, closing, checking) is a future or a task here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import logging
+import time
+import weakref
+from collections.abc import Callable, Coroutine, Iterable
+from functools import partial
+from types import TracebackType
+from typing import Any, Self
+
+from . import _core, config, health, http, transport, upkeep, views
+from ._core import Pending, PoolCore, PooledSession, Ticket
+from ._core import acquire as _acquire
+from ._core import release as _release
+from .closing import close_contexts
+from .config import IdentityExtractor, Isolation, MessageHandlerFactory, Settings, TransportType
+from .creation import create
+from .errors import AcquireTimeoutError, SessionCreateError
+from .failures import is_callers_mistake, mark_callers_mistake
+from .processes import add_pool
+from .redact import safe_error, safe_url
+from .session import AcquireArguments, SessionContext
+from .timers import Timer
+
+logger = logging.getLogger("mcpgateway_pool")
+
+# A recurring warning is logged at most this often, in seconds.
+WARN_EVERY_SECONDS = 60.0
+
+
+class MCPSessionPool(PoolCore):
+    """A pool of open MCP sessions, kept apart by user, URL, header identity, transport and gateway.
+
+    One pool belongs to one event loop, the one in which it is first used. Times are in seconds, and are
+    measured on a monotonic clock. A limit of 0 means unlimited where it says so.
+
+    Args:
+        max_sessions_per_key: sessions of one key, in whatever state, default 10; at least 1. Further callers
+            wait, first come, first served.
+        session_ttl_seconds: lifetime of a session, default 300.
+        health_check_interval_seconds: an idle session unused for so long is checked, default 60.
+        acquire_timeout_seconds: bound on waiting in ``acquire()``, default 30.
+        session_create_timeout_seconds: bound on opening a session, after any waiting, default 30.
+        circuit_breaker_threshold: consecutive failures to open a session that stop further attempts to its
+            URL, default 5.
+        circuit_breaker_reset_seconds: for how long, default 60; a failing probe doubles it, up to ten times.
+        identity_headers: names of the headers that make an identity, in any case; default authorization,
+            x-tenant-id, x-user-id, x-api-key, cookie, x-mcp-session-id.
+        identity_extractor: function of the headers; returns the identity, or None: the headers decide.
+        idle_pool_eviction_seconds: an idle session unused for so long is closed, default 600.
+        default_transport_timeout_seconds: the transport's, where ``acquire()`` gives none, default 30.
+        health_check_methods: asked in turn: ``ping``, ``list_tools``, ``list_prompts``, ``list_resources``,
+            ``skip``; default ping, skip.
+        health_check_timeout_seconds: for each of these, default 5.
+        message_handler_factory: function of (url, gateway id) that returns the session's message handler.
+        max_total_keys: default 0, unlimited; beyond, the least recently used key that nobody uses goes.
+        max_total_sessions: default 0, unlimited; beyond, the least recently used idle session goes.
+        max_waiters: callers waiting for one key, default 0, unlimited; further ones are refused at once.
+        max_creating_per_url: sessions being opened to one URL at once, default 32, so that many callers who
+            reconnect at once are no stampede; further ones wait their turn. 0: unlimited.
+        max_tracked_urls: URLs remembered for their failures alone, default 10,000.
+        isolation: ``"identity"``, the default, or ``"session"``: a session is then never reused for another
+            downstream session (header x-mcp-session-id), and used once where that header is missing.
+        session_ttl_jitter: each lifetime is shortened by a random part of up to this, 0 to 1, default 0.1.
+        health_checks_per_second: bound on checks in the background, default 10.
+        cleanup_timeout_seconds: bound on closing a session, default 5.
+        clock: function that returns monotonic seconds, instead of the system's; for tests.
+
+    Raises:
+        TypeError, ValueError: a setting of the wrong type, or out of its range.
+    """
+
+    # Slots for what is its own: an instance whose __dict__ is not used has its methods called faster.
+    __slots__ = (
+        "__dict__",
+        "__weakref__",
+        "_direct_anonymous_count",
+        "_rpc_listener_task",
+        "_settings",
+        "_tasks",
+        "_upkeep_timer",
+        "_warned",
+    )
+
+    DEFAULT_IDENTITY_HEADERS = frozenset(config.DEFAULT_IDENTITY_HEADERS)
+
+    def __init__(
+        self,
+        max_sessions_per_key: int = 10,
+        session_ttl_seconds: float = 300.0,
+        health_check_interval_seconds: float = 60.0,
+        acquire_timeout_seconds: float = 30.0,
+        session_create_timeout_seconds: float = 30.0,
+        circuit_breaker_threshold: int = 5,
+        circuit_breaker_reset_seconds: float = 60.0,
+        identity_headers: Iterable[str] | None = None,
+        identity_extractor: IdentityExtractor | None = None,
+        idle_pool_eviction_seconds: float = 600.0,
+        default_transport_timeout_seconds: float = 30.0,
+        health_check_methods: Iterable[str] | None = None,
+        health_check_timeout_seconds: float = 5.0,
+        message_handler_factory: MessageHandlerFactory | None = None,
+        max_total_keys: int = 0,
+        max_total_sessions: int = 0,
+        *,
+        max_waiters: int = 0,
+        max_creating_per_url: int = 32,
+        max_tracked_urls: int = 10_000,
+        isolation: Isolation = "identity",
+        session_ttl_jitter: float = 0.1,
+        health_checks_per_second: int = 10,
+        cleanup_timeout_seconds: float = transport.CLOSE_TIMEOUT_SECONDS,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        settings = Settings(
+            max_sessions_per_key=max_sessions_per_key,
+            session_ttl_seconds=session_ttl_seconds,
+            health_check_interval_seconds=health_check_interval_seconds,
+            acquire_timeout_seconds=acquire_timeout_seconds,
+            session_create_timeout_seconds=session_create_timeout_seconds,
+            circuit_breaker_threshold=circuit_breaker_threshold,
+            circuit_breaker_reset_seconds=circuit_breaker_reset_seconds,
+            identity_headers=identity_headers,
+            identity_extractor=identity_extractor,
+            idle_pool_eviction_seconds=idle_pool_eviction_seconds,
+            default_transport_timeout_seconds=default_transport_timeout_seconds,
+            health_check_methods=health_check_methods,
+            health_check_timeout_seconds=health_check_timeout_seconds,
+            message_handler_factory=message_handler_factory,
+            max_total_keys=max_total_keys,
+            max_total_sessions=max_total_sessions,
+            max_waiters=max_waiters,
+            max_creating_per_url=max_creating_per_url,
+            max_tracked_urls=max_tracked_urls,
+            isolation=isolation,
+            session_ttl_jitter=session_ttl_jitter,
+            health_checks_per_second=health_checks_per_second,
+            cleanup_timeout_seconds=cleanup_timeout_seconds,
+            clock=clock,
+        )
+        self._setup(**settings.for_core())
+        self._settings = settings
+        self._rpc_listener_task: asyncio.Task[None] | None = None
+        self._direct_anonymous_count = 0
+        self._warned: dict[str, float] = {}
+        self._forget_loop()
+        add_pool(self)
+
+    def _forget_loop(self) -> None:
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._upkeep_timer: Timer | None = None
+
+    # ---- acquire and release
+
+    async def acquire(
+        self,
+        url: str,
+        headers: dict[str, str] | None = None,
+        transport_type: TransportType = TransportType.STREAMABLE_HTTP,
+        httpx_client_factory: Callable[..., Any] | None = None,
+        timeout: float | None = None,
+        user_identity: str | None = None,
+        gateway_id: str | None = None,
+    ) -> PooledSession:
+        """Check out a session, to be given back by :meth:`release`; :meth:`session` does both.
+
+        An idle session is returned without suspending. Otherwise one is opened, or the caller waits its turn.
+        A cancelled acquire loses nothing.
+
+        Args:
+            url: of the MCP server.
+            headers: of the request; they decide the identity, and go to the server with a new session.
+            transport_type: how to talk to the server.
+            httpx_client_factory: makes the HTTP client of a new session, called with ``headers``, ``timeout``
+                and ``auth``.
+            timeout: the transport's, in seconds; default ``default_transport_timeout_seconds``.
+            user_identity: the user; default ``"anonymous"``.
+            gateway_id: the gateway; the label of the series, and part of the key.
+
+        Returns:
+            The session. It is the same object at each of its checkouts.
+
+        Raises:
+            TypeError, ValueError: a bad argument.
+            PoolClosedError: the pool is closed.
+            CircuitOpenError: the URL's circuit breaker is open.
+            AcquireTimeoutError: no session in ``acquire_timeout_seconds``.
+            PoolExhaustedError: a total limit or ``max_waiters`` is reached, and waiting would not help.
+            SessionCreateError: a session could not be opened (SessionCreateTimeoutError: not in time).
+            RuntimeError: the pool belongs to another event loop.
+        """
+        pooled = _acquire(self, url, headers, transport_type, user_identity, gateway_id)
+        if pooled.__class__ is not Pending:
+            return pooled  # type: ignore[no-any-return]
+        return await self._acquire_slowly(
+            pooled,
+            AcquireArguments(
+                url, headers, transport_type, httpx_client_factory, timeout, user_identity, gateway_id
+            ),
+        )
+
+    async def release(self, pooled: PooledSession, *, discard: bool = False) -> None:
+        """Give a session back. Returns at once, unless it has to be closed, which is waited for, bounded.
+
+        A session that is not checked out is left alone, which is logged. One that was lent again meanwhile
+        cannot be told from its new holder's: :meth:`session` releases exactly its own checkout, prefer that.
+        A session that this pool never gave out is closed.
+
+        Args:
+            pooled: what :meth:`acquire` returned.
+            discard: close it instead of pooling it.
+        """
+        closing = _release(self, pooled, discard)
+        if closing is not None:
+            await self._finish_release(pooled, closing)
+
+    def session(
+        self,
+        url: str,
+        headers: dict[str, str] | None = None,
+        transport_type: TransportType = TransportType.STREAMABLE_HTTP,
+        httpx_client_factory: Callable[..., Any] | None = None,
+        timeout: float | None = None,
+        user_identity: str | None = None,
+        gateway_id: str | None = None,
+    ) -> SessionContext:
+        """Check out a session for the length of an ``async with`` block; arguments as of :meth:`acquire`.
+
+        When the block raises, the session is closed instead of being pooled, and the exception goes on.
+        """
+        return SessionContext(
+            self, (url, headers, transport_type, httpx_client_factory, timeout, user_identity, gateway_id)
+        )
+
+    async def _acquire_slowly(self, pending: Pending, arguments: AcquireArguments) -> PooledSession:
+        url = arguments.url
+        if pending.future is not None:
+            timer = self._timer(self._settings.acquire_timeout_seconds, self._acquire_timed_out, pending, url)
+            try:
+                await pending.future
+            except BaseException:
+                self._cancel(pending)
+                raise
+            finally:
+                timer.cancel()
+            pooled = self._take(pending, url)
+            if pooled is not pending:
+                return pooled  # type: ignore[no-any-return]
+        return await create(self, pending, arguments)
+
+    def _acquire_timed_out(self, pending: Pending, url: str) -> None:
+        numbers = self._time_out(pending)
+        if numbers is None:
+            return
+        active, idle, creating, closing, waiting = numbers
+        pending.error = AcquireTimeoutError(
+            f"Timeout waiting for available session for {safe_url(url)} after "
+            f"{self._settings.acquire_timeout_seconds:g} s: {active} active, {idle} idle, {creating} being "
+            f"created, {closing} being closed, {waiting} waiting, limit {self._settings.max_sessions_per_key}"
+        )
+        if pending.future is not None and not pending.future.done():
+            pending.future.set_result(None)
+
+    async def _finish_release(self, pooled: Any, closing: Any) -> None:
+        """What :meth:`release` does when the session did not just go back."""
+        if closing is False:
+            self._warn("ignored the release of a session that is not checked out")
+        elif closing is NotImplemented:
+            owner = pooled._pool if isinstance(pooled, PooledSession) else None
+            if isinstance(owner, MCPSessionPool):
+                self._warn("a session was released to a pool that it does not come from: closing it")
+                await owner.release(pooled, discard=True)
+            elif getattr(pooled, "is_closed", False) is True:
+                self._warn("ignored the release of a session that is closed already")
+            else:
+                self._warn("a session was released that no pool gave out: closing it")
+                await self._close_bounded(pooled)
+        elif isinstance(closing, asyncio.Task):
+            # Not shielded by hand: wait() never cancels what it waits for.
+            await asyncio.wait({closing}, timeout=self._close_bound())
+
+    # ---- drain and close
+
+    async def drain_all(self) -> None:
+        """Replace every session, as after certificates were rotated.
+
+        Idle sessions are closed now, and that is waited for, bounded. Those in use finish their call, and are
+        closed when released. None opened before is handed out again. Shared TLS contexts are dropped.
+        """
+        http.drop_tls_contexts()
+        self._drain()
+        while self._upkeep():  # noqa: ASYNC110 - in slices, so that a drain of any size stops nobody
+            await asyncio.sleep(0)
+        closing = {task for task in self._tasks if task.get_name() == upkeep.close.__name__}
+        if closing:
+            await asyncio.wait(closing, timeout=self._close_bound())
+
+    async def close_all(self) -> None:
+        """Close the pool: refuse acquires, wake everyone who waits with PoolClosedError, close every session.
+
+        Sessions are closed in parallel, each bounded by ``cleanup_timeout_seconds``; calls in flight fail.
+        Calling it again, also at the same time, waits for the same end.
+        """
+        self._close()
+        for task in self._tasks:
+            if task.get_name() != upkeep.close.__name__:
+                task.cancel()
+        current = asyncio.current_task()
+        await upkeep.wait_until_done(
+            {task for task in self._tasks if task is not current}, self._close_bound()
+        )
+        if self._upkeep_timer is not None:
+            self._upkeep_timer.cancel()
+            self._upkeep_timer = None
+        listener, self._rpc_listener_task = self._rpc_listener_task, None
+        if listener is not None and not listener.done():
+            listener.cancel()
+            await asyncio.wait({listener}, timeout=upkeep.CANCEL_GRACE_SECONDS)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close_all()
+
+    def _close_bound(self) -> float:
+        return self._settings.cleanup_timeout_seconds + 2 * upkeep.CANCEL_GRACE_SECONDS
+
+    # ---- hooks: may be overridden on a subclass, on the class or on one instance
+
+    async def _create_session(
+        self,
+        url: str,
+        headers: dict[str, str] | None,
+        transport_type: TransportType,
+        httpx_client_factory: Callable[..., Any] | None,
+        timeout: float | None = None,
+        gateway_id: str | None = None,
+    ) -> PooledSession:
+        """Open a session.
+
+        Raises:
+            SessionCreateError: with the cause chained; its message shows no credentials.
+        """
+        if timeout is None:
+            timeout = self._settings.default_transport_timeout_seconds
+        try:
+            owner = await transport.open_session(
+                url,
+                headers,
+                transport_type.value,
+                httpx_client_factory=httpx_client_factory,
+                timeout=timeout,
+                message_handler=self._make_message_handler(url, gateway_id),
+                namespace=self._sdk_namespace(),
+                close_timeout=self._settings.cleanup_timeout_seconds,
+            )
+        except ImportError:
+            raise
+        except Exception as cause:
+            error = SessionCreateError(
+                f"Failed to create MCP session for {safe_url(url)}: {safe_error(cause)}"
+            )
+            if is_callers_mistake(cause):
+                mark_callers_mistake(error)
+            raise error from cause
+        return PooledSession(
+            session=owner.session,
+            transport_context=owner,
+            url=url,
+            transport_type=transport_type,
+            headers=transport.upstream_headers(headers),
+            identity_key=self._identity_key(headers),
+            gateway_id=gateway_id or "",
+            _owner_task=owner.task,
+            _shutdown_event=owner.shutdown_event,
+        )
+
+    async def _close_session(self, pooled: Any) -> None:
+        """Close a session and its transport, bounded by ``cleanup_timeout_seconds``."""
+        owner = getattr(pooled, "transport_context", None)
+        was_closed = getattr(pooled, "_closed", False) is True
+        if isinstance(pooled, PooledSession):
+            pooled.mark_closed()
+        if isinstance(owner, transport.SessionOwner):
+            await owner.close(self._settings.cleanup_timeout_seconds)
+        elif not was_closed:
+            await close_contexts(pooled, self._settings.cleanup_timeout_seconds)
+
+    async def _validate_session(self, pooled: Any) -> bool:
+        """Whether an idle session can be handed out: open, within its lifetime, checked where that is due.
+
+        Overridden, it is asked at each hand-out of an idle session. By default the pool knows by itself, and
+        only calls :meth:`_run_health_check_chain`.
+        """
+        settings = self._settings
+        if pooled.is_closed or pooled.age_seconds > settings.session_ttl_seconds:
+            return False
+        if pooled.idle_seconds > settings.health_check_interval_seconds:
+            return await self._run_health_check_chain(pooled)
+        return True
+
+    async def _run_health_check_chain(self, pooled: Any) -> bool:
+        """Whether the server still answers on this session; see ``health_check_methods``."""
+        settings = self._settings
+        return await health.run_chain(
+            pooled, settings.health_check_methods or (), settings.health_check_timeout_seconds, self._warn
+        )
+
+    def _compute_identity_hash(self, headers: dict[str, str] | None) -> str:
+        """How the header identity is shown: SHA-256 in hex, or ``"anonymous"``.
+
+        Overridden, its result takes the place of the header identity in the key.
+        """
+        identity_key = self._identity_key(headers)
+        if identity_key == "anonymous" and not self._note_anonymous():
+            self._direct_anonymous_count += 1
+        return identity_key
+
+    def _make_pool_key(
+        self,
+        url: str,
+        headers: dict[str, str] | None,
+        transport_type: TransportType,
+        user_identity: str,
+        gateway_id: str | None = None,
+    ) -> views.PoolKey:
+        """How a key is shown: (user, url, header identity, transport, gateway id), identities as digests.
+
+        Overridden, its result is the key.
+        """
+        identity = self._compute_identity_hash(headers)
+        return (views.shown_user(user_identity), url, identity, transport_type.value, gateway_id or "")
+
+    # ---- what subclasses for a gateway replace
+
+    def _sdk_namespace(self) -> object | None:
+        """Where the SDK's names are looked up at each use; None for the SDK itself."""
+        return None
+
+    def _affinity_metrics(self) -> dict[str, Any]:
+        """The part ``session_affinity`` of :meth:`get_metrics`."""
+        return {
+            "local_hits": 0,
+            "redis_hits": 0,
+            "misses": 0,
+            "hit_rate": 0.0,
+            "forwarded_requests": 0,
+            "forwarded_failures": 0,
+            "forwarded_timeouts": 0,
+        }
+
+    def _make_message_handler(self, url: str, gateway_id: str | None) -> Any:
+        factory = self._settings.message_handler_factory
+        if factory is None:
+            return None
+        try:
+            return factory(url, gateway_id)
+        except Exception as error:
+            self._warn("the message handler factory failed, there is no handler: %s", safe_error(error))
+            return None
+
+    # ---- called by the C side
+
+    def _extract_identity(self, headers: dict[str, str]) -> str | None:
+        """What the identity extractor says; None when the headers are to decide."""
+        extractor = self._settings.identity_extractor
+        assert extractor is not None
+        try:
+            identity = extractor(headers)
+        except Exception as error:
+            self._warn_once("the identity extractor failed, the headers decide: %s", safe_error(error))
+            return None
+        if not isinstance(identity, str):
+            self._warn_once("the identity extractor returned no str, the headers decide")
+            return None
+        return identity
+
+    def _on_close(self, pooled: Any, ticket: Ticket, reason: str) -> asyncio.Task[None] | None:
+        loop = self._loop
+        if loop is None or loop.is_closed():
+            return None
+        logger.debug("closing a session: %s", reason)
+        task = self._spawn(upkeep.close(self, pooled, ticket), upkeep.close.__name__)
+        task.add_done_callback(partial(_if_cancelled, self._close_ended, ticket))
+        return task
+
+    def _on_check(self, pooled: Any, ticket: Ticket) -> asyncio.Task[None] | None:
+        loop = self._loop
+        if loop is None or loop.is_closed():
+            return None
+        task = self._spawn(upkeep.check(self, pooled, ticket), upkeep.check.__name__)
+        task.add_done_callback(partial(_if_cancelled, self._checked, ticket, False))
+        return task
+
+    def _arm_timer(self, seconds: float) -> None:
+        if self._loop is None or self._loop.is_closed():
+            return
+        if self._upkeep_timer is not None:
+            self._upkeep_timer.cancel()
+        self._upkeep_timer = self._timer(seconds, upkeep.tick, weakref.ref(self))
+
+    def _reclaim_leaked(self) -> None:
+        count = self._reap_leaks()
+        if count:
+            self._warn("%d sessions were dropped without a release: closing them", count)
+
+    # ---- small services
+
+    def _timer(self, seconds: float, callback: Callable[..., object], *arguments: Any) -> Timer:
+        loop = self._loop
+        assert loop is not None
+        return Timer(loop, self._settings.clock, seconds, callback, *arguments)
+
+    def _spawn(
+        self, coroutine: Coroutine[Any, Any, None], name: str, *, in_context: bool = False
+    ) -> asyncio.Task[None]:
+        """A task of the pool; in an empty context, or it would keep a request's variables."""
+        loop = self._loop
+        assert loop is not None
+        context = None if in_context else contextvars.Context()
+        task = loop.create_task(coroutine, name=name, context=context)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _check_session(self, pooled: Any) -> bool:
+        hook = self._validate_session
+        if getattr(hook, "__func__", None) is _VALIDATE_SESSION:
+            # Why it is checked, and that it is within its lifetime, is known already.
+            return await self._run_health_check_chain(pooled)
+        return await hook(pooled)
+
+    async def _close_bounded(self, pooled: Any) -> None:
+        """Close a session that is not in the pool."""
+        task = self._spawn(self._close_quietly(pooled), upkeep.close.__name__)
+        _, late = await asyncio.wait({task}, timeout=self._close_bound())
+        for closing in late:
+            closing.cancel()
+
+    async def _close_quietly(self, pooled: Any) -> None:
+        try:
+            await self._close_session(pooled)
+        except Exception as error:
+            logger.debug("closing a session failed: %s", safe_error(error))
+
+    def _watch(self, pooled: Any) -> None:
+        """Learn at once when a session dies."""
+        owner = task = None
+        with contextlib.suppress(Exception):  # duck-typed objects may refuse
+            owner = getattr(pooled, "transport_context", None)
+            task = getattr(pooled, "_owner_task", None)
+        if not isinstance(owner, transport.SessionOwner) and not isinstance(task, asyncio.Future):
+            return
+        pool_ref = weakref.ref(self)
+        pooled_ref = weakref.ref(pooled) if isinstance(pooled, PooledSession) else lambda: pooled
+
+        def broken(_: object = None) -> None:
+            pool, dead = pool_ref(), pooled_ref()
+            if pool is not None and dead is not None and pool._loop is asyncio.get_running_loop():
+                is_suspect = isinstance(owner, transport.SessionOwner) and owner.broken
+                pool._mark_broken(dead, True, is_suspect)
+
+        def doubtful() -> None:
+            pool, idle = pool_ref(), pooled_ref()
+            if pool is not None and idle is not None and pool._loop is asyncio.get_running_loop():
+                pool._doubt(idle)
+
+        if isinstance(owner, transport.SessionOwner):
+            owner.on_broken(broken)
+            owner.on_doubt(doubtful)
+        else:
+            assert isinstance(task, asyncio.Future)
+            task.add_done_callback(broken)
+
+    def _identity_key(self, headers: dict[str, str] | None) -> str:
+        identity = self._identity(headers)
+        return "anonymous" if identity is None else views.identity_digest(identity)
+
+    def _warn(self, message: str, *arguments: object) -> None:
+        """A warning that may recur: logged at most once a minute."""
+        now = time.monotonic()
+        if now - self._warned.get(message, -WARN_EVERY_SECONDS) >= WARN_EVERY_SECONDS:
+            self._warned[message] = now
+            logger.warning(message, *arguments)
+
+    def _warn_once(self, message: str, *arguments: object) -> None:
+        if message not in self._warned:
+            self._warned[message] = time.monotonic()
+            logger.warning(message, *arguments)
+
+    # ---- reading
+
+    def get_metrics(self) -> dict[str, Any]:
+        """Numbers of this pool since it was made, in the shape of the gateway's admin endpoint.
+
+        Callable from any thread. No token, and no user other than as SHA-256, is in it.
+        """
+        return views.read_metrics(self)
+
+    @property
+    def _pools(self) -> views.KeysView:
+        return views.KeysView(self, active=False)
+
+    @property
+    def _active(self) -> views.KeysView:
+        return views.KeysView(self, active=True)
+
+    @property
+    def _anonymous_identity_count(self) -> int:
+        return int(self._totals()["anonymous_acquires"]) + self._direct_anonymous_count
+
+    @property
+    def _evictions(self) -> int:
+        return sum(self._totals()["evictions"].values())
+
+
+def _if_cancelled(report: Callable[..., object], *arguments: Any) -> None:
+    """Done callback of a task, which is the last argument: one that was cancelled before its first step never
+    ran, and did not report its end. A second report is harmless.
+    """
+    *owed, task = arguments
+    if task.cancelled():
+        report(*owed)
+
+
+_VALIDATE_SESSION = MCPSessionPool._validate_session
+
+views.add_read_views(MCPSessionPool)
+_core.remember_hooks(MCPSessionPool)

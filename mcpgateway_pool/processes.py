@@ -1,0 +1,47 @@
+"""Every pool of this process: for the limits that the Collector shows, and for a forked child, which starts
+with empty pools and with counters of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from . import _core
+
+if TYPE_CHECKING:
+    from .pool import MCPSessionPool
+
+_pools: weakref.WeakSet[MCPSessionPool] = weakref.WeakSet()
+_lock = threading.Lock()
+
+# What a child has of its parent's, kept alive on purpose: dropping it would disturb the parent's event loop.
+_parents: list[Any] = []
+
+
+def add_pool(pool: MCPSessionPool) -> None:
+    """Remember a pool for as long as it lives."""
+    with _lock:
+        _pools.add(pool)
+
+
+def live_pools() -> list[MCPSessionPool]:
+    """Every pool of this process that is not garbage yet."""
+    with _lock:
+        return list(_pools)
+
+
+def _after_fork_in_child() -> None:
+    global _lock  # noqa: PLW0603
+    _lock = threading.Lock()  # another thread of the parent may hold the old one for ever
+    _core.after_fork()
+    for pool in live_pools():
+        _parents.append((pool._tasks, pool._upkeep_timer))
+        pool._forget_loop()
+        pool._after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,262 @@
+"""The one module that knows the two generations of the MCP SDK, 1.27–1.30 and 2.x. Nothing else looks through
+it.
+
+They differ in the names of the transports, the HTTP library that goes with them (``httpx``, ``httpx2``), the
+error class (``McpError``, ``MCPError``), the wrapping of messages, and in where a session keeps its requests
+in flight.
+
+Functions take an optional ``namespace``: any object with attributes ``ClientSession``, ``sse_client``,
+``streamablehttp_client``, ``McpError``, looked up at each use. The gateway's stand-in module passes itself,
+because gateway code and its tests replace these names there. What is found replaced is called exactly as the
+SDK 1.x would be, and gets nothing of ours in between.
+
+The SDK is imported at first use; without it every function here raises an ImportError that names the extra.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Literal
+
+TransportName = Literal["sse", "streamablehttp"]
+ClientFactory = Callable[..., Any]
+
+CONNECTION_CLOSED = -32000
+# "Session terminated" and "not found": 1.x synthesizes 32600, 2.x and servers send -32600.
+BROKEN_CODES = frozenset({CONNECTION_CLOSED, 32600, -32600})
+# What SDK 2.x makes of an answer that it cannot read.
+PARSE_ERROR = -32700
+
+_SSE_READ_TIMEOUT_SECONDS = 300.0
+
+
+class _Sdk:
+    """The installed SDK, imported once."""
+
+    def __init__(self) -> None:
+        try:
+            mcp = importlib.import_module("mcp")
+        except ModuleNotFoundError as error:
+            if error.name != "mcp":
+                raise
+            raise ImportError(
+                "opening MCP sessions needs the MCP SDK: pip install 'mcpgateway-pool[mcp]'", name="mcp"
+            ) from error
+        exceptions = importlib.import_module("mcp.shared.exceptions")
+        streamable_http = importlib.import_module("mcp.client.streamable_http")
+        http_utils = importlib.import_module("mcp.shared._httpx_utils")
+        self.generation = 2 if hasattr(exceptions, "MCPError") else 1
+        modern = self.generation == 2
+        self.error_class: type[Exception] = exceptions.MCPError if modern else exceptions.McpError
+        self.client_session: Any = mcp.ClientSession
+        self.sse_client: Any = importlib.import_module("mcp.client.sse").sse_client
+        self.streamable_http_client: Any = streamable_http.streamable_http_client
+        # The function of that name that 1.x keeps beside it, deprecated; 2.x has none.
+        self.streamablehttp_client: Any = getattr(streamable_http, "streamablehttp_client", None)
+        self.http: Any = importlib.import_module("httpx2" if modern else "httpx")
+        self.types: Any = importlib.import_module("mcp_types" if modern else "mcp.types")
+        # SDKs that follow redirects themselves (within the origin) make their clients without following.
+        self.follow_redirects = not hasattr(http_utils, "stream_within_origin")
+
+
+@functools.cache
+def _sdk() -> _Sdk:
+    return _Sdk()
+
+
+def generation() -> int:
+    """1 or 2. Raises ImportError without an SDK, as all here do."""
+    return _sdk().generation
+
+
+def http_library() -> Any:
+    """The module ``httpx`` or ``httpx2``, whichever the SDK uses."""
+    return _sdk().http
+
+
+def follows_redirects() -> bool:
+    """Whether the SDK's HTTP clients follow redirects (1.27); later its transports do so themselves."""
+    return _sdk().follow_redirects
+
+
+def is_native(transport: TransportName, namespace: object | None) -> bool:
+    """Whether the transport function to use is the SDK's own, not one that a namespace has in its place."""
+    if namespace is None:
+        return True
+    sdk = _sdk()
+    if transport == "sse":
+        return getattr(namespace, "sse_client", None) is sdk.sse_client
+    function = getattr(namespace, "streamablehttp_client", None)
+    return function is not None and function is sdk.streamablehttp_client
+
+
+@contextlib.asynccontextmanager
+async def open_streams(
+    transport: TransportName,
+    url: str,
+    headers: dict[str, str],
+    timeout: float,
+    client_factory: ClientFactory | None,
+    namespace: object | None = None,
+) -> AsyncIterator[tuple[Any, Any]]:
+    """Enter a transport.
+
+    Args:
+        transport: ``"sse"`` or ``"streamablehttp"``.
+        url: the endpoint.
+        headers: what to send with each request.
+        timeout: seconds for connecting, writing and ordinary answers; event streams may be silent for 300 s,
+            as in the SDK.
+        client_factory: makes the HTTP client, called with ``headers``, ``timeout``, ``auth``. Required for
+            the SDK's own transports; for replaced ones None means that the argument is left out.
+        namespace: see the module.
+
+    Yields:
+        The read stream and the write stream.
+    """
+    if not is_native(transport, namespace):
+        name = "sse_client" if transport == "sse" else "streamablehttp_client"
+        options: dict[str, Any] = {} if client_factory is None else {"httpx_client_factory": client_factory}
+        replaced = getattr(namespace, name)
+        async with replaced(url=url, headers=headers, timeout=timeout, **options) as streams:
+            yield streams[0], streams[1]
+        return
+    sdk = _sdk()
+    if client_factory is None:
+        raise TypeError("client_factory is required")
+    if transport == "sse":
+        async with sdk.sse_client(
+            url, headers=headers, timeout=timeout, httpx_client_factory=client_factory
+        ) as streams:
+            yield streams[0], streams[1]
+        return
+    client = client_factory(
+        headers=headers, timeout=sdk.http.Timeout(timeout, read=_SSE_READ_TIMEOUT_SECONDS), auth=None
+    )
+    async with client, sdk.streamable_http_client(url, http_client=client) as streams:
+        yield streams[0], streams[1]
+
+
+def new_session(read: Any, write: Any, message_handler: Any, namespace: Any = None) -> Any:
+    """A ``ClientSession``, not entered yet."""
+    session_class = _sdk().client_session if namespace is None else namespace.ClientSession
+    return session_class(read, write, message_handler=message_handler)
+
+
+def make_error(code: int, message: str, namespace: object | None = None) -> Exception:
+    """An error of the class that users of this SDK catch (``McpError`` or ``MCPError``)."""
+    sdk = _sdk()
+    error_class = sdk.error_class
+    if namespace is not None:
+        replaced = getattr(namespace, "McpError", None)
+        if isinstance(replaced, type) and issubclass(replaced, Exception):
+            error_class = replaced
+    if sdk.generation == 2:
+        return error_class(code, message)
+    return error_class(sdk.types.ErrorData(code=code, message=message))
+
+
+def error_code(error: BaseException) -> int | None:
+    """The JSON-RPC code of an SDK error, None for any other exception. Needs no SDK."""
+    code = getattr(getattr(error, "error", None), "code", None)
+    return code if type(code) is int else None
+
+
+def message_error_code(item: object) -> int | None:
+    """The JSON-RPC error code of an item from a read stream, None when it is no error answer."""
+    message = getattr(item, "message", None)
+    message = getattr(message, "root", message)
+    return error_code(message) if isinstance(message, _sdk().types.JSONRPCError) else None
+
+
+def request_of(body: bytes) -> tuple[str, int | str | None] | None:
+    """Method and id of the JSON-RPC message in a POST's body; the id is None for what expects no answer.
+
+    None when the body is no JSON-RPC message (an OAuth client's form, for one).
+    """
+    try:
+        message = json.loads(body)
+    except ValueError:
+        return None
+    if not isinstance(message, dict) or "jsonrpc" not in message:
+        return None
+    method = message.get("method")
+    if not isinstance(method, str):
+        return "", None
+    request_id = message.get("id")
+    return method, request_id if isinstance(request_id, (int, str)) else None
+
+
+def error_answer(request_id: int | str, body: bytes | None, code: int, message: str) -> bytes:
+    """The body of an answer that fails one request: the server's own JSON-RPC error where ``body`` is one,
+    else ours.
+    """
+    error: Any = None
+    if body is not None:
+        try:
+            error = json.loads(body)["error"]
+        except (ValueError, TypeError, KeyError, IndexError):
+            error = None
+    if not (
+        isinstance(error, dict) and type(error.get("code")) is int and isinstance(error.get("message"), str)
+    ):
+        error = {"code": code, "message": message}
+    return json.dumps({"jsonrpc": "2.0", "id": request_id, "error": error}).encode()
+
+
+def _pending(session: Any) -> dict[Any, Any]:
+    """The session's requests in flight, by id; empty for anything that is no SDK session (a mock)."""
+    if _sdk().generation == 2:
+        pending = getattr(getattr(session, "_dispatcher", None), "_pending", None)
+    else:
+        pending = getattr(session, "_response_streams", None)
+    return pending if isinstance(pending, dict) else {}
+
+
+def fail_request(session: Any, request_id: int | str, message: str) -> bool:
+    """Fail one request in flight with code -32000.
+
+    Returns:
+        False when it is answered already, or unknown.
+    """
+    import anyio
+
+    pending = _pending(session)
+    waiter = pending.get(request_id)
+    if waiter is None:
+        return False
+    sdk = _sdk()
+    data = sdk.types.ErrorData(code=CONNECTION_CLOSED, message=message)
+    try:
+        if sdk.generation == 2:
+            waiter.send.send_nowait(data)
+        else:
+            # Taken out, so that neither a late answer nor the session's own end sends to it again.
+            del pending[request_id]
+            waiter.send_nowait(sdk.types.JSONRPCError(jsonrpc="2.0", id=request_id, error=data))
+    except (anyio.WouldBlock, anyio.BrokenResourceError, anyio.ClosedResourceError):
+        return False
+    return True
+
+
+def fail_requests(session: Any, message: str) -> int:
+    """Fail all requests in flight with code -32000; how many there were."""
+    return sum(fail_request(session, request_id, message) for request_id in list(_pending(session)))
+
+
+def is_transport_closed(session: Any) -> bool:
+    """Whether a session's transport is known to have ended. False for anything that is no SDK session, and
+    for an idle streamable HTTP session whose server is gone: that shows at its next request only.
+    """
+    if _sdk().generation == 2:
+        dispatcher = getattr(session, "_dispatcher", None)
+        return getattr(dispatcher, "_closed", None) is True or getattr(dispatcher, "_running", None) is False
+    stream = getattr(session, "_write_stream", None)
+    if getattr(stream, "_closed", None) is True:
+        return True
+    receivers = getattr(getattr(stream, "_state", None), "open_receive_channels", None)
+    return type(receivers) is int and receivers == 0

@@ -1,0 +1,475 @@
+"""Real upstream sessions: each is owned by one task, which enters and leaves its transport and its
+``ClientSession``.
+
+anyio's cancel scopes must be left in the task that entered them; so nobody but the owner's task touches the
+contexts. Others ask by an event, and cancel the task when that takes too long. Nothing that goes on inside
+may leave a caller waiting: as soon as the transport or the owner ends, every request in flight fails with
+code -32000 and a message that says what happened.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from . import http, sdk
+from .failures import http_status_of, is_callers_mistake, is_session_fatal, mark_callers_mistake, real_cause
+from .redact import safe_error, safe_repr, safe_text, safe_url
+from .streams import ExplainingWriteStream, WatchedReadStream
+
+logger = logging.getLogger(__name__)
+
+CLOSE_TIMEOUT_SECONDS = 5.0
+CANCEL_GRACE_SECONDS = 1.0
+
+_ACCEPT = "application/json, text/event-stream"
+_INTERNAL_HEADERS = frozenset({"x-mcp-session-id", "mcp-session-id"})
+
+# The loop keeps only weak references to tasks; these must run to their end although nobody awaits them.
+_background: set[asyncio.Task[Any]] = set()
+
+
+def upstream_headers(headers: Mapping[str, str] | None) -> dict[str, str]:
+    """The headers to send upstream: ``Accept`` unless the caller has its own, and the caller's, but for
+    ``x-mcp-session-id`` and ``mcp-session-id``, which belong to the downstream session.
+
+    Raises:
+        TypeError: not a mapping, or a name or value that is no string.
+        ValueError: a name or value that cannot be sent. Neither message shows a value.
+    """
+    if headers is None:
+        return {"Accept": _ACCEPT}
+    if not isinstance(headers, Mapping):
+        raise TypeError(f"headers must be a mapping, not {safe_repr(headers)}")
+    result: dict[str, str] = {}
+    for name, value in headers.items():
+        if not isinstance(name, str):
+            raise TypeError(f"header names must be strings, not {safe_repr(name)}")
+        if not isinstance(value, str):
+            raise TypeError(
+                f"the value of header {safe_text(name)!r} must be a string, not {safe_repr(value)}"
+            )
+        if not name or not name.isascii() or any(char in name for char in " \t\r\n\0:"):
+            raise ValueError(f"{safe_text(name)!r} is no header name")
+        if not value.isascii() or value != value.strip(" \t") or any(char in value for char in "\r\n\0"):
+            raise ValueError(f"the value of header {safe_text(name)!r} cannot be sent: {safe_repr(value)}")
+        if name.lower() not in _INTERNAL_HEADERS:
+            result[name] = value
+    if not any(name.lower() == "accept" for name in result):
+        result = {"Accept": _ACCEPT, **result}
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """What an owner connects to."""
+
+    url: str
+    headers: dict[str, str]
+    transport: sdk.TransportName
+    client_factory: sdk.ClientFactory | None
+    timeout: float
+    message_handler: Any
+    namespace: object | None
+
+
+class SessionOwner:
+    """Owns one upstream session. Made by :func:`open_session`; belongs to the event loop that it was made in.
+
+    Attributes:
+        session: the ``ClientSession``; None until it is connected.
+        task: the owner's task; done if and only if nothing of the session is open any more. It raises
+            nothing.
+        shutdown_event: set it, and the task leaves the contexts.
+        broken: the session must not be pooled again: its transport ended, a request was refused or left
+            without an answer, the codes ±32600 or -32000 were seen, or the task ended unasked.
+        problem: what happened, once broken; safe to show.
+    """
+
+    def __init__(self, target: _Target) -> None:
+        loop = asyncio.get_running_loop()
+        self.session: Any = None
+        self.shutdown_event = asyncio.Event()
+        self.broken = False
+        self.problem = ""
+        self._target = target
+        self._loop = loop
+        self._watch = http.HttpWatch(target.transport, self)
+        self._hint = ""
+        self._error: BaseException | None = None
+        self._initialized = False
+        self._leaving = False
+        self._on_broken: list[Callable[[], None]] = []
+        self._on_doubt: Callable[[], None] | None = None
+        self._closer: asyncio.Task[bool] | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+        self._ready: asyncio.Future[bool] = loop.create_future()
+        # An empty context: a session outlives the request that opened it, and must not keep its variables.
+        self.task: asyncio.Task[None] = loop.create_task(
+            self._run(), name=f"mcp session {safe_url(target.url)}", context=contextvars.Context()
+        )
+
+        # A task that is cancelled before its first step never runs at all.
+        self.task.add_done_callback(self._not_ready)
+
+    def __repr__(self) -> str:
+        state = "ended" if self.task.done() else "broken" if self.broken else "open"
+        return f"<SessionOwner {safe_url(self._target.url)} {state}>"
+
+    def on_broken(self, callback: Callable[[], None]) -> None:
+        """Have a function called, once, in the loop, as soon as the session is broken; soon, if it is
+        already.
+
+        A session that ends because it was asked to is not broken. What the function raises goes to the loop's
+        handler.
+        """
+        if self.broken:
+            self._loop.call_soon(callback)
+        else:
+            self._on_broken.append(callback)
+
+    def on_doubt(self, callback: Callable[[], None]) -> None:
+        """Have a function called, in the loop, whenever something gives reason to ask whether the server
+        still knows the session; one function, which must not raise.
+        """
+        self._on_doubt = callback
+
+    async def close(self, timeout: float = CLOSE_TIMEOUT_SECONDS) -> bool:
+        """End the session: ask its task, wait; cancel it, wait a little; at most ``timeout`` plus 1 s.
+
+        May be called twice, concurrently, and from any task of the loop (the timeout of the first call
+        counts). Never raises for an error of the session. When the call is cancelled, the closing goes on.
+
+        Returns:
+            True if the task ended by itself, False if it had to be cancelled.
+        """
+        if self._closer is None:
+            self._closer = _spawn(self._close(timeout), f"close {self.task.get_name()}")
+        return await asyncio.shield(self._closer)
+
+    async def _close(self, timeout: float) -> bool:
+        by_itself = self._initialized or self.task.done()
+        self._leaving = True
+        self.shutdown_event.set()
+        if not by_itself:
+            # It is connecting, and does not look at the event.
+            self.task.cancel()
+        if await self._ends_within(timeout):
+            return by_itself
+        self.task.cancel()
+        if not await self._ends_within(CANCEL_GRACE_SECONDS):
+            logger.warning("the task of a session ignores its cancellation: %s", self)
+            _keep(self.task)
+        return False
+
+    async def _ends_within(self, seconds: float) -> bool:
+        if not self.task.done():
+            await asyncio.wait({self.task}, timeout=seconds)
+        return self.task.done()
+
+    # ---- what HttpWatch reports
+
+    def request_over(self, request_id: http.RequestId, problem: str) -> None:
+        """See :class:`mcpgateway_pool.http.HttpListener`."""
+        if self.session is not None and sdk.fail_request(self.session, request_id, problem):
+            self._break(problem)
+
+    def refused(self, status: int) -> None:
+        """See :class:`mcpgateway_pool.http.HttpListener`."""
+        self._break(f"the server refused a request (HTTP {status})")
+
+    def connection_failed(self, problem: str) -> None:
+        """See :class:`mcpgateway_pool.http.HttpListener`."""
+        self._hint = self._hint or problem
+        if self._target.transport == "sse" and self.session is not None:
+            self._transport_ended(problem)
+        else:
+            self._break(problem)
+
+    def standing_stream_over(self) -> None:
+        """See :class:`mcpgateway_pool.http.HttpListener`."""
+        if self._on_doubt is not None and not self.broken and not self._leaving:
+            self._on_doubt()
+
+    # ---- what the read stream reports
+
+    def _received(self, item: object) -> None:
+        if isinstance(item, Exception):
+            # pydantic's ValidationError is a ValueError: something that is no message. Others are of the
+            # connection.
+            garbage = isinstance(item, ValueError)
+            self._hint = (
+                "the server sent something that is no JSON-RPC message"
+                if garbage
+                else f"the connection to the server failed ({type(item).__name__})"
+            )
+            if self._target.transport == "sse":
+                # It may have been anybody's answer.
+                self._transport_ended(self._hint)
+            elif garbage and sdk.generation() == 1:
+                # SDK 2.x fails the request by itself; here it would wait until its stream ends.
+                for request_id in self._watch.possible_victims():
+                    self.request_over(request_id, self._hint)
+        else:
+            code = sdk.message_error_code(item)
+            if code in sdk.BROKEN_CODES or code == sdk.PARSE_ERROR:
+                self._break(f"the server answered with code {code}")
+
+    def _stream_ended(self) -> None:
+        self._transport_ended(self._hint or "the server ended the connection")
+
+    # ---- states
+
+    def _transport_ended(self, problem: str) -> None:
+        """No answer can come any more: fail what waits for one, and leave the contexts."""
+        if self._leaving:
+            return
+        self._break(problem)
+        sdk.fail_requests(self.session, problem)
+        self._leaving = True
+        self.shutdown_event.set()
+
+    def _break(self, problem: str) -> None:
+        if self.broken:
+            return
+        self.broken = True
+        self.problem = problem
+        logger.debug("broken session: %s: %s", safe_url(self._target.url), problem)
+        callbacks, self._on_broken = self._on_broken, []
+        for callback in callbacks:
+            try:
+                callback()
+            except Exception as error:
+                self._loop.call_exception_handler(
+                    {"message": "on_broken callback failed", "exception": error}
+                )
+
+    # ---- the task
+
+    async def _run(self) -> None:
+        try:
+            await self._serve()
+        except BaseException as error:
+            cause = real_cause(error)
+            if isinstance(cause, (KeyboardInterrupt, SystemExit, GeneratorExit)):
+                # GeneratorExit: the loop is gone, and this may be any thread.
+                raise
+            self._error = cause
+            if not isinstance(cause, asyncio.CancelledError):
+                self._hint = self._hint or f"the session's transport failed ({safe_error(cause)})"
+        self._ended()
+
+    async def _serve(self) -> None:
+        target = self._target
+        native = sdk.is_native(target.transport, target.namespace)
+        factory = (
+            self._watch.factory(target.client_factory)
+            if native and target.client_factory
+            else target.client_factory
+        )
+        async with sdk.open_streams(
+            target.transport, target.url, target.headers, target.timeout, factory, target.namespace
+        ) as (stream, write):
+            read = WatchedReadStream(stream, self._received, self._stream_ended) if native else stream
+            if native and sdk.generation() == 1:
+                # SDK 2.x says so itself.
+                write = ExplainingWriteStream(write, self._gone_error)
+            session = sdk.new_session(read, write, target.message_handler, target.namespace)
+            try:
+                async with session:
+                    self.session = session
+                    await self._live(session)
+            finally:
+                # Once more: the session took requests until it had closed its own side.
+                self._fail_requests(session)
+
+    async def _live(self, session: Any) -> None:
+        try:
+            await session.initialize()
+            self._initialized = True
+            self._ready.set_result(True)
+            await self.shutdown_event.wait()
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            # Noted here too: the contexts around this may swallow it.
+            self._error = error
+            if isinstance(error, asyncio.CancelledError):
+                # anyio says so when it cancels: then a task of the transport has failed.
+                by_scope = "cancel scope" in str(error)
+                self._hint = self._hint or (
+                    "the session's transport failed" if by_scope else "the session's task was cancelled"
+                )
+            self._leave(session)
+            raise
+        else:
+            self._leave(session)
+
+    def _leave(self, session: Any) -> None:
+        """Before the contexts are left, which may take a while."""
+        self._leaving = True
+        if not self.shutdown_event.is_set():
+            self._break(self._farewell())
+        self._fail_requests(session)
+        if self._closer is None:
+            # Nobody else bounds the goodbye, and a server that is gone may not answer it.
+            self._deadline = self._loop.call_later(CLOSE_TIMEOUT_SECONDS, self.task.cancel)
+
+    def _fail_requests(self, session: Any) -> None:
+        if not self._loop.is_closed():
+            sdk.fail_requests(session, self._farewell())
+
+    def _farewell(self) -> str:
+        """Why requests fail that are in flight when the session ends."""
+        if self.broken or not self.shutdown_event.is_set():
+            return self.problem or self._hint or "the session ended by itself"
+        return "the session was closed"
+
+    def _gone_error(self) -> Exception:
+        return sdk.make_error(sdk.CONNECTION_CLOSED, self._farewell(), self._target.namespace)
+
+    def _ended(self) -> None:
+        """Nothing is open any more."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+        if self.session is not None:
+            self._fail_requests(self.session)
+        if not self.shutdown_event.is_set():
+            self._break(self._farewell())
+        self._not_ready()
+        self._on_broken.clear()
+        self._on_doubt = None
+        self._watch.detach()
+
+    def _not_ready(self, _task: object = None) -> None:
+        if not self._ready.done():
+            self._ready.set_result(False)
+
+    def _creation_error(self) -> BaseException:
+        """Why there is no session."""
+        error = real_cause(self._error) if self._error is not None else None
+        if self._watch.refusal is not None:
+            if error is not None and sdk.error_code(error) is not None:
+                self._watch.refusal.__cause__ = error
+            return self._watch.refusal
+        if error is None or isinstance(error, asyncio.CancelledError):
+            return sdk.make_error(
+                sdk.CONNECTION_CLOSED, self._hint or "the session ended", self._target.namespace
+            )
+        response = getattr(error, "response", None)
+        if isinstance(error, sdk.http_library().HTTPStatusError) and response is not None:
+            # The library's message shows the whole URL.
+            return http.status_error(response)
+        if isinstance(error, sdk.http_library().InvalidURL):
+            safe: Exception = type(error)(f"not a valid URL: {safe_url(self._target.url)}")
+            return safe
+        return error
+
+
+async def open_session(
+    url: str,
+    headers: Mapping[str, str] | None,
+    transport_type_value: sdk.TransportName,
+    *,
+    httpx_client_factory: sdk.ClientFactory | None = None,
+    timeout: float = 30.0,
+    message_handler: Any = None,
+    namespace: object | None = None,
+    verify: http.Verify = True,
+    cert: http.Cert = None,
+    close_timeout: float = CLOSE_TIMEOUT_SECONDS,
+) -> SessionOwner:
+    """Open a session and initialize it.
+
+    Args:
+        url: the MCP endpoint.
+        headers: the caller's; see :func:`upstream_headers`.
+        transport_type_value: ``"sse"`` or ``"streamablehttp"``.
+        httpx_client_factory: makes the HTTP client, called with ``headers``, ``timeout`` and ``auth``.
+            Default: clients that share a TLS context.
+        timeout: seconds, the transport's; default 30. The whole of the creation is for the caller to bound.
+        message_handler: given to the ``ClientSession``.
+        namespace: see :mod:`mcpgateway_pool.sdk`.
+        verify: TLS trust of the default factory, see :func:`mcpgateway_pool.http.tls_context`.
+        cert: client certificate of the default factory.
+        close_timeout: seconds to bound the cleaning up after a failure or a cancellation; default 5.
+
+    Returns:
+        The owner; its session is initialized.
+
+    Raises:
+        ImportError: the MCP SDK is not installed.
+        TypeError, ValueError: bad headers; see :func:`upstream_headers`.
+        asyncio.CancelledError: cancelled; nothing is left behind.
+        Exception: why connecting or initializing failed, taken out of exception groups; its message shows no
+            credentials. See :func:`http_status_of` and :func:`is_callers_mistake`.
+    """
+    if transport_type_value not in ("sse", "streamablehttp"):
+        raise ValueError(
+            f"the transport must be 'sse' or 'streamablehttp', not {safe_repr(transport_type_value)}"
+        )
+    try:
+        sent = upstream_headers(headers)
+    except (TypeError, ValueError) as error:
+        mark_callers_mistake(error)
+        raise
+    factory: sdk.ClientFactory | None
+    if not sdk.is_native(transport_type_value, namespace):
+        factory = httpx_client_factory
+    elif httpx_client_factory is None:
+        factory = http.default_client_factory(verify, cert)
+    else:
+        factory = _callers_factory(httpx_client_factory)
+    owner = SessionOwner(
+        _Target(url, sent, transport_type_value, factory, timeout, message_handler, namespace)
+    )
+    try:
+        # Shielded only so that the future survives a cancellation of this call.
+        ready = await asyncio.shield(owner._ready)
+    except BaseException:
+        await owner.close(close_timeout)
+        raise
+    if ready:
+        return owner
+    # The task has left its contexts, and ends in this very turn of the loop.
+    await asyncio.wait({owner.task})
+    failure = owner._creation_error()
+    raise failure from failure.__cause__
+
+
+def _callers_factory(factory: sdk.ClientFactory) -> sdk.ClientFactory:
+    """The caller's factory; what it raises is marked as the caller's."""
+
+    def marked(headers: dict[str, str] | None = None, timeout: Any = None, auth: Any = None) -> Any:
+        try:
+            return factory(headers=headers, timeout=timeout, auth=auth)
+        except Exception as error:
+            mark_callers_mistake(error)
+            raise
+
+    return marked
+
+
+def _spawn(coroutine: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
+    task = asyncio.get_running_loop().create_task(coroutine, name=name, context=contextvars.Context())
+    _keep(task)
+    return task
+
+
+def _keep(task: asyncio.Task[Any]) -> None:
+    _background.add(task)
+    task.add_done_callback(_background.discard)
+
+
+__all__ = [
+    "SessionOwner",
+    "http_status_of",
+    "is_callers_mistake",
+    "is_session_fatal",
+    "open_session",
+    "upstream_headers",
+]

@@ -1,0 +1,84 @@
+"""What a pool does in the background: closing and checking sessions, and what falls due with time.
+
+None of it runs inside a request, and none of it keeps a request's context variables alive.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from ._core import Ticket
+from .redact import safe_error, safe_url
+
+if TYPE_CHECKING:
+    from .pool import MCPSessionPool
+
+logger = logging.getLogger("mcpgateway_pool")
+
+# How long a close may go on after it was cancelled, before its place is given away all the same.
+CANCEL_GRACE_SECONDS = 1.0
+
+
+def tick(pool_ref: weakref.ref[MCPSessionPool]) -> None:
+    """The pool's one timer: it does not keep the pool alive."""
+    pool = pool_ref()
+    if pool is not None:
+        pool._upkeep()
+
+
+async def close(pool: MCPSessionPool, pooled: Any, ticket: Ticket) -> None:
+    """Close a session for the machine; its place comes free when this ends, or its bound has passed."""
+    task = asyncio.current_task()
+    bound = pool._settings.cleanup_timeout_seconds + CANCEL_GRACE_SECONDS
+    timer = pool._timer(bound, overdue, pool, pooled, ticket, task)
+    has_ended = True
+    try:
+        await pool._close_session(pooled)
+    except GeneratorExit:
+        has_ended = False  # its loop was closed: the pool has given this up, or is about to
+        raise
+    except Exception as error:
+        logger.debug("closing a session failed: %s", safe_error(error))
+    finally:
+        timer.cancel()
+        if has_ended:
+            pool._close_ended(ticket)
+
+
+def overdue(pool: MCPSessionPool, pooled: Any, ticket: Ticket, task: asyncio.Task[None]) -> None:
+    """A close takes too long: give its place away, and end it."""
+    pool._warn(
+        "closing a session takes too long, its place is free: %s", safe_url(getattr(pooled, "url", ""))
+    )
+    task.cancel()
+    pool._close_ended(ticket)
+
+
+async def check(pool: MCPSessionPool, pooled: Any, ticket: Ticket) -> None:
+    """Check a session for the machine."""
+    is_usable = False
+    has_ended = True
+    try:
+        is_usable = bool(await pool._check_session(pooled))
+    except GeneratorExit:
+        has_ended = False
+        raise
+    except Exception as error:
+        logger.debug("a health check failed: %s", safe_error(error))
+    finally:
+        if has_ended:
+            pool._checked(ticket, is_usable)
+
+
+async def wait_until_done(tasks: set[asyncio.Task[Any]], bound: float) -> None:
+    """Wait for tasks, cancel those that are not done within the bound, and wait a little for these."""
+    if not tasks:
+        return
+    _, late = await asyncio.wait(tasks, timeout=bound)
+    for task in late:
+        task.cancel()
+    if late:
+        await asyncio.wait(late, timeout=CANCEL_GRACE_SECONDS)

@@ -1,0 +1,87 @@
+"""Checks the sdist and the wheel in a folder: what is in them, and that each installs and works by itself.
+
+Each is installed into an empty environment outside the checkout, with what it declares as dependencies and
+nothing else. Usage: check_dist.py FOLDER
+"""
+
+import subprocess
+import sys
+import tarfile
+import tempfile
+import venv
+import zipfile
+from pathlib import Path
+
+REQUIRED_IN_WHEEL = {"mcpgateway_pool/__init__.py", "mcpgateway_pool/_core.pyi", "mcpgateway_pool/py.typed"}
+REQUIRED_IN_SDIST = {"CHANGELOG.md", "LICENSE", "Makefile", "README.md", "pyproject.toml", "setup.py"}
+
+TRY_IT = """
+import mcpgateway_pool
+mcpgateway_pool.register_collector()
+mcpgateway_pool.register_collector()
+from prometheus_client import REGISTRY, generate_latest
+generate_latest(REGISTRY)
+mcpgateway_pool.unregister_collector()
+print("works:", mcpgateway_pool.__version__, "from", mcpgateway_pool.__file__)
+"""
+
+
+def wheel_problems(path: Path) -> list[str]:
+    names = set(zipfile.ZipFile(path).namelist())
+    problems = [f"{name} is missing" for name in sorted(REQUIRED_IN_WHEEL - names)]
+    if not any(name.startswith("mcpgateway_pool/_core.") and name.endswith(".so") for name in names):
+        problems.append("the extension is missing")
+    for name in sorted(names):
+        top = name.split("/")[0]
+        if name.endswith((".c", ".h")):
+            problems.append(f"{name} is a C source")
+        elif top != "mcpgateway_pool" and not top.endswith(".dist-info"):
+            problems.append(f"{name} is outside the package")
+    return problems
+
+
+def sdist_problems(path: Path) -> list[str]:
+    with tarfile.open(path) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    checkout = Path(__file__).parent.parent
+    needed = REQUIRED_IN_SDIST | {
+        str(file.relative_to(checkout))
+        for folder, pattern in (("csrc", "*.[ch]"), ("tests", "*.py"), ("tests", "*.[ch]"))
+        for file in (checkout / folder).rglob(pattern)
+    }
+    problems = [f"{name} is missing" for name in sorted(needed - names)]
+    problems += [f"{name} was built" for name in sorted(names) if name.endswith((".o", ".so", ".pyc"))]
+    return problems
+
+
+def try_in_empty_environment(path: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix="check-dist-") as folder:
+        environment = Path(folder, "venv")
+        venv.create(environment, with_pip=True)
+        python = environment / "bin" / "python"
+        pip = [python, "-m", "pip", "--disable-pip-version-check", "--quiet"]
+        subprocess.run([*pip, "install", path.resolve()], check=True, cwd=folder)
+        subprocess.run([*pip, "check"], check=True, cwd=folder)
+        subprocess.run([python, "-I", "-W", "error", "-c", TRY_IT], check=True, cwd=folder)
+
+
+def main() -> int:
+    folder = Path(sys.argv[1])
+    wheels, sdists = list(folder.glob("*.whl")), list(folder.glob("*.tar.gz"))
+    if len(wheels) != 1 or len(sdists) != 1:
+        print(f"expected one wheel and one sdist in {folder}", file=sys.stderr)
+        return 1
+    problems = [f"{wheels[0].name}: {problem}" for problem in wheel_problems(wheels[0])]
+    problems += [f"{sdists[0].name}: {problem}" for problem in sdist_problems(sdists[0])]
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    if problems:
+        return 1
+    for path in (wheels[0], sdists[0]):
+        print(f"trying {path.name}", flush=True)
+        try_in_empty_environment(path)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
