@@ -1,0 +1,168 @@
+"""An MCP server to test against, on the official SDK, 1.x or 2.x, whichever is installed.
+
+Run as a script; see ``--help``. When it listens it prints one line of JSON on standard output: ``{"port": …,
+"path": …, "pid": …}``. It ends when its standard input ends, so that it does not outlive whoever started it.
+Counters and faults: ``faults.py``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import importlib.metadata
+import json
+import os
+import socket
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from faults import FaultLayer
+
+SDK_VERSION = importlib.metadata.version("mcp")
+if SDK_VERSION.startswith("1."):
+    from mcp.server.fastmcp import Context, FastMCP
+else:
+    from mcp.server.mcpserver import Context
+    from mcp.server.mcpserver import MCPServer as FastMCP
+
+_counters: dict[str, int] = {}
+
+
+def _session_id(request: Any) -> str:
+    """The id that the transport gave to the session of a request: a header, or over SSE a part of the URL."""
+    header = request.headers.get("mcp-session-id")
+    return str(header or request.query_params.get("session_id") or "stateless")
+
+
+async def echo(text: str) -> str:
+    """The text itself."""
+    return text
+
+
+async def add(a: int, b: int) -> int:
+    """The sum."""
+    return a + b
+
+
+async def slow(seconds: float) -> str:
+    """Answers after a while."""
+    await asyncio.sleep(seconds)
+    return f"slept {seconds}"
+
+
+async def fail(message: str = "this tool fails") -> str:
+    """A tool error."""
+    raise ValueError(message)
+
+
+async def die() -> str:
+    """Ends the server process without a word."""
+    os._exit(9)
+
+
+async def whoami(ctx: Context) -> str:
+    """What the server knows of its caller, as JSON: user, session and request headers."""
+    request: Any = ctx.request_context.request
+    headers = dict(request.headers)
+    user = headers.get("x-user-id") or headers.get("authorization") or "anonymous"
+    return json.dumps({"user": user, "session": _session_id(request), "headers": headers})
+
+
+async def counter(ctx: Context) -> int:
+    """How often this tool was called in this session."""
+    key = _session_id(ctx.request_context.request)
+    _counters[key] = _counters.get(key, 0) + 1
+    return _counters[key]
+
+
+async def notify(ctx: Context, kind: str = "log", text: str = "hello") -> str:
+    """Sends a notification before it answers: ``log`` (with the request), ``tools`` (on the session's own
+    stream).
+    """
+    session: Any = ctx.session
+    if kind == "tools":
+        await session.send_tool_list_changed()
+    else:
+        await session.send_log_message(level="info", data=text, related_request_id=ctx.request_id)
+    return kind
+
+
+TOOLS = (echo, add, slow, fail, die, whoami, counter, notify)
+
+
+def build_app(transport: str, json_response: bool, stateless: bool) -> tuple[Any, str]:
+    """The ASGI application and the path of its MCP endpoint, for ``sse`` or ``streamablehttp``."""
+    path = "/sse" if transport == "sse" else "/mcp"
+    if SDK_VERSION.startswith("1."):
+        server = FastMCP(
+            "test server", json_response=json_response, stateless_http=stateless, log_level="CRITICAL"
+        )
+        options: dict[str, Any] = {}
+    else:
+        server = FastMCP("test server", log_level="CRITICAL")
+        options = {"json_response": json_response, "stateless_http": stateless}
+    for tool in TOOLS:
+        server.add_tool(tool)
+    app = server.sse_app() if transport == "sse" else server.streamable_http_app(**options)
+    info = {"sdk": SDK_VERSION, "transport": transport}
+    return FaultLayer(app, info), path
+
+
+class AnnouncingServer(uvicorn.Server):
+    """A uvicorn server that says on standard output when it listens."""
+
+    announcement: dict[str, Any]
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, then print the one line."""
+        await super().startup(sockets)
+        print(json.dumps(self.announcement), flush=True)
+
+
+def _end_with_stdin() -> None:
+    # Read the descriptor itself: a daemon thread that holds the buffered sys.stdin can abort the shutdown.
+    while os.read(0, 4096):
+        pass
+    os._exit(0)
+
+
+def main() -> None:
+    """Parse the arguments and serve until ended."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--transport", choices=("sse", "streamablehttp"), default="streamablehttp")
+    parser.add_argument("--port", type=int, default=0, help="0: any free port (printed)")
+    parser.add_argument(
+        "--json", action="store_true", help="streamable HTTP: answer with JSON instead of streams"
+    )
+    parser.add_argument("--stateless", action="store_true", help="streamable HTTP: no sessions")
+    parser.add_argument(
+        "--grace", type=int, default=1, help="seconds to wait for open connections on SIGTERM"
+    )
+    parser.add_argument("--keep", action="store_true", help="do not end with standard input")
+    args = parser.parse_args()
+
+    app, path = build_app(args.transport, args.json, args.stateless)
+    # The protocol must be named: asyncio sets TCP_NODELAY only where it is, and answers would wait 40 ms.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("127.0.0.1", args.port))
+    config = uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=args.grace, ws="none")
+    server = AnnouncingServer(config)
+    server.announcement = {
+        "port": listener.getsockname()[1],
+        "path": path,
+        "pid": os.getpid(),
+        "sdk": SDK_VERSION,
+    }
+    if not args.keep:
+        threading.Thread(target=_end_with_stdin, daemon=True).start()
+    asyncio.run(server.serve(sockets=[listener]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,196 @@
+"""Start, stop, kill and freeze the test server as a process of its own. Standard library only."""
+
+from __future__ import annotations
+
+import json
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Literal, Self
+
+SCRIPT = Path(__file__).resolve().parent / "mcp_server.py"
+
+
+class ServerProcess:
+    """One MCP test server in its own process; a context manager that always ends what it started.
+
+    Args:
+        transport: ``"streamablehttp"`` or ``"sse"``.
+        port: 0 for any free one; it is kept by :meth:`restart`.
+        args: more arguments of ``mcp_server.py``, such as ``"--json"``.
+        start_timeout: seconds to wait for it to listen.
+        python: the interpreter, default the running one.
+    """
+
+    def __init__(
+        self,
+        transport: Literal["sse", "streamablehttp"] = "streamablehttp",
+        *args: str,
+        port: int = 0,
+        start_timeout: float = 30.0,
+        python: str = sys.executable,
+    ) -> None:
+        self.transport: Literal["sse", "streamablehttp"] = transport
+        self.port = port
+        self.path = ""
+        self.sdk = ""
+        self._args = args
+        self._start_timeout = start_timeout
+        self._python = python
+        self._process: subprocess.Popen[str] | None = None
+        self._stderr: IO[str] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.kill()
+
+    @property
+    def url(self) -> str:
+        """The MCP endpoint."""
+        return f"http://127.0.0.1:{self.port}{self.path}"
+
+    @property
+    def pid(self) -> int:
+        """The process id; RuntimeError when it does not run."""
+        if self._process is None:
+            raise RuntimeError("the server is not running")
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether the process is there."""
+        return self._process is not None and self._process.poll() is None
+
+    def start(self) -> None:
+        """Start it and wait until it listens.
+
+        Raises:
+            RuntimeError: it ended, or did not listen in time; with what it wrote to its standard error.
+        """
+        if self.running:
+            raise RuntimeError("the server runs already")
+        self._stderr = tempfile.TemporaryFile("w+")  # noqa: SIM115  (closed by kill)
+        command = [
+            self._python,
+            str(SCRIPT),
+            "--transport",
+            self.transport,
+            "--port",
+            str(self.port),
+            *self._args,
+        ]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr, text=True
+        )
+        try:
+            line = self._first_line(self._process)
+            announced = json.loads(line)
+        except BaseException as error:
+            said = self._said()
+            self.kill()
+            if not isinstance(error, (ValueError, TimeoutError)):
+                raise
+            raise RuntimeError(f"the test server did not start: {error}\n{said}") from error
+        self.port, self.path, self.sdk = announced["port"], announced["path"], announced["sdk"]
+
+    def _first_line(self, process: subprocess.Popen[str]) -> str:
+        assert process.stdout is not None
+        with selectors.DefaultSelector() as selector:
+            selector.register(process.stdout, selectors.EVENT_READ)
+            if not selector.select(self._start_timeout):
+                raise TimeoutError(f"nothing on its standard output in {self._start_timeout:g} s")
+        return process.stdout.readline()
+
+    def _said(self) -> str:
+        if self._stderr is None:
+            return ""
+        self._stderr.seek(0)
+        return self._stderr.read()[-4000:]
+
+    def kill(self) -> None:
+        """End it at once (SIGKILL) and wait until it is gone. Harmless when it is gone already."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+            for pipe in (process.stdin, process.stdout):
+                if pipe is not None:
+                    pipe.close()
+        if self._stderr is not None:
+            self._stderr.close()
+            self._stderr = None
+
+    def stop(self, timeout: float = 5.0) -> int | None:
+        """Ask it to end (SIGTERM), wait at most ``timeout`` seconds, then kill it. Its exit code, None if
+        killed.
+        """
+        code: int | None = None
+        if self._process is not None:
+            self._process.terminate()
+            try:
+                code = self._process.wait(timeout)
+            except subprocess.TimeoutExpired:
+                code = None
+        self.kill()
+        return code
+
+    def terminate(self) -> None:
+        """Send SIGTERM and do not wait."""
+        self._signal(signal.SIGTERM)
+
+    def freeze(self) -> None:
+        """SIGSTOP: connections stay open, nothing answers."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """SIGCONT."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process is not None:
+            self._process.send_signal(number)
+
+    def restart(self) -> None:
+        """Kill it and start a new one on the same port."""
+        self.kill()
+        self.start()
+
+    def stats(self) -> dict[str, Any]:
+        """The counters of ``faults.py``."""
+        return self._get("/stats")
+
+    def fault(self, kind: str = "status", **options: object) -> None:
+        """Plan a fault: see ``faults.py``."""
+        query = urllib.parse.urlencode({"kind": kind, **options})
+        self._get(f"/fault?{query}")
+
+    def wait_for(self, condition: Callable[[dict[str, Any]], bool], timeout: float = 5.0) -> dict[str, Any]:
+        """The first counters that satisfy the condition; TimeoutError when none do in ``timeout`` seconds."""
+        end = time.monotonic() + timeout
+        while True:
+            stats = self.stats()
+            if condition(stats):
+                return stats
+            if time.monotonic() > end:
+                raise TimeoutError(f"the server's counters did not get there in {timeout:g} s: {stats}")
+            time.sleep(0.01)
+
+    def _get(self, path: str) -> dict[str, Any]:
+        # No proxies: the environment may name one, and this is 127.0.0.1.
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(f"http://127.0.0.1:{self.port}{path}", timeout=5.0) as response:
+            result: dict[str, Any] = json.load(response)
+        return result

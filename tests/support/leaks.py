@@ -1,0 +1,49 @@
+"""Whether anything is left: tasks, descriptors, complaints of the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+
+def descriptors() -> int:
+    """Open descriptors of this process."""
+    return len(os.listdir("/proc/self/fd"))
+
+
+async def settle(seconds: float = 1.0) -> None:
+    """Wait until no other task runs, at most ``seconds``: what remains then is a leak."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    end = time.monotonic() + seconds
+    while others and time.monotonic() < end:
+        await asyncio.wait(others, timeout=0.1)
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+
+
+def run_clean(test: Callable[[], Awaitable[None]], limit: float = 50.0) -> None:
+    """Run a coroutine function in a loop of its own. It must leave no task, no descriptor, and no exception
+    that nobody handled.
+    """
+    unhandled: list[dict[str, Any]] = []
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: unhandled.append(context))
+        # The loop's threads keep nothing open, but a first one may open what Python keeps.
+        await asyncio.to_thread(int)
+        before = descriptors()
+        async with asyncio.timeout(limit):
+            await test()
+        # The SDK leaves async generators half-way; when they are collected, asyncio ends each in a short
+        # task.
+        gc.collect()
+        await settle()
+        assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task()] == []
+        assert descriptors() <= before
+
+    asyncio.run(main())
+    gc.collect()
+    assert unhandled == []

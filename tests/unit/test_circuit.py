@@ -1,0 +1,327 @@
+"""The circuit breaker of a URL."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+
+from mcpgateway_pool import CircuitOpenError, SessionCreateTimeoutError
+from mcpgateway_pool.failures import mark_callers_mistake
+from support.fakes import URL, FakeClock, FakePool, assert_adds_up, assert_at_rest, turns, until, until_timer
+
+OTHER = "http://other.test/mcp"
+
+
+def with_status(status: int) -> Exception:
+    error = RuntimeError(f"HTTP {status}")
+    error.response = SimpleNamespace(status_code=status)  # type: ignore[attr-defined]
+    return error
+
+
+async def fail(pool: FakePool, times: int = 1, error: Exception | None = None, url: str = URL) -> None:
+    error = error or OSError("refused")
+    pool.create_error = error
+    for _ in range(times):
+        with pytest.raises(type(error)) as caught:
+            await pool.acquire(url)
+        assert caught.value is error
+    pool.create_error = None
+    await turns()
+
+
+async def assert_open(pool: FakePool, url: str = URL) -> None:
+    attempts = pool.attempts
+    with pytest.raises(CircuitOpenError, match="Circuit breaker open for"):
+        await pool.acquire(url)
+    assert pool.attempts == attempts
+
+
+async def assert_closed(pool: FakePool, url: str = URL) -> None:
+    await pool.release(await pool.acquire(url))
+    await turns()
+
+
+async def test_circuit_opens_at_the_threshold_and_refuses_without_trying():
+    pool = FakePool(circuit_breaker_threshold=3)
+    await fail(pool, 3)
+    await assert_open(pool)
+    await assert_open(pool)
+    assert pool.count("circuit_breaker_trips") == 1
+    assert pool.rejections == {"circuit_open": 2}
+    assert_at_rest(pool)
+
+
+async def test_success_in_between_starts_the_count_anew():
+    pool = FakePool(circuit_breaker_threshold=3)
+    for _ in range(3):
+        await fail(pool, 2)
+        pooled = await pool.acquire(URL)
+        await pool.release(pooled, discard=True)
+        await turns()
+    await assert_closed(pool)
+    assert_at_rest(pool)
+
+
+async def test_circuit_of_one_url_is_no_other_urls():
+    pool = FakePool(circuit_breaker_threshold=1)
+    kept = await pool.acquire(OTHER)
+    await pool.release(kept)
+    await fail(pool)
+    await assert_open(pool)
+    assert await pool.acquire(OTHER) is kept
+    await pool.release(kept)
+    await turns()
+    assert_at_rest(pool)
+
+
+async def test_circuit_is_of_the_url_for_every_user_and_gateway():
+    pool = FakePool(circuit_breaker_threshold=2)
+    pool.create_error = OSError()
+    for user in ("ann", "bob"):
+        with pytest.raises(OSError):  # noqa: PT011
+            await pool.acquire(URL, user_identity=user)
+    with pytest.raises(CircuitOpenError):
+        await pool.acquire(URL, user_identity="eve", gateway_id="g")
+    await turns()
+    assert_at_rest(pool)
+
+
+async def test_opening_closes_the_idle_sessions_of_that_url_only():
+    pool = FakePool(circuit_breaker_threshold=1)
+    idle, used, elsewhere = await pool.acquire(URL), await pool.acquire(URL), await pool.acquire(OTHER)
+    of_ann = await pool.acquire(URL, user_identity="ann")
+    for pooled in (idle, elsewhere, of_ann):
+        await pool.release(pooled)
+    pool.create_error = OSError()
+    with pytest.raises(OSError):  # noqa: PT011
+        await pool.acquire(URL, user_identity="bob")
+    await until(lambda: len(pool.closed) == 2)
+    await turns()
+    assert {id(pooled) for pooled in pool.closed} == {id(idle), id(of_ann)}
+    assert pool.evictions == {"circuit_breaker": 2}
+    assert not used.is_closed
+    await pool.release(used)
+    await turns()
+    assert_at_rest(pool)
+
+
+async def test_releases_go_to_waiters_while_the_circuit_is_open():
+    pool = FakePool(circuit_breaker_threshold=1, max_sessions_per_key=1)
+    held = await pool.acquire(URL)
+    waiter = asyncio.ensure_future(pool.acquire(URL))
+    await until(lambda: pool.count("waiters") == 1)
+    pool.create_error = OSError()
+    with pytest.raises(OSError):  # noqa: PT011
+        await pool.acquire(URL, user_identity="ann")
+    await turns()
+    assert not waiter.done()
+    await pool.release(held)
+    assert await waiter is held
+    await pool.release(held)
+    await turns()
+    assert_at_rest(pool)
+
+
+async def test_waiters_whose_key_has_nothing_active_fail_at_once():
+    pool = FakePool(circuit_breaker_threshold=1, max_sessions_per_key=1)
+    pool.holds_creations = True
+    creator = asyncio.ensure_future(pool.acquire(URL))
+    waiters = [asyncio.ensure_future(pool.acquire(URL)) for _ in range(3)]
+    await until(lambda: pool.creations and pool.count("waiters") == 3)
+    pool.creations[0].fail(OSError("refused"))
+    with pytest.raises(OSError, match="refused"):
+        await creator
+    for waiter in waiters:
+        with pytest.raises(CircuitOpenError):
+            await waiter
+    assert pool.attempts == 1
+    await turns()
+    assert_at_rest(pool)
+
+
+async def test_last_holder_who_discards_while_the_circuit_is_open_fails_the_waiters():
+    pool = FakePool(circuit_breaker_threshold=1, max_sessions_per_key=1)
+    held = await pool.acquire(URL)
+    waiter = asyncio.ensure_future(pool.acquire(URL))
+    await until(lambda: pool.count("waiters") == 1)
+    pool.create_error = OSError()
+    with pytest.raises(OSError):  # noqa: PT011
+        await pool.acquire(URL, user_identity="ann")
+    await pool.release(held, discard=True)
+    with pytest.raises(CircuitOpenError):
+        await asyncio.wait_for(waiter, 5)
+    await turns()
+    assert_at_rest(pool)
+
+
+async def test_half_open_with_20_callers_makes_exactly_one_attempt():
+    clock = FakeClock()
+    pool = FakePool(circuit_breaker_threshold=1, circuit_breaker_reset_seconds=10, clock=clock)
+    await fail(pool)
+    clock.advance(9.9)
+    await assert_open(pool)
+    clock.advance(0.2)
+    pool.holds_creations = True
+    before = pool.attempts
+    callers = [asyncio.ensure_future(pool.acquire(URL, user_identity=f"u{n % 7}")) for n in range(20)]
+    await until(lambda: pool.creations)
+    await turns()
+    assert pool.attempts == before + 1
+    refused = [task for task in callers if task.done()]
+    assert all(isinstance(task.exception(), CircuitOpenError) for task in refused)
+    pool.creations[0].open()
+    pool.holds_creations = False
+    results = await asyncio.gather(*callers, return_exceptions=True)
+    sessions = [result for result in results if not isinstance(result, BaseException)]
+    assert len(sessions) + len(refused) == 20
+    assert len(refused) == 19
+    assert pool.attempts == before + 1
+    await pool.release(sessions[0])
+    await assert_closed(pool)
+    assert_at_rest(pool)
+
+
+async def test_failed_probe_reopens_for_twice_as_long_up_to_ten_times():
+    clock = FakeClock()
+    pool = FakePool(circuit_breaker_threshold=1, circuit_breaker_reset_seconds=10, clock=clock)
+    await fail(pool)
+    clock.advance(10)
+    for times in (2, 4, 8, 10, 10):
+        await fail(pool)
+        clock.advance(10 * times * 0.9 - 0.1)  # up to a tenth of jitter
+        await assert_open(pool)
+        clock.advance(10 * times * 0.1 + 0.2)
+    await assert_closed(pool)
+    assert pool.count("circuit_breaker_trips") == 6
+    await fail(pool, url=URL + "/elsewhere")
+    assert_adds_up(pool)
+
+
+async def test_success_closes_the_circuit_and_forgets_how_long_it_was_open():
+    clock = FakeClock()
+    pool = FakePool(circuit_breaker_threshold=2, circuit_breaker_reset_seconds=10, clock=clock)
+    await fail(pool, 2)
+    clock.advance(11)
+    await fail(pool)
+    clock.advance(21)
+    pooled = await pool.acquire(URL)
+    await pool.release(pooled, discard=True)
+    await turns()
+    await fail(pool)
+    await assert_closed(pool)
+    assert_at_rest(pool)
+
+
+@pytest.mark.parametrize("status", [400, 401, 403])
+async def test_refusal_of_the_caller_does_not_count(status: int):
+    pool = FakePool(circuit_breaker_threshold=2)
+    await fail(pool, 5, with_status(status))
+    await fail(pool, 5, ExceptionGroup("in a group", [with_status(status)]))
+    caused = RuntimeError("wrapped")
+    caused.__cause__ = with_status(status)
+    await fail(pool, 5, caused)
+    await assert_closed(pool)
+    assert_at_rest(pool)
+
+
+@pytest.mark.parametrize(
+    "error", [with_status(404), with_status(429), with_status(500), ValueError("any"), TimeoutError()]
+)
+async def test_every_other_exception_counts(error: Exception):
+    pool = FakePool(circuit_breaker_threshold=2)
+    await fail(pool, 2, error)
+    await assert_open(pool)
+    assert_at_rest(pool)
+
+
+async def test_callers_own_mistake_does_not_count():
+    pool = FakePool(circuit_breaker_threshold=1)
+    error = ValueError("my client factory is broken")
+    mark_callers_mistake(error)
+    await fail(pool, 3, error)
+    await assert_closed(pool)
+    assert_at_rest(pool)
+
+
+async def test_creation_timeout_counts():
+    clock = FakeClock()
+    pool = FakePool(circuit_breaker_threshold=1, session_create_timeout_seconds=5, clock=clock)
+    pool.holds_creations = True
+    caller = asyncio.ensure_future(pool.acquire(URL))
+    await until(lambda: pool.creations)
+    clock.advance(6)
+    with pytest.raises(SessionCreateTimeoutError):
+        await caller
+    await turns()
+    await assert_open(pool)
+    assert_at_rest(pool)
+
+
+async def test_cancellation_does_not_count():
+    pool = FakePool(circuit_breaker_threshold=1)
+    pool.holds_creations = True
+    for _ in range(3):
+        caller = asyncio.ensure_future(pool.acquire(URL))
+        await until(lambda: pool.creations)
+        (task,) = [task for task in pool._tasks if not task.done()]
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await caller
+        await turns()
+    pool.holds_creations = False
+    await assert_closed(pool)
+    assert_at_rest(pool)
+
+
+async def test_probe_that_was_the_callers_own_mistake_lets_the_next_try_at_once():
+    clock = FakeClock()
+    pool = FakePool(circuit_breaker_threshold=1, circuit_breaker_reset_seconds=10, clock=clock)
+    await fail(pool)
+    clock.advance(11)
+    await fail(pool, 3, with_status(401))
+    await assert_closed(pool)
+    assert_at_rest(pool)
+
+
+async def test_metrics_show_the_circuit_without_credentials():
+    clock = FakeClock()
+    pool = FakePool(circuit_breaker_threshold=2, circuit_breaker_reset_seconds=60, clock=clock)
+    url = "http://user:s3cret@server.test/mcp?k=s3cret"
+    await fail(pool, 1, url=url)
+    ((name, circuit),) = pool.get_metrics()["circuit_breakers"].items()
+    assert circuit == {"failures": 1, "open_until": None}
+    await fail(pool, 1, url=url)
+    ((name, circuit),) = pool.get_metrics()["circuit_breakers"].items()
+    assert circuit["failures"] == 2
+    assert circuit["open_until"] is not None
+    assert name.startswith("http://server.test/mcp")
+    assert "s3cret" not in name
+    with pytest.raises(CircuitOpenError) as caught:
+        await pool.acquire(url)
+    assert "s3cret" not in str(caught.value)
+    assert pool.get_metrics()["circuit_breaker_trips"] == 1
+    assert_at_rest(pool)
+
+
+async def test_remembered_urls_are_bounded():
+    pool = FakePool(circuit_breaker_threshold=10, max_tracked_urls=50)
+    pool.create_error = OSError()
+    for number in range(200):
+        with pytest.raises(OSError):  # noqa: PT011
+            await pool.acquire(f"{URL}/{number}")
+    assert len(pool.get_metrics()["circuit_breakers"]) <= 50
+    assert pool.count("endpoints") <= 51
+    await turns()
+    assert_at_rest(pool)
+
+
+async def test_failure_that_is_long_past_is_forgotten():
+    clock = FakeClock()
+    pool = FakePool(circuit_breaker_threshold=2, circuit_breaker_reset_seconds=10, clock=clock)
+    await fail(pool)
+    clock.advance(100_000)
+    await until_timer(lambda: not pool.get_metrics()["circuit_breakers"])
+    assert pool.count("endpoints") == 0
+    assert_at_rest(pool)
