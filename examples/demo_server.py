@@ -1,0 +1,64 @@
+"""A small MCP server for the demo, as a process of its own: ``demo_server.py TRANSPORT [PORT]``.
+
+TRANSPORT is ``streamablehttp`` or ``sse``. When it listens it prints its port on standard output. It ends
+when its standard input ends, so it cannot outlive the demo.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+import threading
+
+import uvicorn
+from mcp.server.fastmcp import FastMCP
+
+server = FastMCP("demo server", log_level="CRITICAL")
+
+
+@server.tool()
+async def look_up(word: str) -> str:
+    """Answers at once."""
+    return f"{word}: {len(word)} letters"
+
+
+@server.tool()
+async def slow(seconds: float) -> str:
+    """Answers after a while."""
+    await asyncio.sleep(seconds)
+    return "done"
+
+
+class AnnouncingServer(uvicorn.Server):
+    """Says when it listens."""
+
+    port = 0
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        print(self.port, flush=True)
+
+
+def end_with_stdin() -> None:
+    while os.read(0, 4096):
+        pass
+    os._exit(0)
+
+
+def main() -> None:
+    transport, port = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 0
+    app = server.sse_app() if transport == "sse" else server.streamable_http_app()
+    # The protocol is named because asyncio sets TCP_NODELAY only then; without it, answers wait 40 ms.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("127.0.0.1", port))
+    http_server = AnnouncingServer(uvicorn.Config(app, log_level="critical", ws="none"))
+    http_server.port = listener.getsockname()[1]
+    threading.Thread(target=end_with_stdin, daemon=True).start()
+    asyncio.run(http_server.serve(sockets=[listener]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,204 @@
+"""What callers of the pool meet when servers and sessions break: every fault of ``support/fault_cases.py``, on
+both transports, on whichever generation of the MCP SDK is installed, against real servers.
+
+After each fault the next call works, the server has no session but those that the pool knows of, the counters
+add up, and after ``close_all`` nothing is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from mcpgateway_pool import MCPSessionPool, PoolClosedError, SessionCreateError, TransportType, sdk
+from servers.process import ServerProcess
+from support.fault_cases import FAULTS, Fault, Hangs, Stage, bounded
+from support.leaks import run_clean
+
+if sdk.follows_redirects():
+    # An SDK as old as 1.27 leaves two in-memory streams of its own to the collector when it cannot connect
+    # over SSE.
+    pytestmark = pytest.mark.filterwarnings("ignore:Unclosed <MemoryObject:ResourceWarning")
+
+BOTH: tuple[sdk.TransportName, ...] = ("sse", "streamablehttp")
+SDK_ERROR = type(sdk.make_error(0, ""))
+# What the contract allows between the end of a transport and the error of a call in flight.
+AT_ONCE = 1.0
+# A call that was not sent yet may open a session first.
+WITH_A_CREATION = 5.0
+CLEANUP = 0.5
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What calls come to.
+
+    Attributes:
+        failures: the fewest and the most calls that fail.
+        errors: of which classes.
+        codes: and, for errors of the SDK, with which codes.
+        within: seconds.
+    """
+
+    failures: tuple[int, int]
+    errors: tuple[type[BaseException], ...] = (SDK_ERROR,)
+    codes: frozenset[int] = frozenset({sdk.CONNECTION_CLOSED})
+    within: float = AT_ONCE
+
+
+NONE_FAILS = Expected((0, 0))
+ONE_FAILS = Expected((1, 1))
+# SDK 2.x says so itself where it cannot read an answer.
+UNREADABLE = Expected((1, 1), codes=frozenset({sdk.CONNECTION_CLOSED, sdk.PARSE_ERROR}))
+
+EXPECTED = {
+    "idle-kill": Expected((1, 1), (SDK_ERROR, SessionCreateError), within=WITH_A_CREATION),
+    "kill-mid-call": ONE_FAILS,
+    "sigterm": ONE_FAILS,
+    "restart-5-idle": NONE_FAILS,
+    "restart-5-burst": NONE_FAILS,
+    "500": ONE_FAILS,
+    "503": ONE_FAILS,
+    "401": ONE_FAILS,
+    "404": Expected((1, 1), codes=sdk.BROKEN_CODES),
+    "cut": ONE_FAILS,
+    "garbage": UNREADABLE,
+    "garbage-event": UNREADABLE,
+    "garbage-open": UNREADABLE,
+    "no-answer": ONE_FAILS,
+    "freeze-close": ONE_FAILS,
+    "close": ONE_FAILS,
+    "drain": NONE_FAILS,
+    "cancelled-caller": NONE_FAILS,
+    "cancelled-owner": ONE_FAILS,
+    "30-on-3": NONE_FAILS,
+    "30-on-3-restart": Expected((3, 30), (SDK_ERROR, SessionCreateError), within=WITH_A_CREATION),
+}
+assert EXPECTED.keys() == FAULTS.keys()
+
+
+@pytest.fixture(scope="module", params=BOTH)
+def shared(request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
+    """A server for the faults that leave it alive."""
+    with ServerProcess(request.param) as server:
+        yield server
+
+
+@pytest.fixture
+def server(request: pytest.FixtureRequest, shared: ServerProcess) -> Iterator[ServerProcess]:
+    """The shared server, without faults that an earlier test planned; one of its own where it is killed."""
+    fault = request.node.callspec.params.get("fault")
+    if fault is not None and FAULTS[fault].kills:
+        with ServerProcess(shared.transport) as mortal:
+            yield mortal
+    else:
+        shared.fault("clear")
+        yield shared
+
+
+def make_pool(**settings: Any) -> MCPSessionPool:
+    """The faults come faster than a breaker likes."""
+    return MCPSessionPool(
+        **{"circuit_breaker_threshold": 1000, "cleanup_timeout_seconds": CLEANUP, **settings}
+    )
+
+
+def stage_of(server: ServerProcess, pool: MCPSessionPool, style: str = "session") -> Stage:
+    return Stage(server, pool, TransportType(server.transport), style)
+
+
+def assert_as_expected(stage: Stage, expected: Expected) -> None:
+    failures = stage.failures
+    fewest, most = expected.failures
+    assert fewest <= len(failures) <= most, failures
+    for call in failures:
+        assert isinstance(call.error, expected.errors), call
+        if isinstance(call.error, SDK_ERROR):
+            assert sdk.error_code(call.error) in expected.codes, call
+        assert str(call.error), call
+        assert call.seconds <= expected.within, call
+
+
+async def assert_next_call_works(stage: Stage) -> None:
+    call = await stage.call()
+    assert call.error is None, call
+    assert call.seconds <= WITH_A_CREATION
+
+
+def assert_adds_up(stage: Stage) -> None:
+    totals, counts = stage.pool._totals(), stage.pool._counts()
+    numbers = f"{totals} {counts}"
+    assert totals["creates"] == totals["size"] + sum(totals["evictions"].values()), numbers
+    assert totals["hits"] + totals["misses"] == stage.acquired, (stage.acquired, numbers)
+    assert totals["active_sessions"] == counts["active"] == counts["waiters"] == 0, numbers
+
+
+async def assert_server_agrees(stage: Stage, sessions: int) -> None:
+    """The server has event streams for no more sessions than these: over both transports, each has one. (The
+    pool may still hold sessions of a server that is gone: it asks when it is about to hand them out.)
+    """
+    await stage.threaded(stage.server.wait_for, lambda stats: stats["open_streams"] <= sessions, 10.0)
+
+
+async def closed(stage: Stage) -> None:
+    """Close the pool, and look what is left."""
+    await bounded(stage.pool.close_all(), WITH_A_CREATION)
+    counts = stage.pool._counts()
+    assert not any(counts[name] for name in ("waiters", "creating", "active", "idle", "checking", "closing"))
+    assert not stage.pool._tasks
+    assert_adds_up(stage)
+    await assert_server_agrees(stage, 0)
+
+
+async def act(stage: Stage, fault: Fault, expected: Expected) -> None:
+    await fault.strike(stage)
+    assert_as_expected(stage, expected)
+    if not fault.closes:
+        await assert_next_call_works(stage)
+        assert_adds_up(stage)
+        await assert_server_agrees(stage, stage.pool._counts()["idle"])
+    else:
+        call = await stage.call()
+        assert isinstance(call.error, PoolClosedError)
+    await closed(stage)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_fault(server: ServerProcess, fault: str) -> None:
+    async def test() -> None:
+        pool = make_pool(max_sessions_per_key=FAULTS[fault].limit)
+        await act(stage_of(server, pool), FAULTS[fault], EXPECTED[fault])
+
+    run_clean(test)
+
+
+# A bare release does not know what came of the call.
+@pytest.mark.parametrize(
+    "fault", [name for name, fault in FAULTS.items() if not fault.kills] + ["kill-mid-call"]
+)
+def test_fault_with_a_bare_release(server: ServerProcess, fault: str) -> None:
+    async def test() -> None:
+        pool = make_pool(max_sessions_per_key=FAULTS[fault].limit)
+        await act(stage_of(server, pool, "bare"), FAULTS[fault], EXPECTED[fault])
+
+    run_clean(test)
+
+
+def test_a_hang_would_be_seen(server: ServerProcess) -> None:
+    """The harness itself: a server that never answers makes a call hang, which only its caller can end."""
+
+    async def test() -> None:
+        stage = stage_of(server, make_pool())
+        stage.limit = 0.5
+        await stage.call()
+        await stage.threaded(server.fault, "hang")
+        call = await stage.call()
+        # Over SSE the POST itself is not answered, and the client's own time-out is far away.
+        assert isinstance(call.error, Hangs)
+        await assert_next_call_works(stage)
+        await closed(stage)
+
+    run_clean(test)
