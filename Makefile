@@ -7,9 +7,10 @@
 #   .venv-debug  the debug build: asserts and a check of the whole pool after every operation (tests)
 #   .venv-asan   the same under AddressSanitizer and UndefinedBehaviorSanitizer
 # The last two hold the package only, and see the rest in .venv through a .pth file.
+#   .venv-sdk2   the debug build beside the MCP SDK 2.x, complete in itself (tests/integration)
 #
 # Variables: PYTHON=python3.12 (default: what .venv has, else the first usable one), VENV=.venv,
-#            PYTEST_ARGS='-k waiter', KEEP=1 (demo)
+#            PYTEST_ARGS='-k waiter', KEEP=1 (demo), SECONDS=60 and SDK=2 (soak)
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
@@ -43,7 +44,7 @@ $(VENV)/.python: FORCE
 	python=$$(scripts/find-python $(PYTHON)) || exit 1; \
 	if [ "$$python" = "$$(cat $@ 2>/dev/null)" ] && $(BIN)/python -c '' 2>/dev/null; then exit 0; fi; \
 	echo "making $(VENV) with $$python"; \
-	rm -rf $(VENV) $(VENV)-debug $(VENV)-asan && $$python -m venv $(VENV) \
+	rm -rf $(VENV) $(VENV)-debug $(VENV)-asan $(VENV)-sdk2 && $$python -m venv $(VENV) \
 		&& $(PIP) install --upgrade 'pip>=25.1' && echo "$$python" >$@  # 25.1: dependency groups
 
 $(VENV)-debug/.python $(VENV)-asan/.python: %/.python: $(VENV)/.python
@@ -53,14 +54,24 @@ $(VENV)-debug/.python $(VENV)-asan/.python: %/.python: $(VENV)/.python
 	site $(BIN)/python >"$$(site $*/bin/python)/packages-of-release-venv.pth"
 	@touch $@
 
+$(VENV)-sdk2/.python: $(VENV)/.python
+	@rm -rf $(VENV)-sdk2 && $(BIN)/python -m venv $(VENV)-sdk2
+	@touch $@
+
+$(VENV)-sdk2/.group-sdk2: pyproject.toml $(VENV)-sdk2/.python
+	@echo "installing packages into $(VENV)-sdk2"
+	@$(PIP) --python $(VENV)-sdk2/bin/python install --group sdk2
+	@touch $@
+
 $(VENV)/.group-%: pyproject.toml $(VENV)/.python
 	@echo "installing packages into $(VENV): $*"
 	@$(PIP) install --group $*
 	@touch $@
 
-$(VENV)-debug/.installed: export MGP_DEBUG := 1
+$(VENV)-debug/.installed $(VENV)-sdk2/.installed: export MGP_DEBUG := 1
 $(VENV)-asan/.installed: export MGP_SANITIZE := address,undefined
-$(VENV)/.installed $(VENV)-debug/.installed $(VENV)-asan/.installed: %/.installed: %/.python $(VENV)/.group-base $(BUILD_INPUTS)
+$(VENV)-sdk2/.installed: $(VENV)-sdk2/.group-sdk2
+$(VENV)/.installed $(VENV)-debug/.installed $(VENV)-asan/.installed $(VENV)-sdk2/.installed: %/.installed: %/.python $(VENV)/.group-base $(BUILD_INPUTS)
 	@# setuptools packs whatever lies in its build folder, files removed from the sources included.
 	@if [ -d build ]; then find build -type f ! -name '*.o' ! -name '*.so' -delete; fi
 	@echo "building into $*"
@@ -81,8 +92,8 @@ bench: $(VENV)/.installed ## measure against the gateway's own pool
 
 # ---------------------------------------------------------------- tests
 
-.PHONY: test test-c test-py
-test: test-c test-py ## every test: C, then Python
+.PHONY: test test-c test-py test-sdk2 soak
+test: test-c test-py test-sdk2 ## every test: C, then Python, then real sessions on the MCP SDK 2.x
 
 test-c: ## C tests: plain, then under the address and thread sanitizers
 	$(MAKE) -C tests/c check check-asan check-tsan
@@ -91,6 +102,13 @@ test-c: ## C tests: plain, then under the address and thread sanitizers
 test-py: $(VENV)/.installed $(VENV)-debug/.installed $(VENV)/.group-test ## Python tests on the debug build, those that measure on the release build
 	PYTHONMALLOC=debug $(VENV)-debug/bin/python -P -m pytest -m 'not release_build' $(PYTEST_ARGS)
 	$(BIN)/python -P -m pytest -m release_build $(PYTEST_ARGS) || [ $$? = 5 ]
+
+test-sdk2: $(VENV)-sdk2/.installed ## the tests with real sessions on the MCP SDK 2.x
+	PYTHONMALLOC=debug $(VENV)-sdk2/bin/python -P -m pytest -m 'not release_build' $(PYTEST_ARGS) tests/integration
+
+SOAK_VENV := $(VENV)$(if $(filter 2,$(SDK)),-sdk2)
+soak: $(SOAK_VENV)/.installed $(if $(filter 2,$(SDK)),,$(VENV)/.group-test) ## 10 minutes of calls while servers are killed and stopped (SECONDS=60, SDK=2)
+	$(SOAK_VENV)/bin/python -P tests/soak/soak.py --seconds $(if $(filter command line,$(origin SECONDS)),$(SECONDS),600)
 
 .PHONY: sanitize sanitize-c sanitize-py
 sanitize: sanitize-c sanitize-py ## C and Python tests under the address and undefined-behaviour sanitizers
@@ -138,4 +156,4 @@ clean: ## remove what building and testing left
 	$(MAKE) -C tests/c clean
 
 distclean: clean ## the same, and the environments
-	rm -rf .venv .venv-* $(VENV) $(VENV)-debug $(VENV)-asan
+	rm -rf .venv .venv-* $(VENV) $(VENV)-debug $(VENV)-asan $(VENV)-sdk2

@@ -366,7 +366,7 @@ async def demo(metrics_url: str, servers: list[Server], *, keep: bool) -> int:
         )
         half = CALLS_PER_CALLER // 2
         first_half = asyncio.create_task(main_traffic(pool, servers, traffic, half))
-        while traffic.answered < CALLERS_PER_KEY * len(USERS) and not first_half.done():  # noqa: ASYNC110
+        while traffic.answered < CALLERS_PER_KEY * len(USERS) and not first_half.done():
             await asyncio.sleep(0.001)
         busy = await asyncio.to_thread(scrape, metrics_url)
         await first_half

@@ -4,12 +4,15 @@ from collections.abc import Callable
 from types import NotImplementedType
 from typing import Any, Final, NoReturn, final
 
+from typing_extensions import disjoint_base
+
 SERIES: Final[tuple[tuple[str, str, tuple[str, ...], str, int], ...]]
 OVERFLOW_LABEL: Final[str]
 VERDICT_GOOD: Final[int]
 VERDICT_DISCARD: Final[int]
 VERDICT_BROKEN: Final[int]
 
+@disjoint_base
 class PooledSession:
     session: Any
     transport_context: Any
@@ -73,6 +76,7 @@ class Pending:
 @final
 class Ticket: ...
 
+@disjoint_base
 class PoolCore:
     _closed: bool
     _affinity: bool

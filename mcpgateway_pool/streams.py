@@ -69,8 +69,8 @@ class WatchedReadStream:
 
 
 class ExplainingWriteStream:
-    """A thin layer over a transport's write stream: sending to a transport that has ended raises an error that
-    users of the SDK catch, in place of anyio's.
+    """A thin layer over a transport's write stream: sending to a transport that has ended raises an error
+    that users of the SDK catch, in place of anyio's.
 
     Args:
         inner: the stream; attributes that are not here are its own.

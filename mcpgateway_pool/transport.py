@@ -273,11 +273,11 @@ class SessionOwner:
         )
         async with sdk.open_streams(
             target.transport, target.url, target.headers, target.timeout, factory, target.namespace
-        ) as (stream, write):
-            read = WatchedReadStream(stream, self._received, self._stream_ended) if native else stream
-            if native and sdk.generation() == 1:
-                # SDK 2.x says so itself.
-                write = ExplainingWriteStream(write, self._gone_error)
+        ) as (incoming, outgoing):
+            read = WatchedReadStream(incoming, self._received, self._stream_ended) if native else incoming
+            # SDK 2.x says so itself.
+            explains = native and sdk.generation() == 1
+            write = ExplainingWriteStream(outgoing, self._gone_error) if explains else outgoing
             session = sdk.new_session(read, write, target.message_handler, target.namespace)
             try:
                 async with session:

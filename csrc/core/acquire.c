@@ -84,8 +84,7 @@ mgp_pool_try_acquire(struct mgp_pool *pool, int64_t now_ns, uint64_t hash, const
     }
     struct mgp_session *session = mgp_session_of_place(place);
     if (mgp_session_is_unfit(pool, session, now_ns, &reason) ||
-        mgp_session_needs_check(pool, session, now_ns) ||
-        mgp_leases_reserve(&pool->leases) < 0) {
+        mgp_session_needs_check(pool, session, now_ns) || mgp_leases_reserve(&pool->leases) < 0) {
         return;
     }
     count_anonymous(pool, key->row, key->is_anonymous);
@@ -140,6 +139,7 @@ begin_waiting(struct mgp_pool *pool, int64_t now_ns, struct mgp_key *key,
               struct reservation *reservation, struct mgp_acquired *acquired)
 {
     if (key->queue == NULL) {
+        MGP_ASSERT(reservation->queue != NULL); /* reserved because the key had none */
         key->queue = reservation->queue;
         reservation->queue = NULL;
         mgp_list_init(&key->queue->waiters);

@@ -24,8 +24,7 @@ check_session(const struct mgp_session *session, const struct mgp_key *key)
     MGP_ASSERT(leases == session->lease_count);
     MGP_ASSERT((session->state == MGP_SESSION_ACTIVE) == (leases > 0));
     MGP_ASSERT((session->payload == NULL) == (session->state == MGP_SESSION_CREATING));
-    MGP_ASSERT(session->state != MGP_SESSION_IDLE ||
-               mgp_link_is_attached(&session->idle_order));
+    MGP_ASSERT(session->state != MGP_SESSION_IDLE || mgp_link_is_attached(&session->idle_order));
     MGP_ASSERT(session->state != MGP_SESSION_CLOSING ||
                !mgp_heap_node_is_attached(&session->lifetime));
 }
@@ -37,8 +36,7 @@ check_queue(const struct mgp_pool *pool, const struct mgp_key *key)
     struct mgp_link *link;
     MGP_ASSERT(queue->count > 0 && queue->count == mgp_list_length(&queue->waiters));
     MGP_ASSERT(queue->key == key && mgp_link_is_attached(&queue->endpoint_link));
-    mgp_list_for_each(link, &queue->waiters)
-    {
+    mgp_list_for_each(link, &queue->waiters) {
         const struct mgp_waiter *waiter = mgp_container_of(link, struct mgp_waiter, link);
         MGP_ASSERT(waiter->state == MGP_WAITER_WAITING && waiter->key == key);
         MGP_ASSERT(waiter->spare != NULL);
@@ -65,8 +63,7 @@ check_key(struct mgp_table_entry *entry, void *context)
     uint32_t creating = 0, checking = 0, closing = 0;
     struct mgp_link *place;
     const struct mgp_session *last = NULL;
-    mgp_list_for_each(place, &key->idle_sessions)
-    {
+    mgp_list_for_each(place, &key->idle_sessions) {
         const struct mgp_session *session = mgp_session_of_place(place);
         check_session(session, key);
         MGP_ASSERT(session->state == MGP_SESSION_IDLE);
@@ -75,20 +72,18 @@ check_key(struct mgp_table_entry *entry, void *context)
                    (!last->is_overdue && last->last_used_ns >= session->last_used_ns));
         last = session;
     }
-    mgp_list_for_each(place, &key->active_sessions)
-    {
+    mgp_list_for_each(place, &key->active_sessions) {
         check_session(mgp_session_of_place(place), key);
         MGP_ASSERT(mgp_session_of_place(place)->state == MGP_SESSION_ACTIVE);
     }
-    mgp_list_for_each(place, &key->other_sessions)
-    {
+    mgp_list_for_each(place, &key->other_sessions) {
         const struct mgp_session *session = mgp_session_of_place(place);
         check_session(session, key);
         creating += session->state == MGP_SESSION_CREATING;
         checking += session->state == MGP_SESSION_CHECKING;
         closing += session->state == MGP_SESSION_CLOSING;
-        tally->in_idle_order += session->state == MGP_SESSION_CHECKING &&
-                                mgp_link_is_attached(&session->idle_order);
+        tally->in_idle_order +=
+            session->state == MGP_SESSION_CHECKING && mgp_link_is_attached(&session->idle_order);
     }
     MGP_ASSERT(key->idle == mgp_list_length(&key->idle_sessions));
     MGP_ASSERT(key->active == mgp_list_length(&key->active_sessions));
@@ -97,8 +92,7 @@ check_key(struct mgp_table_entry *entry, void *context)
     MGP_ASSERT(tally->pool->is_reconfigured ||
                mgp_key_open(key) <= tally->pool->config.max_sessions_per_key);
     MGP_ASSERT(mgp_key_open(key) > 0 || key->queue != NULL);
-    MGP_ASSERT(mgp_link_is_attached(&key->recency) ==
-               (!mgp_key_is_used(key) && !key->is_retiring));
+    MGP_ASSERT(mgp_link_is_attached(&key->recency) == (!mgp_key_is_used(key) && !key->is_retiring));
     MGP_ASSERT(mgp_link_is_attached(&key->endpoint_link) && key->row->holds > 0);
     if (key->queue != NULL) {
         check_queue(tally->pool, key);
@@ -123,17 +117,15 @@ check_endpoint(struct mgp_table_entry *entry, void *context)
     struct tally *tally = context;
     uint32_t creating = 0;
     struct mgp_link *link;
-    mgp_list_for_each(link, &endpoint->keys)
-    {
+    mgp_list_for_each(link, &endpoint->keys) {
         creating += mgp_container_of(link, struct mgp_key, endpoint_link)->creating;
     }
-    mgp_list_for_each(link, &endpoint->keys_to_sweep)
-    {
+    mgp_list_for_each(link, &endpoint->keys_to_sweep) {
         creating += mgp_container_of(link, struct mgp_key, endpoint_link)->creating;
     }
     MGP_ASSERT(creating == endpoint->creating);
-    MGP_ASSERT(endpoint->key_count == mgp_list_length(&endpoint->keys) +
-                                          mgp_list_length(&endpoint->keys_to_sweep));
+    MGP_ASSERT(endpoint->key_count ==
+               mgp_list_length(&endpoint->keys) + mgp_list_length(&endpoint->keys_to_sweep));
     MGP_ASSERT(endpoint->key_count > 0 || endpoint->breaker.failures > 0);
     MGP_ASSERT((endpoint->key_count == 0) == mgp_heap_node_is_attached(&endpoint->oblivion));
     MGP_ASSERT(!mgp_heap_node_is_attached(&endpoint->retry) ||
@@ -148,14 +140,12 @@ check_orders(const struct mgp_pool *pool, const struct tally *tally)
 {
     int64_t last_ns = INT64_MIN;
     struct mgp_link *link;
-    mgp_list_for_each(link, &pool->idle_order)
-    {
+    mgp_list_for_each(link, &pool->idle_order) {
         MGP_ASSERT(mgp_session_idle_order_ns(pool, link) >= last_ns);
         last_ns = mgp_session_idle_order_ns(pool, link);
     }
     last_ns = INT64_MIN;
-    mgp_list_for_each(link, &pool->health_order)
-    {
+    mgp_list_for_each(link, &pool->health_order) {
         const struct mgp_session *session = mgp_session_of_effect(link);
         MGP_ASSERT(session->state == MGP_SESSION_IDLE);
         MGP_ASSERT(session->verified_ns >= last_ns);

@@ -1,8 +1,8 @@
 #include "effect.h"
 
-#include "machine.h"
 #include "../base/alloc.h"
 #include "../base/check.h"
+#include "machine.h"
 
 void
 mgp_effect_push(struct mgp_pool *pool, struct mgp_effect_node *node, enum mgp_effect_kind kind)

@@ -29,8 +29,9 @@ struct mgp_endpoint {
     struct mgp_heap_node oblivion; /* while it has no key: when its failures are forgotten */
     struct mgp_breaker breaker;
     struct mgp_row *trip_row; /* held; counts the open breaker; NULL while closed */
-    uint64_t suspect_epoch;   /* raised by suspicion; sessions verified in an earlier one need a check */
-    uint64_t swept_before;    /* sessions idle since before that sequence number are to be closed */
+    uint64_t
+        suspect_epoch; /* raised by suspicion; sessions verified in an earlier one need a check */
+    uint64_t swept_before; /* sessions idle since before that sequence number are to be closed */
     uint32_t creating;
 };
 

@@ -16,9 +16,9 @@
 struct mgp_session;
 
 struct mgp_lease {
-    struct mgp_lease *next; /* of the same session, or the next spare */
+    struct mgp_lease *next;      /* of the same session, or the next spare */
     struct mgp_session *session; /* NULL for a spare */
-    uint64_t epoch;         /* its endpoint's suspect epoch when it began */
+    uint64_t epoch;              /* its endpoint's suspect epoch when it began */
     struct mgp_ticket ticket;
     bool is_taken; /* its caller has it: it was counted */
 };

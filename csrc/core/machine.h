@@ -41,11 +41,11 @@ struct mgp_pool {
     struct mgp_slots session_slots;
     struct mgp_leases leases;
     size_t session_structs; /* with spares: the room that `lifetimes` must have */
-    uint64_t sequence;     /* of events: orders creations and idle times against drains */
+    uint64_t sequence;      /* of events: orders creations and idle times against drains */
     uint64_t drained_before;
     uint64_t random_state;
-    int64_t next_check_ns;      /* no background check before */
-    uint64_t demand; /* sum over the starved queues */
+    int64_t next_check_ns; /* no background check before */
+    uint64_t demand;       /* sum over the starved queues */
     struct mgp_pool_counts counts;
     uint64_t totals[MGP_WORD_COUNT];
     bool is_closed;

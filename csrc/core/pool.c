@@ -268,24 +268,21 @@ mgp_pool_evict_group(struct mgp_pool *pool, int64_t now_ns, size_t which, struct
 {
     MGP_ASSERT(which < MGP_GROUPS_MAX);
     struct mgp_table *table = &pool->groups[which];
-    struct mgp_table_entry *entry = mgp_table_find(
-        table, mgp_table_hash(table, name.bytes, name.size), name.bytes, name.size);
+    struct mgp_table_entry *entry =
+        mgp_table_find(table, mgp_table_hash(table, name.bytes, name.size), name.bytes, name.size);
     if (entry == NULL) {
         return;
     }
     struct mgp_group *group = mgp_container_of(entry, struct mgp_group, entry);
     struct mgp_link *link;
-    mgp_list_for_each(link, &group->members)
-    {
+    mgp_list_for_each(link, &group->members) {
         struct mgp_key *key = mgp_container_of(link, struct mgp_membership, link)->key;
         struct mgp_link *place;
         mgp_sessions_close(pool, &key->idle_sessions, MGP_EVICTION_MANUAL);
-        mgp_list_for_each(place, &key->active_sessions)
-        {
+        mgp_list_for_each(place, &key->active_sessions) {
             mgp_session_of_place(place)->is_retired = true;
         }
-        mgp_list_for_each(place, &key->other_sessions)
-        {
+        mgp_list_for_each(place, &key->other_sessions) {
             mgp_session_of_place(place)->is_retired = true;
         }
         mgp_key_serve(pool, now_ns, key);

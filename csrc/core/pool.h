@@ -43,7 +43,8 @@ int mgp_pool_new(const struct mgp_config *config, struct mgp_pool **pool);
 /* All sessions, waiters and effects must be gone: mgp_pool_abandon() and drain first. */
 void mgp_pool_free(struct mgp_pool *pool); /* NULL is allowed */
 
-/* Replaces the settings; limits that shrink close nothing by themselves. The hash key must stay. */
+/* Replaces the settings; the hash key must stay. Limits that shrink close nothing by
+ * themselves, and whoever waits is served by limits that grow at the next occasion only. */
 void mgp_pool_configure(struct mgp_pool *pool, const struct mgp_config *config);
 
 /* ---- acquire ---------------------------------------------------------------- */
@@ -57,12 +58,12 @@ struct mgp_bytes {
 
 /* A key, as far as the machine knows it. Everything is copied. */
 struct mgp_key_spec {
-    struct mgp_bytes key;      /* the whole identity: compared byte for byte */
-    struct mgp_bytes endpoint; /* the URL */
+    struct mgp_bytes key;                    /* the whole identity: compared byte for byte */
+    struct mgp_bytes endpoint;               /* the URL */
     struct mgp_bytes groups[MGP_GROUPS_MAX]; /* size 0: in no such group */
-    struct mgp_row *row;       /* counts what happens to this key */
-    bool is_anonymous;         /* acquires by this key are counted as such */
-    bool is_single_use;        /* its sessions are used once, then closed */
+    struct mgp_row *row;                     /* counts what happens to this key */
+    bool is_anonymous;                       /* acquires by this key are counted as such */
+    bool is_single_use;                      /* its sessions are used once, then closed */
 };
 
 enum mgp_answer {
@@ -126,10 +127,10 @@ int mgp_pool_create_failed(struct mgp_pool *pool, int64_t now_ns, struct mgp_tic
 /* Its caller was cancelled; the creation goes on. MGP_OK or MGP_ERR_STALE. */
 int mgp_pool_creation_unwanted(struct mgp_pool *pool, struct mgp_ticket creation);
 /* The caller took the session of its creation: counted as a miss. MGP_OK or MGP_ERR_STALE. */
-int mgp_pool_answer(struct mgp_pool *pool, struct mgp_ticket lease);
+int mgp_pool_answer(struct mgp_pool *pool, struct mgp_ticket ticket);
 /* The caller was cancelled before it could take it: the session goes back, counted as
  * a cancellation. MGP_OK or MGP_ERR_STALE. */
-int mgp_pool_undo(struct mgp_pool *pool, int64_t now_ns, struct mgp_ticket lease);
+int mgp_pool_undo(struct mgp_pool *pool, int64_t now_ns, struct mgp_ticket ticket);
 
 /* ---- release ---------------------------------------------------------------- */
 
@@ -141,7 +142,7 @@ enum mgp_verdict {
 };
 
 /* Ends a lease. MGP_OK, or MGP_ERR_STALE when it has ended already. */
-int mgp_pool_release(struct mgp_pool *pool, int64_t now_ns, struct mgp_ticket lease,
+int mgp_pool_release(struct mgp_pool *pool, int64_t now_ns, struct mgp_ticket ticket,
                      enum mgp_verdict verdict);
 bool mgp_pool_is_leased(const struct mgp_pool *pool, struct mgp_ticket lease);
 
@@ -166,7 +167,9 @@ struct mgp_session_times {
     int64_t expires_ns;
 };
 void mgp_session_read_times(const struct mgp_session *session, struct mgp_session_times *times);
-/* As if it had been created, or last used, at that time. O(idle sessions) at worst. */
+/* As if it had been created, or last used, at that time; which never counts as a check.
+ * O(idle sessions) at worst. Serves nobody: a session that is fit again thereby is seen
+ * at the next occasion. */
 void mgp_session_set_created(struct mgp_pool *pool, struct mgp_session *session,
                              int64_t created_ns);
 void mgp_session_set_last_used(struct mgp_pool *pool, struct mgp_session *session,
@@ -193,7 +196,7 @@ void mgp_pool_set_closed(struct mgp_pool *pool, bool is_closed);
  * broken and are GONE, waiters FAIL, every ticket is stale. */
 void mgp_pool_abandon(struct mgp_pool *pool, int64_t now_ns);
 /* Closes the idle sessions of a group's keys, and the others when they come back. */
-void mgp_pool_evict_group(struct mgp_pool *pool, int64_t now_ns, size_t group,
+void mgp_pool_evict_group(struct mgp_pool *pool, int64_t now_ns, size_t which,
                           struct mgp_bytes name);
 
 /* Does what is due, at most `budget` units of it. True when more is due now. */
@@ -243,7 +246,7 @@ struct mgp_key_view {
 /* The numbers of the key that a waiter waits for; all zero when it no longer waits. */
 void mgp_waiter_view_key(const struct mgp_waiter *waiter, struct mgp_key_view *view);
 /* The same for a key by its bytes; all zero where there is none. */
-void mgp_pool_view_key(struct mgp_pool *pool, uint64_t hash, struct mgp_bytes key,
+void mgp_pool_view_key(struct mgp_pool *pool, uint64_t hash, struct mgp_bytes bytes,
                        struct mgp_key_view *view);
 
 /* Visits every key. The visitor must not change the pool; a non-zero result stops. */

@@ -66,9 +66,9 @@ mgp_pool_has_room(const struct mgp_pool *pool)
 {
     const struct mgp_pool_counts *counts = &pool->counts;
     uint32_t limit = pool->config.max_total_sessions;
-    return limit == 0 || counts->creating + counts->active + counts->idle + counts->checking +
-                                 counts->closing <
-                             limit;
+    return limit == 0 ||
+           counts->creating + counts->active + counts->idle + counts->checking + counts->closing <
+               limit;
 }
 
 struct mgp_session *
@@ -179,8 +179,7 @@ grant_place(struct mgp_pool *pool, int64_t now_ns, struct mgp_waiter *waiter)
 static void
 fail_stranded(struct mgp_pool *pool, int64_t now_ns, struct mgp_key *key)
 {
-    if (key->active + key->checking > 0 ||
-        !mgp_breaker_refuses(&key->endpoint->breaker, now_ns)) {
+    if (key->active + key->checking > 0 || !mgp_breaker_refuses(&key->endpoint->breaker, now_ns)) {
         return;
     }
     while (key->queue != NULL) {
@@ -204,8 +203,7 @@ arrange_supply(struct mgp_pool *pool, int64_t now_ns, struct mgp_key *key)
     struct mgp_waitq *queue = key->queue;
     /* No more checks than waiters; and whoever saw one fail waits for that session's
      * place instead of trying all idle sessions in turn. */
-    while (key->checking + key->closing < queue->count &&
-           mgp_key_begin_check(pool, now_ns, key)) {
+    while (key->checking + key->closing < queue->count && mgp_key_begin_check(pool, now_ns, key)) {
     }
     uint32_t wanted = waiters_for_a_place(key);
     if (wanted == 0 || !mgp_key_has_room(pool, key)) {
@@ -228,14 +226,15 @@ mgp_key_serve(struct mgp_pool *pool, int64_t now_ns, struct mgp_key *key)
         if (session != NULL) {
             grant_session(pool, now_ns, waiter, session);
         } else if (waiters_for_a_place(key) > 0 && mgp_key_has_room(pool, key) &&
-                   mgp_pool_has_room(pool) &&
-                   mgp_endpoint_permits(pool, key->endpoint, now_ns)) {
+                   mgp_pool_has_room(pool) && mgp_endpoint_permits(pool, key->endpoint, now_ns)) {
             grant_place(pool, now_ns, waiter);
         } else {
             break;
         }
     }
-    fail_stranded(pool, now_ns, key);
+    if (key->queue != NULL) {
+        fail_stranded(pool, now_ns, key);
+    }
     if (key->queue != NULL) {
         arrange_supply(pool, now_ns, key);
     }

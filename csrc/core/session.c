@@ -33,8 +33,8 @@ mgp_session_free(struct mgp_pool *pool, struct mgp_session *session)
 }
 
 bool
-mgp_session_is_unfit(const struct mgp_pool *pool, const struct mgp_session *session,
-                     int64_t now_ns, enum mgp_eviction_reason *reason)
+mgp_session_is_unfit(const struct mgp_pool *pool, const struct mgp_session *session, int64_t now_ns,
+                     enum mgp_eviction_reason *reason)
 {
     if (session->is_broken) {
         *reason = MGP_EVICTION_BROKEN;

@@ -1,7 +1,7 @@
 /* Every change of a session's state, each in one function, which keeps lists, counts
  * and series in step. */
-#include "machine.h"
 #include "../base/check.h"
+#include "machine.h"
 
 void
 mgp_count(struct mgp_pool *pool, struct mgp_row *row, size_t word)
@@ -163,9 +163,6 @@ void
 mgp_session_set_full(struct mgp_session *session, bool is_full)
 {
     struct mgp_list *sessions = &session->key->active_sessions;
-    if (session->is_full == is_full) {
-        return;
-    }
     session->is_full = is_full;
     mgp_link_detach(&session->place);
     if (is_full) {
@@ -185,7 +182,9 @@ mgp_session_end_lease(struct mgp_pool *pool, struct mgp_lease *lease)
     }
     *where = lease->next;
     session->lease_count--;
-    mgp_session_set_full(session, false);
+    if (session->is_full) {
+        mgp_session_set_full(session, false);
+    }
     mgp_leases_put(&pool->leases, lease);
 }
 

@@ -78,8 +78,7 @@ visit_list(const struct mgp_list *sessions, int (*visit)(void *payload, void *co
            void *context)
 {
     struct mgp_link *place;
-    mgp_list_for_each(place, sessions)
-    {
+    mgp_list_for_each(place, sessions) {
         const struct mgp_session *session = mgp_session_of_place(place);
         int result = session->payload == NULL ? 0 : visit(session->payload, context);
         if (result != 0) {
@@ -125,8 +124,7 @@ mgp_pool_visit_payloads(const struct mgp_pool *pool, int (*visit)(void *payload,
     for (link = pool->effects.head.next; result == 0 && link != &pool->effects.head;
          link = link->next) {
         /* Of the sessions with an effect to come, only those that are gone have no key. */
-        const struct mgp_effect_node *node =
-            mgp_container_of(link, struct mgp_effect_node, link);
+        const struct mgp_effect_node *node = mgp_container_of(link, struct mgp_effect_node, link);
         if (node->kind == MGP_EFFECT_GONE) {
             result = visit(mgp_session_of_effect(link)->payload, context);
         }

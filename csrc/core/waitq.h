@@ -24,7 +24,7 @@ enum mgp_waiter_state {
 };
 
 struct mgp_waiter {
-    struct mgp_link link;      /* in the queue while WAITING */
+    struct mgp_link link; /* in the queue while WAITING */
     struct mgp_effect_node effect;
     struct mgp_key *key;       /* valid while WAITING */
     struct mgp_session *spare; /* owned while WAITING */

@@ -426,7 +426,8 @@ done:
     return result;
 }
 
-/* _holds(pooled, lease): a duck-typed object may be several sessions at once. */
+/* _holds(pooled, lease). A duck-typed object may be several sessions at once: the one of
+ * this lease is put last, where the release that follows finds it. */
 PyObject *
 py_pool_holds(py_pool *self, PyObject *const *args, Py_ssize_t nargs)
 {
@@ -445,12 +446,18 @@ py_pool_holds(py_pool *self, PyObject *const *args, Py_ssize_t nargs)
         return NULL;
     }
     bool holds = connection->is_leased && connection->lease.generation == lease;
-    PyObject *address = PyLong_FromVoidPtr(pooled);
+    PyObject *address = PyDict_GET_SIZE(self->foreign) == 0 ? NULL : PyLong_FromVoidPtr(pooled);
     PyObject *records =
         address == NULL ? NULL : PyDict_GetItemWithError(self->foreign, address); /* borrowed */
     for (Py_ssize_t i = 0; records != NULL && i < PyList_GET_SIZE(records); i++) {
         connection = (py_connection *)PyList_GET_ITEM(records, i);
-        holds = holds || (connection->is_leased && connection->lease.generation == lease);
+        if (connection->is_leased && connection->lease.generation == lease) {
+            Py_ssize_t last = PyList_GET_SIZE(records) - 1;
+            PyList_SET_ITEM(records, i, PyList_GET_ITEM(records, last));
+            PyList_SET_ITEM(records, last, (PyObject *)connection);
+            holds = true;
+            break;
+        }
     }
     Py_XDECREF(address);
     return PyErr_Occurred() ? NULL : PyBool_FromLong(holds);
@@ -463,5 +470,16 @@ py_pool_lease_of(py_pool *self, PyObject *pooled)
     if (connection == NULL || !connection->is_leased) {
         return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
     }
-    return PyLong_FromUnsignedLongLong(connection->lease.generation);
+    unsigned long long lease = connection->lease.generation;
+    PyObject *address = PyDict_GET_SIZE(self->foreign) == 0 ? NULL : PyLong_FromVoidPtr(pooled);
+    PyObject *records =
+        address == NULL ? NULL : PyDict_GetItemWithError(self->foreign, address); /* borrowed */
+    for (Py_ssize_t i = 0; records != NULL && i < PyList_GET_SIZE(records); i++) {
+        connection = (py_connection *)PyList_GET_ITEM(records, i);
+        if (connection->is_leased && connection->lease.generation > lease) {
+            lease = connection->lease.generation; /* of several, the latest checkout */
+        }
+    }
+    Py_XDECREF(address);
+    return PyErr_Occurred() ? NULL : PyLong_FromUnsignedLongLong(lease);
 }

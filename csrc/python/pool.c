@@ -77,7 +77,7 @@ setup_identity(py_pool *self, PyObject *names, int isolate_by_session, PyObject 
 }
 
 PyDoc_STRVAR(setup_doc,
-             "_setup(*, limits, times, breaker, identity, clock)\n--\n\n"
+             "_setup($self, /, *, limits, times, breaker, identity, clock)\n--\n\n"
              "Once, from __init__(), with values that were checked. Times in nanoseconds.");
 
 static PyObject *

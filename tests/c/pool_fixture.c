@@ -380,8 +380,8 @@ pool_created(struct caller *caller)
     struct opened *opened = &sessions[session_count++];
     struct mgp_ticket creation = caller->ticket;
     opened->number = session_count;
-    caller->status = mgp_pool_created(pool, now_ns, creation, opened, &opened->session,
-                                      &caller->ticket);
+    caller->status =
+        mgp_pool_created(pool, now_ns, creation, opened, &opened->session, &caller->ticket);
     if (caller->status == MGP_ERR_STALE) {
         opened->gone = 1; /* it stays the caller's */
         CHECK(caller->ticket.generation == 0);
@@ -452,6 +452,13 @@ void
 pool_suspect(struct opened *opened)
 {
     mgp_session_suspect(pool, opened->session);
+    end_operation();
+}
+
+void
+pool_doubt(struct opened *opened)
+{
+    mgp_session_doubt(opened->session);
     end_operation();
 }
 

@@ -33,10 +33,10 @@ struct opened {
 struct caller {
     int number;
     int key;
-    int status;               /* of its acquire; then of the FAIL effect */
-    enum mgp_answer answer;   /* of its acquire; then of what it took */
-    struct mgp_ticket ticket; /* of its creation, then of its lease */
-    struct opened *opened;    /* what it leases, or leased */
+    int status;                /* of its acquire; then of the FAIL effect */
+    enum mgp_answer answer;    /* of its acquire; then of what it took */
+    struct mgp_ticket ticket;  /* of its creation, then of its lease */
+    struct opened *opened;     /* what it leases, or leased */
     struct mgp_waiter *waiter; /* while it waits or is granted */
     bool is_granted;
 };
@@ -85,6 +85,7 @@ void pool_release(struct caller *caller, enum mgp_verdict verdict);
 
 void pool_broken(struct opened *opened);
 void pool_suspect(struct opened *opened);
+void pool_doubt(struct opened *opened);
 void pool_set_created(struct opened *opened, int64_t created_ns);
 void pool_set_last_used(struct opened *opened, int64_t last_used_ns);
 void pool_checked(struct opened *opened, bool is_usable);

@@ -579,7 +579,7 @@ place_of_a_discarded_session_goes_to_the_waiter_of_its_own_key(void)
     config.max_sessions_per_key = 1;
     pool_start(config);
     struct caller *c1 = pool_open(1);
-    (void)pool_open(2); /* c2 */
+    (void)pool_open(2);    /* c2 */
     (void)pool_acquire(1); /* c3 */
     pool_release(c1, MGP_VERDICT_DISCARD);
     struct caller *c4 = pool_acquire(3);

@@ -109,9 +109,9 @@ static void
 opening_closes_idle_sessions_of_that_endpoint_only(void)
 {
     pool_start(pool_config());
-    (void)pool_open_idle(1);           /* s1 */
-    (void)pool_open_idle(2);           /* s2 */
-    (void)pool_open_idle(101);         /* s3, of another endpoint */
+    (void)pool_open_idle(1);            /* s1 */
+    (void)pool_open_idle(2);            /* s2 */
+    (void)pool_open_idle(101);          /* s3, of another endpoint */
     struct caller *used = pool_open(3); /* s4, in use */
     trip(4);
     CHECK(mgp_pool_next_deadline(pool) <= now_ns);
@@ -144,12 +144,12 @@ waiters_of_keys_with_nothing_active_fail_at_once(void)
     struct mgp_config config = pool_config();
     config.max_sessions_per_key = 1;
     pool_start(config);
-    struct caller *active = pool_open(1);                     /* c1 */
-    CHECK(pool_acquire(1)->answer == MGP_ANSWER_WAIT);        /* c2: waits for c1 */
-    struct caller *creating = pool_acquire(2);                /* c3 */
-    CHECK(pool_acquire(2)->answer == MGP_ANSWER_WAIT);        /* c4: nothing active */
-    struct caller *closing = pool_open(3);                    /* c5 */
-    CHECK(pool_acquire(3)->answer == MGP_ANSWER_WAIT);        /* c6: waits for the close */
+    struct caller *active = pool_open(1);              /* c1 */
+    CHECK(pool_acquire(1)->answer == MGP_ANSWER_WAIT); /* c2: waits for c1 */
+    struct caller *creating = pool_acquire(2);         /* c3 */
+    CHECK(pool_acquire(2)->answer == MGP_ANSWER_WAIT); /* c4: nothing active */
+    struct caller *closing = pool_open(3);             /* c5 */
+    CHECK(pool_acquire(3)->answer == MGP_ANSWER_WAIT); /* c6: waits for the close */
     pool_release(closing, MGP_VERDICT_DISCARD);
     CHECK_EFFECTS("close s2 manual");
     trip(4);

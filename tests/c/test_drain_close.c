@@ -307,10 +307,10 @@ static void
 abandoned_sessions_count_as_broken_and_are_given_back(void)
 {
     pool_start(config_per_key(2));
-    (void)pool_open_idle(1);                /* s1 */
-    struct caller *c2 = pool_open(2);       /* s2 */
-    struct caller *c3 = pool_open(3);       /* s3 */
-    pool_release(c3, MGP_VERDICT_DISCARD);  /* closing: it was counted already */
+    (void)pool_open_idle(1);               /* s1 */
+    struct caller *c2 = pool_open(2);      /* s2 */
+    struct caller *c3 = pool_open(3);      /* s3 */
+    pool_release(c3, MGP_VERDICT_DISCARD); /* closing: it was counted already */
     struct opened *s4 = pool_open_idle(4);
     pool_suspect(s4);
     CHECK(pool_acquire(4)->answer == MGP_ANSWER_WAIT);
@@ -411,12 +411,12 @@ payloads_are_visited_once_each_until_they_are_given_back(void)
     struct opened *checking = pool_open_idle(1); /* s1 */
     pool_suspect(checking);
     CHECK(pool_acquire(1)->answer == MGP_ANSWER_WAIT);
-    (void)pool_open(2);                          /* s2: active */
-    (void)pool_open_idle(3);                     /* s3: idle */
-    struct caller *closing = pool_open(4);       /* s4 */
+    (void)pool_open(2);                    /* s2: active */
+    (void)pool_open_idle(3);               /* s3: idle */
+    struct caller *closing = pool_open(4); /* s4 */
     pool_release(closing, MGP_VERDICT_BROKEN);
-    (void)pool_acquire(5);                       /* a creation has no payload */
-    struct caller *gone = pool_open(6);          /* s5 */
+    (void)pool_acquire(5);              /* a creation has no payload */
+    struct caller *gone = pool_open(6); /* s5 */
     pool_release(gone, MGP_VERDICT_BROKEN);
     pool_hold_effects();
     pool_close_ended(gone->opened);
@@ -442,8 +442,7 @@ start_with_groups(void)
     pool_start(config_per_key(2));
     for (int key = 1; key <= 4; key++) {
         for (size_t i = 0; i < 2; i++) {
-            pool_spec(key)->groups[i] =
-                (struct mgp_bytes){groups[key][i], strlen(groups[key][i])};
+            pool_spec(key)->groups[i] = (struct mgp_bytes){groups[key][i], strlen(groups[key][i])};
         }
     }
 }

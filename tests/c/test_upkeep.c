@@ -623,6 +623,39 @@ session_opened_after_suspicion_comes_before_those_that_need_a_check(void)
 }
 
 static void
+doubted_session_alone_is_checked_before_its_next_hand_out(void)
+{
+    pool_start(config_per_key(3));
+    open_idle_sessions(1, 3);
+    pool_doubt(pool_session(3));
+    CHECK(pool_try_acquire(1) == NULL);
+    CHECK(pool_acquire(1)->opened->number == 2);
+    CHECK(pool_acquire(1)->opened->number == 1);
+    CHECK(pool_acquire(1)->answer == MGP_ANSWER_WAIT); /* c6 */
+    CHECK_EFFECTS("probe s3");
+    pool_checked(pool_session(3), true);
+    CHECK_EFFECTS("grant c6");
+    pool_end();
+}
+
+static void
+session_doubted_in_use_is_checked_when_it_comes_back(void)
+{
+    pool_start(config_per_key(1));
+    struct caller *c1 = pool_open(1);
+    pool_doubt(c1->opened);
+    CHECK(pool_acquire(1)->answer == MGP_ANSWER_WAIT); /* c2 */
+    pool_release(c1, MGP_VERDICT_GOOD);
+    CHECK_EFFECTS("probe s1");
+    pool_doubt(c1->opened); /* during the check, too */
+    pool_checked(c1->opened, true);
+    CHECK_EFFECTS("probe s1");
+    pool_checked(c1->opened, true);
+    CHECK_EFFECTS("grant c2");
+    pool_end();
+}
+
+static void
 longer_lease_of_a_shared_session_does_not_make_it_suspect_again(void)
 {
     struct mgp_config config = config_long_lived();
@@ -672,6 +705,8 @@ main(void)
     RUN(suspicion_during_a_check_asks_for_another);
     RUN(session_in_use_during_suspicion_is_checked_when_it_comes_back);
     RUN(session_opened_after_suspicion_comes_before_those_that_need_a_check);
+    RUN(doubted_session_alone_is_checked_before_its_next_hand_out);
+    RUN(session_doubted_in_use_is_checked_when_it_comes_back);
     RUN(longer_lease_of_a_shared_session_does_not_make_it_suspect_again);
     return harness_end();
 }

@@ -14,7 +14,7 @@ def client_factory_that_clings(let_go: asyncio.Event) -> Callable[..., Any]:
     base: Any = sdk.http_library().AsyncClient
 
     class Clinging(base):  # type: ignore[misc]
-        async def __aexit__(self, *error: Any) -> None:
+        async def __aexit__(self, *error: object) -> None:
             while not let_go.is_set():
                 try:
                     await let_go.wait()

@@ -120,9 +120,10 @@ class Stage:
     async def working(self, count: int = 1, seconds: float = 30.0) -> list[asyncio.Task[Call]]:
         """Calls that the server has taken and is working on."""
         before = (await self.threaded(self.server.stats))["posts"].get("tools/call", 0)
+        # The first call of a process imports the SDK, which takes seconds on a busy machine.
         calls = [asyncio.create_task(self.call("slow", seconds=seconds)) for _ in range(count)]
         await self.threaded(
-            self.server.wait_for, lambda stats: stats["posts"].get("tools/call", 0) >= before + count, 20.0
+            self.server.wait_for, lambda stats: stats["posts"].get("tools/call", 0) >= before + count, 40.0
         )
         return calls
 
