@@ -1,8 +1,8 @@
 """What callers meet when servers break: this package's pool on both generations of the MCP SDK beside the
 gateway's own pool, and what opening and keeping a session costs. Prints the tables of docs/faults.md.
 
-Every fault of ``tests/support/fault_cases.py`` runs in a process of its own, so that what hangs there disturbs
-nothing else. A call that has no end in ``LIMIT_SECONDS`` counts as hanging. Takes some minutes.
+Every fault of ``tests/support/fault_cases.py`` runs in a process of its own, so that what hangs there
+disturbs nothing else. A call that has no end in ``LIMIT_SECONDS`` counts as hanging. Takes some minutes.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "tests")]
 
 import peer
+
 from servers.process import ServerProcess
 from support.fault_cases import FAULTS, HEADERS, Hangs, Stage, bounded
 
@@ -43,7 +44,9 @@ def pool_of(side: str, **settings: Any) -> tuple[Any, Any]:
     if side == "peer":
         from mcpgateway.services.mcp_session_pool import MCPSessionPool, TransportType
     else:
-        from mcpgateway_pool import MCPSessionPool, TransportType
+        from mcpgateway_pool import MCPSessionPool, TransportType, sdk
+
+        sdk.generation()  # imports the SDK, as the peer has done by now
     return MCPSessionPool(**settings), TransportType
 
 

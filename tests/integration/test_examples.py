@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from mcpgateway_pool import sdk
 from servers.process import ServerProcess
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -38,6 +39,10 @@ def test_the_first_program_sends_three_calls_over_one_session() -> None:
 
 
 @pytest.mark.timeout(120)
+@pytest.mark.skipif(
+    sdk.generation() == 2,
+    reason="the demo's servers are written for the MCP SDK 1.x, which make demo installs",
+)
 def test_the_demo_adds_up_serves_its_series_and_leaves_nothing_behind() -> None:
     with example("demo.py", "--keep") as process:
         assert process.stdout is not None

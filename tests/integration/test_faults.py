@@ -1,5 +1,5 @@
-"""What callers of the pool meet when servers and sessions break: every fault of ``support/fault_cases.py``, on
-both transports, on whichever generation of the MCP SDK is installed, against real servers.
+"""What callers of the pool meet when servers and sessions break: every fault of ``support/fault_cases.py``,
+on both transports, on whichever generation of the MCP SDK is installed, against real servers.
 
 After each fault the next call works, the server has no session but those that the pool knows of, the counters
 add up, and after ``close_all`` nothing is left.
@@ -7,6 +7,8 @@ add up, and after ``close_all`` nothing is left.
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -110,7 +112,15 @@ def stage_of(server: ServerProcess, pool: MCPSessionPool, style: str = "session"
     return Stage(server, pool, TransportType(server.transport), style)
 
 
-def assert_as_expected(stage: Stage, expected: Expected) -> None:
+async def note_lateness(found: list[float]) -> None:
+    """How late this loop's own timers are: a busy machine is not the pool's fault."""
+    while True:
+        begin = time.monotonic()
+        await asyncio.sleep(0.05)
+        found.append(time.monotonic() - begin - 0.05)
+
+
+def assert_as_expected(stage: Stage, expected: Expected, late: float) -> None:
     failures = stage.failures
     fewest, most = expected.failures
     assert fewest <= len(failures) <= most, failures
@@ -119,7 +129,7 @@ def assert_as_expected(stage: Stage, expected: Expected) -> None:
         if isinstance(call.error, SDK_ERROR):
             assert sdk.error_code(call.error) in expected.codes, call
         assert str(call.error), call
-        assert call.seconds <= expected.within, call
+        assert call.seconds <= expected.within + 2 * late, (call, late)
 
 
 async def assert_next_call_works(stage: Stage) -> None:
@@ -154,8 +164,11 @@ async def closed(stage: Stage) -> None:
 
 
 async def act(stage: Stage, fault: Fault, expected: Expected) -> None:
+    late = [0.0]
+    watch = asyncio.create_task(note_lateness(late))
     await fault.strike(stage)
-    assert_as_expected(stage, expected)
+    watch.cancel()
+    assert_as_expected(stage, expected, max(late))
     if not fault.closes:
         await assert_next_call_works(stage)
         assert_adds_up(stage)

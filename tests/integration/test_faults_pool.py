@@ -281,9 +281,7 @@ def test_an_owner_that_ignores_its_cancellation_keeps_no_place(server: ServerPro
         stage = stage_of(server, max_sessions_per_key=1)
         let_go = asyncio.Event()
         where = (server.url, HEADERS, stage.transport_type)
-        pooled = await stage.pool.acquire(
-            *where, httpx_client_factory=client_factory_that_clings(let_go)
-        )
+        pooled = await stage.pool.acquire(*where, httpx_client_factory=client_factory_that_clings(let_go))
         task = pooled.owner_task
         start = time.monotonic()
         await stage.pool.release(pooled, discard=True)
