@@ -1,5 +1,5 @@
 """What callers meet when servers break: this package's pool on both generations of the MCP SDK beside the
-gateway's own pool, and what opening and keeping a session costs. Prints the tables of docs/faults.md.
+gateway's own pool, and what opening and keeping a session costs. Prints tables in Markdown.
 
 Every fault of ``tests/support/fault_cases.py`` runs in a process of its own, so that what hangs there
 disturbs nothing else. A call that has no end in ``LIMIT_SECONDS`` counts as hanging. Takes some minutes.

@@ -1,0 +1,643 @@
+/* The naive model of a pool, for test_pool_model.c alone, of which this is a part.
+ *
+ * It knows nothing of lists, orders and queues: sessions, leases and waiters are entries
+ * of arrays, and every question is a scan. Here is its state, what can be asked of it, and
+ * how each thing that happens changes it. */
+#ifndef MGP_TESTS_POOL_MODEL_H
+#define MGP_TESTS_POOL_MODEL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "../../csrc/core/machine.h"
+#include "harness.h"
+
+#define SECOND INT64_C(1000000000)
+#define KEYS 8
+#define ENDPOINTS 3
+#define ROWS 2
+#define GROUP_NAMES 3
+#define SESSIONS_MAX 512
+#define LEASES_MAX 512
+#define WAITERS_MAX 128
+#define TICKETS_MAX 64
+#define NEVER (-1)
+
+enum operation {
+    OP_TRY_ACQUIRE,
+    OP_ACQUIRE,
+    OP_TAKE,
+    OP_CANCEL,
+    OP_CREATED,
+    OP_CREATE_FAILED,
+    OP_UNWANTED,
+    OP_ANSWER,
+    OP_UNDO,
+    OP_RELEASE,
+    OP_BROKEN,
+    OP_MARK_BROKEN,
+    OP_SUSPECT,
+    OP_DOUBT,
+    OP_SET_CREATED,
+    OP_SET_LAST_USED,
+    OP_CHECKED,
+    OP_CLOSE_ENDED,
+    OP_DRAIN,
+    OP_CLOSE,
+    OP_SET_CLOSED,
+    OP_ABANDON,
+    OP_EVICT_GROUP,
+    OP_UPKEEP,
+    OP_STALE,
+    OP_EFFECTS,
+    OP_COUNT,
+};
+
+struct session { /* the payload of the machine's session */
+    bool is_used;
+    enum mgp_session_state state;
+    struct mgp_session *core;
+    int key;
+    int64_t created_ns, last_used_ns, verified_ns, expires_ns;
+    unsigned leases;
+    bool is_ticket_known; /* to whoever creates it */
+    bool is_trial, is_unwanted, is_broken, is_retired;
+    bool is_drained;                          /* of before the last drain */
+    bool is_swept;                            /* idle since before its breaker opened */
+    bool is_suspected;                        /* verified before the last suspicion */
+    bool is_returned;                         /* in this operation */
+    bool may_lack_background_checks;          /* its key was not used for two intervals once */
+    struct mgp_ticket creation, check, close; /* generation 0: not delivered */
+    enum mgp_eviction_reason reason;          /* of its close */
+    int effect;                               /* enum mgp_effect_kind that is to come, or NEVER */
+};
+
+struct lease {
+    bool is_used;
+    struct session *session;
+    struct mgp_ticket ticket;
+    bool is_known; /* to its caller: not merely granted */
+    bool is_taken;
+    bool is_older; /* than the last suspicion of its endpoint */
+};
+
+struct waiter { /* the payload of the machine's waiter */
+    bool is_used;
+    enum mgp_waiter_state state;
+    struct mgp_waiter *core;
+    int key;
+    uint64_t number;         /* in the order of arrival */
+    struct lease *lease;     /* granted; NULL: none, or taken back */
+    struct session *session; /* granted to be created; likewise */
+    int status;
+    bool is_delivered;
+};
+
+struct key {
+    bool exists;
+    bool is_retiring;
+    int64_t last_used_ns;
+    uint64_t unused_since; /* operation number; valid while unused */
+    uint64_t last_granted; /* number of the waiter whose GRANT effect came last */
+};
+
+struct endpoint {
+    enum mgp_breaker_state state;
+    unsigned failures;
+    unsigned backoff;
+    int64_t open_until_ns, last_failure_ns;
+    int trip_row;
+};
+
+static struct mgp_pool *pool;
+static struct mgp_config config;
+static int64_t now_ns;
+static bool is_closed;
+static struct session sessions[SESSIONS_MAX];
+static struct lease leases[LEASES_MAX];
+static struct waiter waiters[WAITERS_MAX];
+static int session_end, lease_end, waiter_end; /* nothing is used from there on */
+static struct key keys[KEYS];
+static struct endpoint endpoints[ENDPOINTS];
+static uint64_t totals[MGP_WORD_COUNT];
+static uint64_t row_totals[ROWS][MGP_WORD_COUNT];
+static uint64_t keys_evicted, sessions_reaped, answered, arrivals;
+static int64_t next_check_ns;
+static size_t gone_total, opened_total;
+
+static mgp_atomic_u64 row_words[ROWS][MGP_WORD_COUNT];
+static struct mgp_row rows[ROWS];
+static struct mgp_key_spec specs[KEYS];
+static char key_names[KEYS][16], endpoint_names[ENDPOINTS][16], group_names[GROUP_NAMES][16];
+static struct mgp_ticket stale_tickets[TICKETS_MAX];
+
+/* Of the operation that runs. */
+static enum operation operation;
+static uint64_t operation_number;
+static int operation_key;   /* that it names, or NEVER */
+static int opened_endpoint; /* whose breaker it opened, or NEVER */
+static int evicted_key;     /* that it evicted, or NEVER */
+static bool was_unused[KEYS];
+static unsigned closing_before;  /* of operation_key, with the session that the operation closed */
+static unsigned checks_expected; /* of operation_key, at least */
+static bool upkeep_is_complete;
+
+/* ---- questions to the model --------------------------------------------------- */
+
+static bool
+chance(size_t one_in)
+{
+    return harness_random_below(one_in) == 0;
+}
+
+static int
+endpoint_of(int key)
+{
+    return key % ENDPOINTS;
+}
+
+static int
+row_of(int key)
+{
+    return key % ROWS;
+}
+
+static bool
+is_live(const struct session *session) /* it counts towards the limits */
+{
+    return session->is_used && session->state != MGP_SESSION_GONE;
+}
+
+static bool
+is_open(const struct session *session)
+{
+    return is_live(session) && session->state != MGP_SESSION_CREATING &&
+           session->state != MGP_SESSION_CLOSING;
+}
+
+/* Of a key, or of all (NEVER), in a state, or in all that count (MGP_SESSION_GONE). */
+static unsigned
+count_sessions(int key, enum mgp_session_state state)
+{
+    unsigned count = 0;
+    for (int i = 0; i < session_end; i++) {
+        const struct session *session = &sessions[i];
+        count += is_live(session) && (key == NEVER || session->key == key) &&
+                 (state == MGP_SESSION_GONE || session->state == state);
+    }
+    return count;
+}
+
+static unsigned
+count_waiters(int key)
+{
+    unsigned count = 0;
+    for (int i = 0; i < waiter_end; i++) {
+        count += waiters[i].is_used && waiters[i].state == MGP_WAITER_WAITING &&
+                 (key == NEVER || waiters[i].key == key);
+    }
+    return count;
+}
+
+static unsigned
+count_creating_at(int endpoint)
+{
+    unsigned count = 0;
+    for (int key = 0; key < KEYS; key++) {
+        if (endpoint_of(key) == endpoint) {
+            count += count_sessions(key, MGP_SESSION_CREATING);
+        }
+    }
+    return count;
+}
+
+static bool
+is_used(int key)
+{
+    return count_sessions(key, MGP_SESSION_CREATING) + count_sessions(key, MGP_SESSION_ACTIVE) +
+               count_waiters(key) >
+           0;
+}
+
+static bool
+key_has_room(int key)
+{
+    return count_sessions(key, MGP_SESSION_GONE) < config.max_sessions_per_key;
+}
+
+static bool
+pool_has_room(void)
+{
+    return config.max_total_sessions == 0 ||
+           count_sessions(NEVER, MGP_SESSION_GONE) < config.max_total_sessions;
+}
+
+static bool
+breaker_refuses(int endpoint)
+{
+    const struct endpoint *at = &endpoints[endpoint];
+    return at->state == MGP_BREAKER_HALF_OPEN ||
+           (at->state == MGP_BREAKER_OPEN && now_ns < at->open_until_ns);
+}
+
+static bool
+endpoint_permits(int endpoint)
+{
+    return !breaker_refuses(endpoint) &&
+           (config.max_creating_per_endpoint == 0 ||
+            count_creating_at(endpoint) < config.max_creating_per_endpoint);
+}
+
+#define REASON(name) (1u << MGP_EVICTION_##name)
+
+/* Why a session that comes back must be closed: the first reason that holds, or 0. */
+static unsigned
+why_not_keep(const struct session *session)
+{
+    if (session->is_broken) {
+        return REASON(BROKEN);
+    }
+    if (session->is_retired || session->is_drained || is_closed) {
+        return REASON(MANUAL);
+    }
+    return now_ns >= session->expires_ns ? REASON(TTL_EXPIRED) : 0;
+}
+
+/* Why an idle one must not be handed out. */
+static unsigned
+why_not_hand_out(const struct session *session)
+{
+    unsigned reason = why_not_keep(session);
+    if (reason == 0 && session->is_swept) {
+        return REASON(CIRCUIT_BREAKER);
+    }
+    if (reason == 0 && now_ns - session->last_used_ns >= config.idle_timeout_ns) {
+        return REASON(IDLE_TIMEOUT);
+    }
+    return reason;
+}
+
+/* Why upkeep closes an idle one. */
+static unsigned
+why_reap(const struct session *session)
+{
+    if (session->is_swept) {
+        return REASON(CIRCUIT_BREAKER);
+    }
+    if (now_ns >= session->expires_ns) {
+        return REASON(TTL_EXPIRED);
+    }
+    if (session->is_drained) {
+        return REASON(MANUAL);
+    }
+    return now_ns - session->last_used_ns >= config.idle_timeout_ns ? REASON(IDLE_TIMEOUT) : 0;
+}
+
+static bool
+needs_check(const struct session *session)
+{
+    return session->is_suspected || now_ns - session->verified_ns >= config.health_interval_ns;
+}
+
+/* Idle, and nothing speaks against handing it out at once. */
+static bool
+is_ready(const struct session *session)
+{
+    return session->is_used && session->state == MGP_SESSION_IDLE &&
+           why_not_hand_out(session) == 0 && !needs_check(session);
+}
+
+static bool
+can_share(const struct session *session)
+{
+    return session->is_used && session->state == MGP_SESSION_ACTIVE &&
+           session->leases < config.max_leases_per_session && why_not_keep(session) == 0;
+}
+
+static bool
+key_has(int key, bool (*is_such)(const struct session *session))
+{
+    for (int i = 0; i < session_end; i++) {
+        if (sessions[i].is_used && sessions[i].key == key && is_such(&sessions[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool
+is_idle_and_fit(const struct session *session)
+{
+    return session->state == MGP_SESSION_IDLE && why_not_hand_out(session) == 0;
+}
+
+/* How many places a key waits for that only the limit in total can deny. */
+static unsigned
+demand_of(int key)
+{
+    unsigned waiting = count_waiters(key), checking = count_sessions(key, MGP_SESSION_CHECKING);
+    unsigned open = count_sessions(key, MGP_SESSION_GONE);
+    unsigned room = open < config.max_sessions_per_key ? config.max_sessions_per_key - open : 0;
+    unsigned wanted = waiting > checking ? waiting - checking : 0;
+    return wanted < room ? wanted : room;
+}
+
+/* Of endpoints that surely let create; or of all, and whatever checks are under way. */
+static unsigned
+total_demand(bool is_upper_bound)
+{
+    unsigned demand = 0;
+    for (int key = 0; key < KEYS; key++) {
+        int endpoint = endpoint_of(key);
+        if (is_upper_bound) {
+            unsigned waiting = count_waiters(key);
+            unsigned open = count_sessions(key, MGP_SESSION_GONE);
+            unsigned room = config.max_sessions_per_key - open;
+            demand += waiting < room ? waiting : room;
+        } else if (endpoints[endpoint].state == MGP_BREAKER_CLOSED && endpoint_permits(endpoint)) {
+            demand += demand_of(key);
+        }
+    }
+    return demand;
+}
+
+static unsigned
+count_keys(void)
+{
+    unsigned count = 0;
+    for (int key = 0; key < KEYS; key++) {
+        count += keys[key].exists && !keys[key].is_retiring;
+    }
+    return count;
+}
+
+/* ---- counting ------------------------------------------------------------------- */
+
+static void
+count_in_row(int row, size_t word, int change)
+{
+    totals[word] += (uint64_t)(int64_t)change;
+    row_totals[row][word] += (uint64_t)(int64_t)change;
+}
+
+static void
+count(int key, size_t word, int change)
+{
+    count_in_row(row_of(key), word, change);
+}
+
+/* ---- changes of the model ------------------------------------------------------- */
+
+static void
+remember_stale(struct mgp_ticket ticket)
+{
+    stale_tickets[harness_random_below(TICKETS_MAX)] = ticket;
+}
+
+static struct session *
+new_session(int key, struct mgp_session *core)
+{
+    int i = 0;
+    while (sessions[i].is_used) {
+        i++;
+        CHECK(i < SESSIONS_MAX);
+    }
+    session_end = i < session_end ? session_end : i + 1;
+    sessions[i] = (struct session){
+        .is_used = true, .key = key, .core = core, .state = MGP_SESSION_CREATING, .effect = NEVER};
+    return &sessions[i];
+}
+
+static struct lease *
+new_lease(struct session *session, struct mgp_ticket ticket)
+{
+    int i = 0;
+    while (leases[i].is_used) {
+        i++;
+        CHECK(i < LEASES_MAX);
+    }
+    lease_end = i < lease_end ? lease_end : i + 1;
+    leases[i] = (struct lease){.is_used = true, .session = session, .ticket = ticket};
+    session->leases++;
+    return &leases[i];
+}
+
+static struct session *
+session_of_core(const struct mgp_session *core)
+{
+    for (int i = 0; i < session_end; i++) {
+        if (sessions[i].is_used && sessions[i].core == core) {
+            return &sessions[i];
+        }
+    }
+    harness_fail(__FILE__, __LINE__, "the model knows this session");
+}
+
+static struct session *
+begin_create(int key, struct mgp_ticket ticket)
+{
+    struct mgp_session *core = mgp_slots_find(&pool->session_slots, ticket);
+    struct endpoint *endpoint = &endpoints[endpoint_of(key)];
+    CHECK(core != NULL && core->state == MGP_SESSION_CREATING);
+    CHECK(endpoint_permits(endpoint_of(key)));
+    struct session *session = new_session(key, core);
+    session->is_retired = specs[key].is_single_use;
+    session->creation = ticket;
+    session->is_trial = endpoint->state == MGP_BREAKER_OPEN;
+    if (session->is_trial) {
+        endpoint->state = MGP_BREAKER_HALF_OPEN;
+    }
+    keys[key].last_used_ns = now_ns;
+    count(key, MGP_WORD_SESSION_CREATIONS_IN_PROGRESS, 1);
+    return session;
+}
+
+static void
+end_creation(struct session *session)
+{
+    count(session->key, MGP_WORD_SESSION_CREATIONS_IN_PROGRESS, -1);
+    remember_stale(session->creation);
+    for (int i = 0; i < waiter_end; i++) {
+        if (waiters[i].session == session) {
+            waiters[i].session = NULL;
+        }
+    }
+}
+
+static void
+give_up_creation(struct session *session)
+{
+    if (session->is_trial) {
+        endpoints[endpoint_of(session->key)].state = MGP_BREAKER_OPEN;
+        endpoints[endpoint_of(session->key)].open_until_ns = now_ns;
+    }
+    end_creation(session);
+    session->is_used = false;
+}
+
+static void
+end_lease(struct lease *lease)
+{
+    remember_stale(lease->ticket);
+    lease->session->leases--;
+    lease->is_used = false;
+    for (int i = 0; i < waiter_end; i++) {
+        if (waiters[i].lease == lease) {
+            waiters[i].lease = NULL;
+        }
+    }
+}
+
+static void
+begin_close(struct session *session, unsigned reasons)
+{
+    CHECK(is_open(session));
+    for (int i = 0; i < lease_end; i++) {
+        if (leases[i].is_used && leases[i].session == session) {
+            end_lease(&leases[i]);
+        }
+    }
+    if (session->state == MGP_SESSION_ACTIVE) {
+        count(session->key, MGP_WORD_ACTIVE_SESSIONS, -1);
+    }
+    if (session->check.generation != 0) {
+        remember_stale(session->check);
+    }
+    enum mgp_eviction_reason reason = (enum mgp_eviction_reason)session->core->close_reason;
+    CHECK(reasons >> reason & 1);
+    count(session->key, MGP_WORD_SIZE, -1);
+    count(session->key, MGP_WORD_EVICTIONS + (size_t)reason, 1);
+    session->state = MGP_SESSION_CLOSING;
+    session->reason = reason;
+    session->effect = MGP_EFFECT_CLOSE;
+    session->close = (struct mgp_ticket){0, 0};
+}
+
+static void
+make_gone(struct session *session)
+{
+    if (session->close.generation != 0) {
+        remember_stale(session->close);
+    }
+    session->state = MGP_SESSION_GONE;
+    session->effect = MGP_EFFECT_GONE;
+}
+
+/* Idle, or closed; whoever waits for it is found by reconcile(). */
+static void
+come_back(struct session *session)
+{
+    unsigned reasons = why_not_keep(session);
+    if (reasons != 0) {
+        begin_close(session, reasons);
+        return;
+    }
+    if (session->state == MGP_SESSION_ACTIVE) {
+        count(session->key, MGP_WORD_ACTIVE_SESSIONS, -1);
+    }
+    session->state = MGP_SESSION_IDLE;
+    session->is_swept = false;
+    session->is_returned = true;
+    session->may_lack_background_checks = false;
+}
+
+static void
+leave_idle_for_use(struct session *session)
+{
+    session->state = MGP_SESSION_ACTIVE;
+    count(session->key, MGP_WORD_ACTIVE_SESSIONS, 1);
+    keys[session->key].last_used_ns = now_ns;
+}
+
+/* Whether handing out this session, idle or shared, was right. */
+static void
+check_hand_out(const struct session *session, int key)
+{
+    CHECK(session->key == key);
+    if (session->state == MGP_SESSION_ACTIVE) {
+        CHECK(can_share(session));
+        CHECK(!key_has(key, is_ready)); /* an idle one comes first */
+        return;
+    }
+    CHECK(session->state == MGP_SESSION_IDLE);
+    if (session->is_returned) {
+        CHECK(why_not_keep(session) == 0 && !session->is_suspected);
+        return;
+    }
+    CHECK(is_ready(session));
+    for (int i = 0; i < session_end; i++) {
+        CHECK(!(is_ready(&sessions[i]) && sessions[i].key == key &&
+                sessions[i].last_used_ns > session->last_used_ns));
+    }
+}
+
+static void
+set_trip_row(struct endpoint *endpoint, int row)
+{
+    if (endpoint->trip_row != NEVER) {
+        count_in_row(endpoint->trip_row, MGP_WORD_CIRCUIT_BREAKERS_OPEN, -1);
+    }
+    if (row != NEVER) {
+        count_in_row(row, MGP_WORD_CIRCUIT_BREAKERS_OPEN, 1);
+    }
+    endpoint->trip_row = row;
+}
+
+static void
+forget_endpoint(struct endpoint *endpoint)
+{
+    set_trip_row(endpoint, NEVER);
+    *endpoint = (struct endpoint){.state = MGP_BREAKER_CLOSED, .trip_row = NEVER};
+}
+
+static struct mgp_endpoint *
+core_endpoint(int endpoint)
+{
+    struct mgp_bytes name = {endpoint_names[endpoint], strlen(endpoint_names[endpoint])};
+    return mgp_endpoint_find(pool, name);
+}
+
+static void
+open_breaker(int endpoint, int row)
+{
+    struct endpoint *at = &endpoints[endpoint];
+    at->state = MGP_BREAKER_OPEN;
+    count_in_row(row, MGP_WORD_CIRCUIT_BREAKER_TRIPS, 1);
+    set_trip_row(at, row);
+    opened_endpoint = endpoint;
+    for (int i = 0; i < session_end; i++) {
+        if (sessions[i].is_used && sessions[i].state == MGP_SESSION_IDLE &&
+            endpoint_of(sessions[i].key) == endpoint) {
+            sessions[i].is_swept = true;
+        }
+    }
+}
+
+static void
+count_failure(const struct session *session)
+{
+    int number = endpoint_of(session->key);
+    struct endpoint *endpoint = &endpoints[number];
+    if (endpoint->state != MGP_BREAKER_CLOSED && !session->is_trial) {
+        return;
+    }
+    endpoint->failures++;
+    endpoint->last_failure_ns = now_ns;
+    if (session->is_trial) {
+        endpoint->backoff = endpoint->backoff * 2 > 10 ? 10 : endpoint->backoff * 2;
+        int64_t longest_ns = config.breaker_reset_ns * endpoint->backoff;
+        open_breaker(number, row_of(session->key));
+        /* The jitter is the machine's. */
+        const struct mgp_endpoint *core = core_endpoint(number);
+        int64_t until_ns = core == NULL ? now_ns + longest_ns : core->breaker.open_until_ns;
+        CHECK(until_ns <= now_ns + longest_ns && until_ns >= now_ns + longest_ns * 9 / 10 - 1);
+        endpoint->open_until_ns = until_ns;
+    } else if (endpoint->failures >= config.breaker_threshold) {
+        endpoint->backoff = 1;
+        endpoint->open_until_ns = now_ns + config.breaker_reset_ns;
+        open_breaker(number, row_of(session->key));
+    }
+}
+
+#endif

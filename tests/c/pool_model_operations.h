@@ -1,0 +1,735 @@
+/* The random operations on machine and model, for test_pool_model.c alone, of which this
+ * is a part. Each predicts its answer, and what becomes of what it names. */
+#ifndef MGP_TESTS_POOL_MODEL_OPERATIONS_H
+#define MGP_TESTS_POOL_MODEL_OPERATIONS_H
+
+#include "pool_model.h"
+
+static int
+any_key(void)
+{
+    /* Some keys are used more than others. */
+    size_t key = harness_random_below(KEYS);
+    return (int)(chance(2) ? key : harness_random_below(key + 1));
+}
+
+static struct session *
+any_session(bool (*is_such)(const struct session *session))
+{
+    struct session *found = NULL;
+    size_t seen = 0;
+    for (int i = 0; i < session_end; i++) {
+        if (sessions[i].is_used && is_such(&sessions[i]) && chance(++seen)) {
+            found = &sessions[i];
+        }
+    }
+    return found;
+}
+
+static struct lease *
+any_lease(bool is_taken)
+{
+    struct lease *found = NULL;
+    size_t seen = 0;
+    for (int i = 0; i < lease_end; i++) {
+        if (leases[i].is_used && leases[i].is_known && leases[i].is_taken == is_taken &&
+            chance(++seen)) {
+            found = &leases[i];
+        }
+    }
+    return found;
+}
+
+static struct waiter *
+any_waiter(bool has_grant)
+{
+    struct waiter *found = NULL;
+    size_t seen = 0;
+    for (int i = 0; i < waiter_end; i++) {
+        struct waiter *waiter = &waiters[i];
+        bool is_granted = waiter->state == MGP_WAITER_GRANTED_SESSION ||
+                          waiter->state == MGP_WAITER_GRANTED_PLACE;
+        if (waiter->is_used && (!has_grant || is_granted) && chance(++seen)) {
+            found = waiter;
+        }
+    }
+    return found;
+}
+
+static void
+take_hit(struct session *session, int key, struct mgp_ticket ticket)
+{
+    check_hand_out(session, key);
+    if (session->state == MGP_SESSION_IDLE) {
+        leave_idle_for_use(session);
+    }
+    keys[key].last_used_ns = now_ns;
+    struct lease *lease = new_lease(session, ticket);
+    lease->is_known = true;
+    lease->is_taken = true;
+    count(key, MGP_WORD_HITS, 1);
+    count(key, MGP_WORD_ANONYMOUS_ACQUIRES, specs[key].is_anonymous);
+    answered++;
+}
+
+static bool
+is_not_ready(const struct session *session)
+{
+    return session->state == MGP_SESSION_IDLE && !is_ready(session);
+}
+
+static void
+do_try_acquire(void)
+{
+    int key = any_key();
+    struct mgp_acquired acquired;
+    bool is_sure = key_has(key, is_ready) && !key_has(key, is_not_ready) &&
+                   endpoints[endpoint_of(key)].state == MGP_BREAKER_CLOSED && !is_closed;
+    uint64_t hash = mgp_pool_hash(pool, specs[key].key.bytes, specs[key].key.size);
+    mgp_pool_try_acquire(pool, now_ns, hash, specs[key].key.bytes, specs[key].key.size, &acquired);
+    operation_key = key;
+    if (acquired.answer == MGP_ANSWER_NONE) {
+        CHECK(!is_sure);
+        operation_key = NEVER;
+        return;
+    }
+    CHECK(acquired.answer == MGP_ANSWER_SESSION);
+    CHECK(!breaker_refuses(endpoint_of(key)) && count_waiters(key) == 0);
+    take_hit(acquired.payload, key, acquired.ticket);
+}
+
+/* MGP_OK, or why an acquire is refused; 1: either is right. */
+static int
+expected_refusal(int key)
+{
+    bool is_new = !keys[key].exists || keys[key].is_retiring;
+    if (is_closed) {
+        return MGP_ERR_CLOSED;
+    }
+    if (breaker_refuses(endpoint_of(key))) {
+        return MGP_ERR_CIRCUIT_OPEN;
+    }
+    if (config.max_waiters_per_key > 0 && count_waiters(key) >= config.max_waiters_per_key) {
+        return MGP_ERR_QUEUE_FULL;
+    }
+    int refusal = MGP_OK;
+    if (!keys[key].exists && !pool_has_room() && count_sessions(NEVER, MGP_SESSION_IDLE) == 0) {
+        unsigned closing = count_sessions(NEVER, MGP_SESSION_CLOSING);
+        if (closing <= total_demand(false)) {
+            return MGP_ERR_EXHAUSTED;
+        }
+        refusal = closing > total_demand(true) ? MGP_OK : 1;
+    }
+    if (is_new && config.max_total_keys > 0 && count_keys() >= config.max_total_keys) {
+        bool has_unused = false;
+        for (int other = 0; other < KEYS; other++) {
+            has_unused |= keys[other].exists && !keys[other].is_retiring && !is_used(other);
+        }
+        return has_unused ? refusal : MGP_ERR_EXHAUSTED;
+    }
+    return refusal;
+}
+
+static enum mgp_answer
+expected_answer(int key)
+{
+    if (count_waiters(key) > 0) {
+        return MGP_ANSWER_WAIT;
+    }
+    if (key_has(key, is_ready) || (config.max_leases_per_session > 1 && key_has(key, can_share))) {
+        return MGP_ANSWER_SESSION;
+    }
+    bool may_create = !key_has(key, is_idle_and_fit) && key_has_room(key) && pool_has_room() &&
+                      endpoint_permits(endpoint_of(key));
+    return may_create ? MGP_ANSWER_CREATE : MGP_ANSWER_WAIT;
+}
+
+/* A new key had to take the place of another: the least recently used of those not used. */
+static void
+evict_key(int new_key)
+{
+    for (int key = 0; key < KEYS; key++) {
+        const struct mgp_key *core =
+            mgp_key_find(pool, mgp_pool_hash(pool, specs[key].key.bytes, specs[key].key.size),
+                         specs[key].key.bytes, specs[key].key.size);
+        if (keys[key].exists && !keys[key].is_retiring && key != new_key &&
+            (core == NULL || core->is_retiring)) {
+            CHECK(evicted_key == NEVER);
+            evicted_key = key;
+        }
+    }
+    CHECK(evicted_key != NEVER && !is_used(evicted_key));
+    for (int key = 0; key < KEYS; key++) {
+        CHECK(key == new_key || !keys[key].exists || keys[key].is_retiring || is_used(key) ||
+              keys[key].unused_since >= keys[evicted_key].unused_since);
+    }
+    keys[evicted_key].is_retiring = true;
+    keys_evicted++;
+    count(evicted_key, MGP_WORD_KEYS, -1);
+}
+
+/* Room for one; NULL: enough wait. */
+static struct waiter *
+new_waiter(void)
+{
+    int i = 0;
+    while (waiters[i].is_used) {
+        i++;
+        if (i == WAITERS_MAX) {
+            return NULL;
+        }
+    }
+    waiter_end = i < waiter_end ? waiter_end : i + 1;
+    return &waiters[i];
+}
+
+static void
+do_acquire(void)
+{
+    int key = any_key();
+    struct mgp_acquired acquired;
+    struct waiter *waiter = new_waiter();
+    if (waiter == NULL) {
+        return;
+    }
+    int refusal = expected_refusal(key);
+    enum mgp_answer answer = expected_answer(key);
+    bool is_new = !keys[key].exists || keys[key].is_retiring;
+    bool evicts = is_new && config.max_total_keys > 0 && count_keys() >= config.max_total_keys;
+    uint64_t hash = mgp_pool_hash(pool, specs[key].key.bytes, specs[key].key.size);
+    int status = mgp_pool_acquire(pool, now_ns, hash, &specs[key], &acquired);
+    if (refusal == 1) {
+        CHECK(status == MGP_OK || status == MGP_ERR_EXHAUSTED);
+    } else {
+        CHECK(status == refusal);
+    }
+    if (status < 0) {
+        CHECK(acquired.answer == MGP_ANSWER_NONE);
+        if (status == MGP_ERR_CIRCUIT_OPEN) {
+            count(key, MGP_WORD_ACQUIRE_REJECTIONS + MGP_REJECTION_CIRCUIT_OPEN, 1);
+        } else if (status == MGP_ERR_QUEUE_FULL) {
+            count(key, MGP_WORD_ACQUIRE_REJECTIONS + MGP_REJECTION_QUEUE_FULL, 1);
+        } else if (status == MGP_ERR_EXHAUSTED) {
+            count(key, MGP_WORD_ACQUIRE_REJECTIONS + MGP_REJECTION_EXHAUSTED, 1);
+        }
+        return;
+    }
+    operation_key = key;
+    if (keys[key].is_retiring) {
+        keys[key].is_retiring = false;
+        count(key, MGP_WORD_KEYS, 1);
+    }
+    if (evicts) {
+        evict_key(key);
+    }
+    CHECK(acquired.answer == answer);
+    if (answer == MGP_ANSWER_SESSION) {
+        take_hit(acquired.payload, key, acquired.ticket);
+        return;
+    }
+    count(key, MGP_WORD_ANONYMOUS_ACQUIRES, specs[key].is_anonymous);
+    if (answer == MGP_ANSWER_CREATE) {
+        begin_create(key, acquired.ticket)->is_ticket_known = true;
+        return;
+    }
+    *waiter = (struct waiter){.is_used = true,
+                              .state = MGP_WAITER_WAITING,
+                              .core = acquired.waiter,
+                              .key = key,
+                              .number = ++arrivals};
+    mgp_waiter_set_payload(acquired.waiter, waiter);
+    count(key, MGP_WORD_WAITERS, 1);
+    /* An idle session that needs a check is sooner had than a new one. */
+    unsigned checking = count_sessions(key, MGP_SESSION_CHECKING);
+    if (key_has(key, is_idle_and_fit) && checking < count_waiters(key)) {
+        checks_expected = checking + 1;
+    }
+}
+
+static void
+do_take(void)
+{
+    struct waiter *waiter = any_waiter(true);
+    struct mgp_acquired acquired;
+    if (waiter == NULL) {
+        return;
+    }
+    int status = mgp_pool_take(pool, now_ns, waiter->core, &acquired);
+    operation_key = waiter->key;
+    waiter->is_used = false;
+    if (waiter->lease != NULL) {
+        struct lease *lease = waiter->lease;
+        waiter->lease = NULL;
+        CHECK(status == MGP_OK && acquired.answer == MGP_ANSWER_SESSION);
+        CHECK(acquired.payload == lease->session);
+        CHECK(acquired.ticket.generation == lease->ticket.generation);
+        lease->is_known = true;
+        lease->is_taken = true;
+        count(waiter->key, MGP_WORD_HITS, 1);
+        answered++;
+    } else if (waiter->session != NULL && !is_closed) {
+        CHECK(status == MGP_OK && acquired.answer == MGP_ANSWER_CREATE);
+        CHECK(acquired.ticket.generation == waiter->session->creation.generation);
+        waiter->session->is_ticket_known = true;
+        waiter->session = NULL;
+    } else {
+        CHECK(status == MGP_ERR_CLOSED && acquired.answer == MGP_ANSWER_NONE);
+        if (waiter->session != NULL) {
+            give_up_creation(waiter->session);
+        }
+    }
+}
+
+static void
+undo(struct lease *lease)
+{
+    struct session *session = lease->session;
+    end_lease(lease);
+    if (session->leases == 0) {
+        session->last_used_ns = now_ns;
+        session->verified_ns = now_ns;
+        come_back(session);
+    }
+}
+
+static void
+do_cancel(void)
+{
+    struct waiter *waiter = any_waiter(chance(2));
+    if (waiter == NULL) {
+        return;
+    }
+    bool is_timeout = chance(2);
+    mgp_pool_cancel(pool, now_ns, waiter->core,
+                    is_timeout ? MGP_CANCEL_BY_TIMEOUT : MGP_CANCEL_BY_CALLER);
+    waiter->is_used = false;
+    bool is_counted = true;
+    if (waiter->state == MGP_WAITER_WAITING) {
+        count(waiter->key, MGP_WORD_WAITERS, -1);
+    } else if (waiter->lease != NULL) {
+        undo(waiter->lease);
+    } else if (waiter->session != NULL) {
+        give_up_creation(waiter->session);
+    } else {
+        is_counted = false;
+    }
+    if (is_counted) {
+        operation_key = waiter->key;
+        count(waiter->key, is_timeout ? MGP_WORD_ACQUIRE_TIMEOUTS : MGP_WORD_ACQUIRE_CANCELLATIONS,
+              1);
+    }
+}
+
+static bool
+is_creation(const struct session *session)
+{
+    return session->state == MGP_SESSION_CREATING && session->is_ticket_known;
+}
+
+static void
+do_created(void)
+{
+    struct session *session = any_session(is_creation);
+    struct mgp_session *core;
+    struct mgp_ticket ticket;
+    struct mgp_session_times times;
+    if (session == NULL) {
+        return;
+    }
+    int key = session->key;
+    int status = mgp_pool_created(pool, now_ns, session->creation, session, &core, &ticket);
+    operation_key = key;
+    CHECK(status == (is_closed ? MGP_ERR_CLOSED : MGP_OK));
+    CHECK(core == session->core);
+    struct endpoint *endpoint = &endpoints[endpoint_of(key)];
+    if (session->is_trial || endpoint->state == MGP_BREAKER_CLOSED) {
+        forget_endpoint(endpoint);
+    }
+    end_creation(session);
+    opened_total++;
+    session->state = MGP_SESSION_ACTIVE;
+    session->created_ns = session->last_used_ns = session->verified_ns = now_ns;
+    mgp_session_read_times(core, &times);
+    int64_t lifetime_ns = times.expires_ns - now_ns;
+    CHECK(lifetime_ns <= config.lifetime_ns);
+    CHECK((double)lifetime_ns >= (double)config.lifetime_ns * (1.0 - config.lifetime_jitter) - 1.0);
+    session->expires_ns = times.expires_ns;
+    count(key, MGP_WORD_CREATES, 1);
+    count(key, MGP_WORD_SIZE, 1);
+    count(key, MGP_WORD_ACTIVE_SESSIONS, 1);
+    if (is_closed || session->is_unwanted) {
+        CHECK(ticket.generation == 0);
+        come_back(session);
+    } else {
+        CHECK(ticket.generation != 0);
+        new_lease(session, ticket)->is_known = true;
+    }
+}
+
+static void
+do_create_failed(void)
+{
+    struct session *session = any_session(is_creation);
+    bool is_endpoints = !chance(4);
+    if (session == NULL) {
+        return;
+    }
+    CHECK(mgp_pool_create_failed(pool, now_ns, session->creation,
+                                 is_endpoints ? MGP_FAULT_ENDPOINT : MGP_FAULT_CALLER) == MGP_OK);
+    operation_key = session->key;
+    count(session->key, MGP_WORD_CREATE_FAILURES, 1);
+    if (is_endpoints) {
+        count_failure(session);
+        end_creation(session);
+        session->is_used = false;
+    } else {
+        give_up_creation(session);
+    }
+}
+
+static void
+do_unwanted(void)
+{
+    struct session *session = any_session(is_creation);
+    if (session == NULL || session->is_unwanted) {
+        return;
+    }
+    CHECK(mgp_pool_creation_unwanted(pool, session->creation) == MGP_OK);
+    session->is_unwanted = true;
+    count(session->key, MGP_WORD_ACQUIRE_CANCELLATIONS, 1);
+}
+
+static void
+do_answer(void)
+{
+    struct lease *lease = any_lease(false);
+    if (lease != NULL) {
+        CHECK(mgp_pool_answer(pool, lease->ticket) == MGP_OK);
+        lease->is_taken = true;
+        count(lease->session->key, MGP_WORD_MISSES, 1);
+        answered++;
+    }
+}
+
+static void
+do_undo(void)
+{
+    struct lease *lease = any_lease(false);
+    if (lease != NULL) {
+        operation_key = lease->session->key;
+        CHECK(mgp_pool_undo(pool, now_ns, lease->ticket) == MGP_OK);
+        count(lease->session->key, MGP_WORD_ACQUIRE_CANCELLATIONS, 1);
+        undo(lease);
+    }
+}
+
+static void
+do_release(void)
+{
+    struct lease *lease = any_lease(true);
+    static const enum mgp_verdict verdicts[] = {
+        MGP_VERDICT_GOOD, MGP_VERDICT_GOOD,    MGP_VERDICT_GOOD,   MGP_VERDICT_GOOD,
+        MGP_VERDICT_GOOD, MGP_VERDICT_DISCARD, MGP_VERDICT_BROKEN, MGP_VERDICT_LEAKED};
+    enum mgp_verdict verdict = verdicts[harness_random_below(8)];
+    if (lease == NULL) {
+        return;
+    }
+    struct session *session = lease->session;
+    CHECK(mgp_pool_release(pool, now_ns, lease->ticket, verdict) == MGP_OK);
+    CHECK(mgp_pool_release(pool, now_ns, lease->ticket, verdict) == MGP_ERR_STALE);
+    operation_key = session->key;
+    end_lease(lease);
+    session->last_used_ns = now_ns;
+    keys[session->key].last_used_ns = now_ns;
+    if (verdict == MGP_VERDICT_GOOD) {
+        session->verified_ns = now_ns;
+        session->is_suspected = session->is_suspected && lease->is_older;
+    } else if (verdict == MGP_VERDICT_DISCARD) {
+        session->is_retired = true;
+    } else {
+        session->is_broken = true;
+    }
+    if (session->leases == 0 && verdict == MGP_VERDICT_LEAKED) {
+        begin_close(session, REASON(LEAKED));
+    } else if (session->leases == 0) {
+        come_back(session);
+    }
+}
+
+static bool
+has_core(const struct session *session)
+{
+    return session->state != MGP_SESSION_CREATING;
+}
+
+static void
+do_broken(bool marks_only)
+{
+    struct session *session = any_session(has_core);
+    if (session == NULL) {
+        return;
+    }
+    session->is_broken = true;
+    if (marks_only) {
+        mgp_session_mark_broken(session->core);
+        return;
+    }
+    mgp_session_broken(pool, now_ns, session->core);
+    operation_key = session->key;
+    if (session->state == MGP_SESSION_IDLE) {
+        begin_close(session, REASON(BROKEN));
+    }
+}
+
+static void
+do_suspect(void)
+{
+    struct session *session = any_session(has_core);
+    if (session == NULL) {
+        return;
+    }
+    mgp_session_suspect(pool, session->core);
+    if (session->state == MGP_SESSION_GONE) {
+        return;
+    }
+    int endpoint = endpoint_of(session->key);
+    for (int i = 0; i < session_end; i++) {
+        if (is_open(&sessions[i]) && endpoint_of(sessions[i].key) == endpoint) {
+            sessions[i].is_suspected = true;
+        }
+    }
+    for (int i = 0; i < lease_end; i++) {
+        if (leases[i].is_used && endpoint_of(leases[i].session->key) == endpoint) {
+            leases[i].is_older = true;
+        }
+    }
+}
+
+static void
+do_doubt(void)
+{
+    struct session *session = any_session(has_core);
+    if (session == NULL) {
+        return;
+    }
+    mgp_session_doubt(session->core);
+    session->is_suspected = true;
+    for (int i = 0; i < lease_end; i++) {
+        leases[i].is_older |= leases[i].is_used && leases[i].session == session;
+    }
+}
+
+static int64_t
+any_duration(void)
+{
+    switch (harness_random_below(6)) {
+    case 0:
+    case 1:
+        return 0;
+    case 2:
+        return 1;
+    case 3:
+        return (int64_t)harness_random_below(SECOND / 10);
+    case 4:
+        return (int64_t)harness_random_below(3 * SECOND);
+    default:
+        return chance(4) ? (int64_t)harness_random_below(60 * SECOND) : SECOND;
+    }
+}
+
+static void
+do_set_times(bool is_creation_time)
+{
+    struct session *session = any_session(has_core);
+    int64_t at_ns = now_ns + 2 * SECOND - 3 * any_duration();
+    if (session == NULL) {
+        return;
+    }
+    int64_t present_ns = is_creation_time ? session->created_ns : session->last_used_ns;
+    bool may_become_fit = at_ns > present_ns;
+    bool is_shared = session->state == MGP_SESSION_ACTIVE && config.max_leases_per_session > 1;
+    if (may_become_fit && (is_shared || count_waiters(session->key) > 0)) {
+        return; /* that would be seen only at the next occasion */
+    }
+    if (is_creation_time) {
+        mgp_session_set_created(pool, session->core, at_ns);
+        session->expires_ns += at_ns - session->created_ns;
+        session->created_ns = at_ns;
+    } else {
+        mgp_session_set_last_used(pool, session->core, at_ns);
+        session->last_used_ns = at_ns;
+        session->verified_ns = at_ns < session->verified_ns ? at_ns : session->verified_ns;
+        session->may_lack_background_checks = false;
+    }
+}
+
+static bool
+is_under_check(const struct session *session)
+{
+    return session->state == MGP_SESSION_CHECKING && session->check.generation != 0;
+}
+
+static void
+do_checked(void)
+{
+    struct session *session = any_session(is_under_check);
+    bool is_usable = !chance(4);
+    if (session == NULL) {
+        return;
+    }
+    CHECK(mgp_pool_checked(pool, now_ns, session->check, is_usable) == MGP_OK);
+    operation_key = session->key;
+    if (is_usable) {
+        remember_stale(session->check);
+        session->verified_ns = now_ns;
+        session->check = (struct mgp_ticket){0, 0};
+        come_back(session);
+    } else {
+        count(session->key, MGP_WORD_HEALTH_CHECK_FAILURES, 1);
+        begin_close(session, REASON(HEALTH_CHECK));
+    }
+    closing_before = count_sessions(session->key, MGP_SESSION_CLOSING);
+}
+
+static bool
+is_being_closed(const struct session *session)
+{
+    return session->state == MGP_SESSION_CLOSING && session->close.generation != 0;
+}
+
+static void
+do_close_ended(void)
+{
+    struct session *session = any_session(is_being_closed);
+    if (session != NULL) {
+        CHECK(mgp_pool_close_ended(pool, now_ns, session->close) == MGP_OK);
+        operation_key = session->key;
+        make_gone(session);
+    }
+}
+
+static void
+do_drain(void)
+{
+    mgp_pool_drain(pool);
+    for (int i = 0; i < session_end; i++) {
+        sessions[i].is_drained = sessions[i].is_used;
+    }
+}
+
+static void
+close_all(unsigned reason)
+{
+    for (int i = 0; i < session_end; i++) {
+        if (is_open(&sessions[i])) {
+            begin_close(&sessions[i], reason);
+        }
+    }
+}
+
+static void
+do_close(void)
+{
+    mgp_pool_close(pool, now_ns);
+    is_closed = true;
+    close_all(REASON(MANUAL));
+}
+
+static void
+do_set_closed(bool closed)
+{
+    if (closed && config.max_leases_per_session > 1) {
+        return; /* what was too much for a shared session is seen when one of its leases ends */
+    }
+    mgp_pool_set_closed(pool, closed);
+    is_closed = closed;
+    CHECK(mgp_pool_is_closed(pool) == closed);
+}
+
+static void
+do_abandon(void)
+{
+    mgp_pool_abandon(pool, now_ns);
+    close_all(REASON(BROKEN));
+    for (int i = 0; i < session_end; i++) {
+        struct session *session = &sessions[i];
+        if (is_live(session) && session->state == MGP_SESSION_CREATING) {
+            give_up_creation(session);
+        } else if (is_live(session)) {
+            make_gone(session);
+        }
+    }
+}
+
+static void
+do_evict_group(void)
+{
+    size_t which = harness_random_below(MGP_GROUPS_MAX);
+    const char *name = group_names[harness_random_below(GROUP_NAMES)];
+    mgp_pool_evict_group(pool, now_ns, which, (struct mgp_bytes){name, strlen(name)});
+    for (int i = 0; i < session_end; i++) {
+        struct session *session = &sessions[i];
+        if (!session->is_used || specs[session->key].groups[which].bytes != name) {
+            continue;
+        }
+        if (session->state == MGP_SESSION_IDLE) {
+            begin_close(session, REASON(MANUAL));
+        } else {
+            session->is_retired = true;
+        }
+    }
+}
+
+static void
+do_upkeep(void)
+{
+    unsigned budget = (unsigned)(chance(3) ? harness_random_below(4) : 10000);
+    upkeep_is_complete = !mgp_pool_upkeep(pool, now_ns, budget);
+    CHECK(upkeep_is_complete || budget < 10000);
+    for (int i = 0; i < session_end; i++) {
+        if (is_due_for_a_check(&sessions[i]) &&
+            now_ns - keys[sessions[i].key].last_used_ns >= 2 * config.health_interval_ns) {
+            sessions[i].may_lack_background_checks = true;
+        }
+    }
+}
+
+/* Answers to what has ended long ago, and to what never was. */
+static void
+do_stale(void)
+{
+    struct mgp_ticket ticket = stale_tickets[harness_random_below(TICKETS_MAX)];
+    struct mgp_session *core;
+    struct mgp_ticket lease;
+    if (chance(8)) {
+        ticket = (struct mgp_ticket){(uint32_t)harness_random_below(64), UINT64_MAX};
+    }
+    switch (harness_random_below(8)) {
+    case 0:
+        CHECK(mgp_pool_created(pool, now_ns, ticket, &ticket, &core, &lease) == MGP_ERR_STALE);
+        break;
+    case 1:
+        CHECK(mgp_pool_create_failed(pool, now_ns, ticket, MGP_FAULT_ENDPOINT) == MGP_ERR_STALE);
+        break;
+    case 2:
+        CHECK(mgp_pool_creation_unwanted(pool, ticket) == MGP_ERR_STALE);
+        break;
+    case 3:
+        CHECK(mgp_pool_answer(pool, ticket) == MGP_ERR_STALE);
+        break;
+    case 4:
+        CHECK(mgp_pool_undo(pool, now_ns, ticket) == MGP_ERR_STALE);
+        break;
+    case 5:
+        CHECK(mgp_pool_release(pool, now_ns, ticket, MGP_VERDICT_GOOD) == MGP_ERR_STALE);
+        break;
+    case 6:
+        CHECK(mgp_pool_checked(pool, now_ns, ticket, true) == MGP_ERR_STALE);
+        break;
+    default:
+        CHECK(mgp_pool_close_ended(pool, now_ns, ticket) == MGP_ERR_STALE);
+        break;
+    }
+}
+
+#endif
