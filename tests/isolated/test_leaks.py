@@ -16,8 +16,8 @@ def rss():
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
-async def measure(once, rounds=8, times=60):
-    # The first rounds warm up: caches, arenas, tables.
+async def measure(once, rounds=14, times=60):
+    # The first rounds warm up: caches, arenas, tables, specialised code; the last four are compared.
     numbers = []
     for number in range(rounds):
         for _ in range(times):
@@ -25,7 +25,7 @@ async def measure(once, rounds=8, times=60):
         await turns(20)
         gc.collect()
         numbers.append((len(gc.get_objects()), sys.getallocatedblocks(), rss()))
-    objects, blocks, memory = zip(*numbers[rounds // 2:])
+    objects, blocks, memory = zip(*numbers[-4:])
     # One object left by each would be three times this many.
     assert objects[-1] - objects[0] < times, numbers
     assert blocks[-1] - blocks[0] < 2 * times, numbers
