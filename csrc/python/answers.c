@@ -1,6 +1,16 @@
 /* What Python code reports back to the machine: taken, cancelled, created, checked, closed. */
 #include "pool.h"
 
+/* False with TypeError when `name`() got another number of arguments. */
+static bool
+has_two_arguments(Py_ssize_t nargs, const char *name)
+{
+    if (nargs != 2) {
+        PyErr_Format(PyExc_TypeError, "%s() takes 2 positional arguments", name);
+    }
+    return nargs == 2;
+}
+
 static py_pending *
 check_pending(py_pool *self, PyObject *object)
 {
@@ -115,11 +125,8 @@ PyObject *
 py_pool_take(py_pool *self, PyObject *const *args, Py_ssize_t nargs)
 {
     int64_t now_ns;
-    py_pending *pending = nargs == 2 ? check_pending(self, args[0]) : NULL;
+    py_pending *pending = has_two_arguments(nargs, "_take") ? check_pending(self, args[0]) : NULL;
     if (pending == NULL || py_pool_enter(self, &now_ns) < 0) {
-        if (nargs != 2) {
-            PyErr_SetString(PyExc_TypeError, "_take() takes 2 positional arguments");
-        }
         return NULL;
     }
     if (pending->state == PY_PENDING_WAITING) {
@@ -243,11 +250,9 @@ py_pool_created(py_pool *self, PyObject *const *args, Py_ssize_t nargs)
     int64_t now_ns;
     struct mgp_ticket lease;
     struct mgp_session *session;
-    py_pending *pending = nargs == 2 ? check_pending(self, args[0]) : NULL;
+    py_pending *pending =
+        has_two_arguments(nargs, "_created") ? check_pending(self, args[0]) : NULL;
     if (pending == NULL || py_pool_enter(self, &now_ns) < 0) {
-        if (nargs != 2) {
-            PyErr_SetString(PyExc_TypeError, "_created() takes 2 positional arguments");
-        }
         return NULL;
     }
     if (pending->state != PY_PENDING_CREATING) {
@@ -290,11 +295,9 @@ PyObject *
 py_pool_create_failed(py_pool *self, PyObject *const *args, Py_ssize_t nargs)
 {
     int64_t now_ns;
-    py_pending *pending = nargs == 2 ? check_pending(self, args[0]) : NULL;
+    py_pending *pending =
+        has_two_arguments(nargs, "_create_failed") ? check_pending(self, args[0]) : NULL;
     if (pending == NULL || py_pool_enter(self, &now_ns) < 0) {
-        if (nargs != 2) {
-            PyErr_SetString(PyExc_TypeError, "_create_failed() takes 2 positional arguments");
-        }
         return NULL;
     }
     if (pending->state == PY_PENDING_CREATING) {
@@ -312,11 +315,8 @@ PyObject *
 py_pool_checked(py_pool *self, PyObject *const *args, Py_ssize_t nargs)
 {
     int64_t now_ns;
-    py_ticket *ticket = nargs == 2 ? check_ticket(self, args[0]) : NULL;
+    py_ticket *ticket = has_two_arguments(nargs, "_checked") ? check_ticket(self, args[0]) : NULL;
     if (ticket == NULL || py_pool_enter(self, &now_ns) < 0) {
-        if (nargs != 2) {
-            PyErr_SetString(PyExc_TypeError, "_checked() takes 2 positional arguments");
-        }
         return NULL;
     }
     int status = mgp_pool_checked(self->core, now_ns, ticket->ticket, args[1] == Py_True);

@@ -17,6 +17,8 @@
 #include "../core/pool.h"
 #include "../metrics/rows.h"
 
+#define NS_PER_SECOND 1000000000
+
 /* The hooks whose overriding changes what the C side does; the others are simply
  * called on `self`. */
 enum py_hook {

@@ -4,8 +4,6 @@
 #include <math.h>
 #include <time.h>
 
-#define NS_PER_SECOND 1000000000
-
 int64_t
 py_monotonic_ns(void)
 {

@@ -3,8 +3,6 @@
 
 #include <math.h>
 
-#define NS_PER_SECOND 1000000000
-
 #ifdef MGP_DEBUG
 /* The whole-pool check is O(sessions): beyond this many it is made at some operations only. */
 #define CHECK_ALWAYS_BELOW 64

@@ -2,8 +2,6 @@
 
 #include "../base/alloc.h"
 
-#define NS_PER_SECOND 1000000000
-
 /* Units of upkeep between two turns of the event loop: half a millisecond at most, with
  * the tasks that they start. */
 #define UPKEEP_BUDGET 12

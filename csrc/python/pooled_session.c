@@ -5,8 +5,6 @@
 
 #include "pool.h"
 
-#define NS_PER_SECOND 1000000000
-
 static double
 wall_seconds(void)
 {

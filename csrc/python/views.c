@@ -3,8 +3,6 @@
 
 #include <string.h>
 
-#define NS_PER_SECOND 1000000000
-
 static int
 set_number(PyObject *dict, const char *name, uint64_t value)
 {
