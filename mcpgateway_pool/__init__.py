@@ -3,6 +3,7 @@
 >>> from mcpgateway_pool import MCPSessionPool, TransportType, register_collector
 """
 
+from .buckets import set_buckets
 from .collector import (
     PoolCollector,
     forget_gateway,
@@ -20,6 +21,7 @@ from .errors import (
     SessionCreateError,
     SessionCreateTimeoutError,
 )
+from .exposition import generate_latest, metrics_app
 from .pool import MCPSessionPool
 from .session import PooledSession, SessionContext
 
@@ -37,7 +39,10 @@ __all__ = [
     "SessionCreateTimeoutError",
     "TransportType",
     "forget_gateway",
+    "generate_latest",
+    "metrics_app",
     "register_collector",
+    "set_buckets",
     "set_max_gateways",
     "unregister_collector",
 ]

@@ -7,46 +7,69 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import accumulate
+from typing import TypeVar
 
 from prometheus_client import REGISTRY, Metric
 from prometheus_client.registry import Collector, CollectorRegistry
+from prometheus_client.samples import Sample
 
-from . import _core
+from . import _core, shared
 from .labels import gateway_label
-from .processes import live_pools
+from .marking import current_mark
+from .processes import publish_limits
 
 PREFIX = "mcp_session_pool_"
 
-_LABEL_OVERFLOW = ("label_overflow", "Gateways that were counted in the row __overflow__.")
-_LIMITS = (
-    ("max_sessions_per_key", "Limit on sessions of one key: the largest of the process's pools."),
-    ("max_total_sessions", "Limit on sessions: the sum over the process's pools; 0 is unlimited."),
-    ("max_total_keys", "Limit on keys: the sum over the process's pools; 0 is unlimited."),
-)
+T = TypeVar("T")
 
 _registered: weakref.WeakKeyDictionary[CollectorRegistry, PoolCollector] = weakref.WeakKeyDictionary()
 _forgotten: set[str] = set()
 _lock = threading.Lock()
 
 
+# What a kind of series is to Prometheus: an age is a moment in C, and a gauge in seconds here.
+_TYPES = {"counter": "counter", "gauge": "gauge", "age": "gauge", "histogram": "histogram"}
+
+
 def _families() -> list[Metric]:
-    families = [Metric(PREFIX + stem, text, kind) for stem, kind, _, text, _ in _core.SERIES]
-    families.append(Metric(PREFIX + _LABEL_OVERFLOW[0], _LABEL_OVERFLOW[1], "counter"))
-    families.extend(Metric(PREFIX + stem, text, "gauge") for stem, text in _LIMITS)
+    families = [Metric(PREFIX + stem, text, _TYPES[kind]) for stem, kind, _, text, _ in _core.SERIES]
+    families.extend(Metric(PREFIX + stem, text, kind) for stem, kind, text in _core.PROCESS_SERIES)
     return families
 
 
-def _limit(name: str) -> float:
-    values = [getattr(pool._settings, name) for pool in live_pools()]
-    if name == "max_sessions_per_key":
-        return float(max(values, default=0))
-    return 0.0 if 0 in values else float(sum(values))
+def _seconds(duration_ns: int) -> float:
+    """Whole microseconds, as the text that C writes."""
+    return max(duration_ns, 0) // 1000 / 1e6
+
+
+def _histogram(
+    name: str, bounds: tuple[str, ...], word: int, by_gateway: list[tuple[dict[str, str], tuple[int, ...]]]
+) -> Iterator[Sample]:
+    """Its samples: cumulative buckets, which in C each count for themselves, their number, and the sum."""
+    last = word + len(bounds)
+    for labels, words in by_gateway:
+        counts = accumulate(words[word : last + 1])
+        for bound, count in zip((*bounds, "+Inf"), counts, strict=True):
+            yield Sample(name + "_bucket", {**labels, "le": bound}, count)
+        yield Sample(name + "_count", labels, count)
+        yield Sample(name + "_sum", labels, _seconds(words[word + _core.BUCKETS_MAX + 1]))
+
+
+def read_counters(read: Callable[[], T]) -> T:
+    """What ``read`` gives, with what comes before and after every look at the counters."""
+    _retry_forgotten()
+    publish_limits()
+    result = read()
+    shared.tidy()
+    return result
 
 
 class PoolCollector(Collector):
-    """Shows every pool of this process, summed by ``gateway_id``.
+    """Shows every pool of this process, summed by ``gateway_id``; with shared counters, of all processes.
 
     ``collect()`` takes one consistent snapshot, does not hold up a pool, and may be called from any thread.
     """
@@ -57,24 +80,38 @@ class PoolCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """The families with the samples of this moment."""
-        _retry_forgotten()
-        rows, label_overflow = _core.snapshot()
+        mark = current_mark.get()
+        if mark is not None:
+            mark.is_used = True
+            yield mark
+            return
+        rows, process = read_counters(_core.snapshot)
         families = iter(_families())
+        now_ns = time.monotonic_ns()
+        by_gateway = [({"gateway_id": label}, words) for label, words in rows]
+        buckets = _core.buckets()
         for stem, kind, reasons, _, word in _core.SERIES:
             family = next(families)
-            name = PREFIX + stem + ("_total" if kind == "counter" else "")
-            for label, words in rows:
-                if not reasons:
-                    family.add_sample(name, {"gateway_id": label}, words[word])
-                for offset, reason in enumerate(reasons):
-                    family.add_sample(name, {"gateway_id": label, "reason": reason}, words[word + offset])
+            if kind == "histogram":
+                family.samples = list(_histogram(PREFIX + stem, buckets[stem], word, by_gateway))
+            elif kind == "age":
+                family.samples = [
+                    Sample(PREFIX + stem, labels, _seconds(now_ns - words[word]) if words[word] else 0.0)
+                    for labels, words in by_gateway
+                ]
+            elif reasons:
+                name = PREFIX + stem + "_total"
+                family.samples = [
+                    Sample(name, {**labels, "reason": reason}, words[word + offset])
+                    for labels, words in by_gateway
+                    for offset, reason in enumerate(reasons)
+                ]
+            else:
+                name = PREFIX + stem + ("_total" if kind == "counter" else "")
+                family.samples = [Sample(name, labels, words[word]) for labels, words in by_gateway]
             yield family
-        family = next(families)
-        family.add_sample(family.name + "_total", {}, label_overflow)
-        yield family
-        for limit, _ in _LIMITS:
-            family = next(families)
-            family.add_sample(family.name, {}, _limit(limit))
+        for family, value in zip(families, process, strict=True):
+            family.add_sample(family.name + ("_total" if family.type == "counter" else ""), {}, value)
             yield family
 
 
@@ -108,7 +145,8 @@ def unregister_collector(registry: CollectorRegistry | None = None) -> None:
 def forget_gateway(gateway_id: str | None) -> bool:
     """Drop the series of a gateway that was removed.
 
-    Where a session of it is still open, they are dropped at the first scrape after the last was closed.
+    Where a session of it is still open, they are dropped at the first scrape after the last was closed. With
+    shared counters, what finished processes counted is dropped, too; other processes that live keep theirs.
 
     Args:
         gateway_id: as passed to ``acquire()``.
@@ -118,7 +156,7 @@ def forget_gateway(gateway_id: str | None) -> bool:
     """
     label = gateway_label(gateway_id)
     with _lock:
-        if _core.forget_row(label):
+        if _core.forget_row(label) and shared.forget(label):
             _forgotten.discard(label)
             return True
         _forgotten.add(label)
@@ -149,5 +187,5 @@ if hasattr(os, "register_at_fork"):
 def _retry_forgotten() -> None:
     with _lock:
         for label in list(_forgotten):
-            if _core.forget_row(label):
+            if _core.forget_row(label) and shared.forget(label):
                 _forgotten.discard(label)

@@ -25,12 +25,28 @@ def add_pool(pool: MCPSessionPool) -> None:
     """Remember a pool for as long as it lives."""
     with _lock:
         _pools.add(pool)
+    publish_limits()
+    _core.open_file()
 
 
 def live_pools() -> list[MCPSessionPool]:
     """Every pool of this process that is not garbage yet."""
     with _lock:
         return list(_pools)
+
+
+def publish_limits() -> None:
+    """Show what the pools of this process may do together; to be called whenever that may have changed."""
+    settings = [pool._settings for pool in live_pools()]
+
+    def total(limits: list[int]) -> int | None:
+        return None if 0 in limits else sum(limits)
+
+    _core.publish_limits(
+        max((one.max_sessions_per_key for one in settings), default=0),
+        total([one.max_total_sessions for one in settings]),
+        total([one.max_total_keys for one in settings]),
+    )
 
 
 def _after_fork_in_child() -> None:
@@ -41,6 +57,7 @@ def _after_fork_in_child() -> None:
         _parents.append((pool._tasks, pool._upkeep_timer))
         pool._forget_loop()
         pool._after_fork()
+    publish_limits()
 
 
 if hasattr(os, "register_at_fork"):

@@ -13,6 +13,7 @@ enum mgp_status {
     MGP_ERR_STALE = -6,        /* a ticket whose operation or lease has ended */
     MGP_ERR_INVALID = -7,      /* an argument outside its documented range */
     MGP_ERR_BUSY = -8,         /* refused while something of it is still open */
+    MGP_ERR_SYSTEM = -9,       /* the operating system refused; errno says why */
 };
 
 #endif

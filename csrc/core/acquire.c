@@ -59,7 +59,7 @@ answer_session(struct mgp_pool *pool, int64_t now_ns, struct mgp_session *sessio
 {
     struct mgp_key *key = session->key;
     struct mgp_lease *lease = mgp_session_begin_lease(pool, session);
-    lease->is_taken = true;
+    mgp_lease_begin_use(lease, now_ns);
     key->last_used_ns = now_ns;
     mgp_key_update_recency(pool, key);
     mgp_count(pool, key->row, MGP_WORD_HITS);
@@ -254,6 +254,7 @@ mgp_pool_take(struct mgp_pool *pool, int64_t now_ns, struct mgp_waiter *waiter,
               struct mgp_acquired *acquired)
 {
     int status = MGP_ERR_CLOSED;
+    struct mgp_row *row = NULL; /* where the waiter is answered */
     acquired->answer = MGP_ANSWER_NONE;
     acquired->ticket = waiter->ticket;
     MGP_ASSERT(waiter->state == MGP_WAITER_GRANTED_SESSION ||
@@ -262,8 +263,9 @@ mgp_pool_take(struct mgp_pool *pool, int64_t now_ns, struct mgp_waiter *waiter,
     if (waiter->state == MGP_WAITER_GRANTED_SESSION) {
         struct mgp_lease *lease = mgp_leases_find(&pool->leases, waiter->ticket);
         if (lease != NULL) {
-            lease->is_taken = true;
-            mgp_count(pool, lease->session->key->row, MGP_WORD_HITS);
+            row = lease->session->key->row;
+            mgp_lease_begin_use(lease, now_ns);
+            mgp_count(pool, row, MGP_WORD_HITS);
             acquired->answer = MGP_ANSWER_SESSION;
             acquired->payload = lease->session->payload;
             status = MGP_OK;
@@ -274,9 +276,13 @@ mgp_pool_take(struct mgp_pool *pool, int64_t now_ns, struct mgp_waiter *waiter,
             give_up_creation(pool, now_ns, session);
             mgp_settle(pool, now_ns);
         } else if (session != NULL) {
+            row = session->key->row;
             acquired->answer = MGP_ANSWER_CREATE;
             status = MGP_OK;
         }
+    }
+    if (row != NULL) {
+        mgp_observe(pool, row, MGP_HISTOGRAM_ACQUIRE_WAIT_SECONDS, now_ns - waiter->since_ns);
     }
     mgp_free(waiter);
     return status;
@@ -288,7 +294,7 @@ undo_lease(struct mgp_pool *pool, int64_t now_ns, struct mgp_lease *lease)
 {
     struct mgp_session *session = lease->session;
     struct mgp_row *row = session->key->row;
-    mgp_session_end_lease(pool, lease);
+    mgp_session_end_lease(pool, now_ns, lease);
     if (session->lease_count == 0) {
         /* It was fresh when it was granted, moments ago; so the orders stay in order. */
         session->last_used_ns = now_ns;
@@ -349,7 +355,9 @@ mgp_pool_created(struct mgp_pool *pool, int64_t now_ns, struct mgp_ticket creati
     if (session->is_unwanted || pool->is_closed) {
         mgp_session_return(pool, now_ns, session);
     } else {
-        *lease = mgp_session_begin_lease(pool, session)->ticket;
+        struct mgp_lease *begun = mgp_session_begin_lease(pool, session);
+        begun->since_ns = now_ns;
+        *lease = begun->ticket;
     }
     mgp_endpoint_serve(pool, now_ns, key->endpoint);
     mgp_key_serve(pool, now_ns, key); /* what a shared session has to spare */
@@ -439,7 +447,7 @@ mgp_pool_release(struct mgp_pool *pool, int64_t now_ns, struct mgp_ticket ticket
     }
     struct mgp_session *session = lease->session;
     uint64_t epoch = lease->epoch;
-    mgp_session_end_lease(pool, lease);
+    mgp_session_end_lease(pool, now_ns, lease);
     session->last_used_ns = now_ns;
     session->key->last_used_ns = now_ns;
     switch (verdict) {
@@ -473,6 +481,13 @@ bool
 mgp_pool_is_leased(const struct mgp_pool *pool, struct mgp_ticket lease)
 {
     return mgp_leases_find(&pool->leases, lease) != NULL;
+}
+
+void *
+mgp_pool_leased_payload(const struct mgp_pool *pool, struct mgp_ticket ticket)
+{
+    const struct mgp_lease *lease = mgp_leases_find(&pool->leases, ticket);
+    return lease == NULL ? NULL : lease->session->payload;
 }
 
 /* ---- the ends of effects ---------------------------------------------------- */

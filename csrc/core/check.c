@@ -9,15 +9,17 @@ struct tally {
     struct mgp_pool_counts counts;
     size_t sessions;
     size_t in_idle_order;
+    uint64_t taken_leases;
     uint64_t demand;
 };
 
 static void
-check_session(const struct mgp_session *session, const struct mgp_key *key)
+check_session(struct tally *tally, const struct mgp_session *session, const struct mgp_key *key)
 {
     uint32_t leases = 0;
     for (const struct mgp_lease *lease = session->leases; lease != NULL; lease = lease->next) {
         MGP_ASSERT(lease->session == session);
+        tally->taken_leases += lease->is_taken;
         leases++;
     }
     MGP_ASSERT(session->key == key);
@@ -55,6 +57,34 @@ check_queue(const struct mgp_pool *pool, const struct mgp_key *key)
     MGP_ASSERT(queue->demand == 0 || queue->starved_in == &pool->starved);
 }
 
+/* The waiters of a row, of all pools that count there. */
+static void
+check_row_waiters(const struct mgp_row *row)
+{
+    uint64_t count = 0;
+    const struct mgp_row_waiter *last = NULL;
+    for (const struct mgp_row_waiter *waiter = row->oldest_waiter; waiter != NULL;
+         waiter = waiter->newer) {
+        MGP_ASSERT(waiter->older == last);
+        last = waiter;
+        count++;
+    }
+    MGP_ASSERT(row->newest_waiter == last);
+    MGP_ASSERT(mgp_atomic_load(&row->words[MGP_WORD_WAITERS]) == count);
+    MGP_ASSERT(mgp_atomic_load(&row->words[MGP_WORD_OLDEST_WAITER_SECONDS]) ==
+               (count == 0 ? 0 : (uint64_t)row->oldest_waiter->since_ns));
+}
+
+static uint64_t
+count_observed(const uint64_t *totals, size_t first_word)
+{
+    uint64_t count = 0;
+    for (size_t i = 0; i <= MGP_BUCKETS_MAX; i++) {
+        count += totals[first_word + i];
+    }
+    return count;
+}
+
 static int
 check_key(struct mgp_table_entry *entry, void *context)
 {
@@ -65,7 +95,7 @@ check_key(struct mgp_table_entry *entry, void *context)
     const struct mgp_session *last = NULL;
     mgp_list_for_each(place, &key->idle_sessions) {
         const struct mgp_session *session = mgp_session_of_place(place);
-        check_session(session, key);
+        check_session(tally, session, key);
         MGP_ASSERT(session->state == MGP_SESSION_IDLE);
         /* The most recently used first; then those known to need a check. */
         MGP_ASSERT(last == NULL || session->is_overdue ||
@@ -73,12 +103,12 @@ check_key(struct mgp_table_entry *entry, void *context)
         last = session;
     }
     mgp_list_for_each(place, &key->active_sessions) {
-        check_session(mgp_session_of_place(place), key);
+        check_session(tally, mgp_session_of_place(place), key);
         MGP_ASSERT(mgp_session_of_place(place)->state == MGP_SESSION_ACTIVE);
     }
     mgp_list_for_each(place, &key->other_sessions) {
         const struct mgp_session *session = mgp_session_of_place(place);
-        check_session(session, key);
+        check_session(tally, session, key);
         creating += session->state == MGP_SESSION_CREATING;
         checking += session->state == MGP_SESSION_CHECKING;
         closing += session->state == MGP_SESSION_CLOSING;
@@ -96,6 +126,7 @@ check_key(struct mgp_table_entry *entry, void *context)
     MGP_ASSERT(mgp_link_is_attached(&key->endpoint_link) && key->row->holds > 0);
     if (key->queue != NULL) {
         check_queue(tally->pool, key);
+        check_row_waiters(key->row);
         tally->demand += key->queue->demand;
     }
     tally->counts.keys += !key->is_retiring;
@@ -196,6 +227,9 @@ mgp_pool_check(const struct mgp_pool *pool)
     MGP_ASSERT(totals[MGP_WORD_WAITERS] == counts->waiters);
     MGP_ASSERT(totals[MGP_WORD_KEYS] == counts->keys);
     MGP_ASSERT(totals[MGP_WORD_SESSION_CREATIONS_IN_PROGRESS] == counts->creating);
+    MGP_ASSERT(count_observed(totals, MGP_WORD_CREATE_SECONDS) == totals[MGP_WORD_CREATES]);
+    MGP_ASSERT(count_observed(totals, MGP_WORD_USE_SECONDS) + tally.taken_leases ==
+               totals[MGP_WORD_HITS] + totals[MGP_WORD_MISSES]);
 }
 
 #else

@@ -21,7 +21,7 @@ struct mgp_config {
     double lifetime_jitter;             /* 0 .. 1: each lifetime is shortened by up to this part */
     int64_t idle_timeout_ns;            /* an idle session unused for so long is closed */
     int64_t health_interval_ns;         /* an idle session unverified for so long needs a check */
-    uint32_t checks_per_second;         /* >= 1; bound on background health checks */
+    uint32_t checks_per_second;         /* bound on background health checks; 0: none */
     uint64_t random_seed;               /* for jitter */
     struct mgp_siphash_key hash_key;    /* of the key, endpoint and group tables */
 };

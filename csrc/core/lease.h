@@ -20,8 +20,17 @@ struct mgp_lease {
     struct mgp_session *session; /* NULL for a spare */
     uint64_t epoch;              /* its endpoint's suspect epoch when it began */
     struct mgp_ticket ticket;
-    bool is_taken; /* its caller has it: it was counted */
+    int64_t since_ns; /* when its caller got it; valid where is_taken */
+    bool is_taken;    /* its caller has it: it was counted */
 };
+
+/* Its caller has the session from now on. */
+static inline void
+mgp_lease_begin_use(struct mgp_lease *lease, int64_t now_ns)
+{
+    lease->is_taken = true;
+    lease->since_ns = now_ns;
+}
 
 struct mgp_leases {
     struct mgp_slots slots;

@@ -44,8 +44,9 @@ struct mgp_pool {
     uint64_t sequence;      /* of events: orders creations and idle times against drains */
     uint64_t drained_before;
     uint64_t random_state;
-    int64_t next_check_ns; /* no background check before */
-    uint64_t demand;       /* sum over the starved queues */
+    int64_t next_check_ns;   /* no background check before */
+    int64_t clock_offset_ns; /* from the pool's clock to the monotonic one */
+    uint64_t demand;         /* sum over the starved queues */
     struct mgp_pool_counts counts;
     uint64_t totals[MGP_WORD_COUNT];
     bool is_closed;
@@ -55,6 +56,8 @@ struct mgp_pool {
 /* ---- counting: once in the row, once for the pool ---- */
 void mgp_count(struct mgp_pool *pool, struct mgp_row *row, size_t word);
 void mgp_uncount(struct mgp_pool *pool, struct mgp_row *row, size_t word);
+void mgp_observe(struct mgp_pool *pool, struct mgp_row *row, enum mgp_histogram_id id,
+                 int64_t duration_ns);
 
 /* ---- memory, session.c ---- */
 struct mgp_session *mgp_session_new(struct mgp_pool *pool); /* a spare; NULL: out of memory */
@@ -126,10 +129,10 @@ struct mgp_lease *mgp_session_begin_lease(struct mgp_pool *pool, struct mgp_sess
 /* Whether the active session takes no more leases, as far as is known. */
 void mgp_session_set_full(struct mgp_session *session, bool is_full);
 /* Ends the lease; the session keeps its state. */
-void mgp_session_end_lease(struct mgp_pool *pool, struct mgp_lease *lease);
+void mgp_session_end_lease(struct mgp_pool *pool, int64_t now_ns, struct mgp_lease *lease);
 void mgp_session_make_idle(struct mgp_pool *pool, struct mgp_session *session);
 void mgp_session_begin_check(struct mgp_pool *pool, struct mgp_session *session);
-/* From any open state. */
+/* From any open state, without leases. */
 void mgp_session_begin_close(struct mgp_pool *pool, struct mgp_session *session,
                              enum mgp_eviction_reason reason);
 /* All of one list of a key that are open; those being created or closed are passed over. */

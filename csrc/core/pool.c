@@ -79,6 +79,12 @@ mgp_pool_free(struct mgp_pool *pool)
     mgp_free(pool);
 }
 
+void
+mgp_pool_set_clock_offset(struct mgp_pool *pool, int64_t offset_ns)
+{
+    pool->clock_offset_ns = offset_ns;
+}
+
 double
 mgp_random_unit(struct mgp_pool *pool)
 {
@@ -111,6 +117,17 @@ mgp_session_mark_broken(struct mgp_session *session)
 }
 
 void
+mgp_session_retire(struct mgp_pool *pool, int64_t now_ns, struct mgp_session *session)
+{
+    session->is_retired = true;
+    if (session->state == MGP_SESSION_IDLE) {
+        mgp_session_begin_close(pool, session, MGP_EVICTION_MANUAL);
+        mgp_key_serve(pool, now_ns, session->key);
+        mgp_settle(pool, now_ns);
+    }
+}
+
+void
 mgp_session_suspect(struct mgp_pool *pool, struct mgp_session *session)
 {
     (void)pool;
@@ -132,6 +149,12 @@ bool
 mgp_session_is_closing(const struct mgp_session *session)
 {
     return session->state >= MGP_SESSION_CLOSING;
+}
+
+bool
+mgp_session_is_leased(const struct mgp_session *session)
+{
+    return session->lease_count > 0;
 }
 
 void
@@ -201,50 +224,69 @@ mgp_pool_set_closed(struct mgp_pool *pool, bool is_closed)
 }
 
 static void
-close_key(struct mgp_pool *pool, struct mgp_key *key, enum mgp_eviction_reason reason)
+end_leases(struct mgp_pool *pool, int64_t now_ns, struct mgp_list *sessions)
+{
+    for (struct mgp_link *place = sessions->head.next, *next; place != &sessions->head;
+         place = next) {
+        next = place->next;
+        struct mgp_session *session = mgp_session_of_place(place);
+        while (session->leases != NULL) {
+            mgp_session_end_lease(pool, now_ns, session->leases);
+        }
+    }
+}
+
+static void
+close_key(struct mgp_pool *pool, int64_t now_ns, struct mgp_key *key,
+          enum mgp_eviction_reason reason)
 {
     while (key->queue != NULL) {
         mgp_waiter_fail(pool, mgp_waitq_peek(key->queue), MGP_ERR_CLOSED);
     }
     mgp_sessions_close(pool, &key->idle_sessions, reason);
+    end_leases(pool, now_ns, &key->active_sessions);
     mgp_sessions_close(pool, &key->active_sessions, reason);
     /* Those closed just now are at the end of this list, and are passed over. */
     mgp_sessions_close(pool, &key->other_sessions, reason);
     mgp_key_update_recency(pool, key);
 }
 
+/* What visits the keys of a pool that closes. */
+struct closing {
+    struct mgp_pool *pool;
+    int64_t now_ns;
+};
+
 static int
 visit_close_key(struct mgp_table_entry *entry, void *context)
 {
-    close_key(context, mgp_container_of(entry, struct mgp_key, entry), MGP_EVICTION_MANUAL);
+    const struct closing *closing = context;
+    close_key(closing->pool, closing->now_ns, mgp_container_of(entry, struct mgp_key, entry),
+              MGP_EVICTION_MANUAL);
     return 0;
 }
 
 void
 mgp_pool_close(struct mgp_pool *pool, int64_t now_ns)
 {
+    struct closing closing = {pool, now_ns};
     pool->is_closed = true;
-    mgp_table_visit(&pool->keys, visit_close_key, pool);
+    mgp_table_visit(&pool->keys, visit_close_key, &closing);
     mgp_settle(pool, now_ns);
 }
-
-struct abandonment {
-    struct mgp_pool *pool;
-    int64_t now_ns;
-};
 
 static int
 visit_abandon_key(struct mgp_table_entry *entry, void *context)
 {
-    const struct abandonment *abandonment = context;
-    struct mgp_pool *pool = abandonment->pool;
+    const struct closing *closing = context;
+    struct mgp_pool *pool = closing->pool;
     struct mgp_key *key = mgp_container_of(entry, struct mgp_key, entry);
     struct mgp_link *place;
-    close_key(pool, key, MGP_EVICTION_BROKEN);
+    close_key(pool, closing->now_ns, key, MGP_EVICTION_BROKEN);
     while ((place = mgp_list_peek_front(&key->other_sessions)) != NULL) {
         struct mgp_session *session = mgp_session_of_place(place);
         if (session->state == MGP_SESSION_CREATING) {
-            mgp_endpoint_creation_undecided(pool, abandonment->now_ns, session);
+            mgp_endpoint_creation_undecided(pool, closing->now_ns, session);
             mgp_session_drop_creation(pool, session);
         } else {
             mgp_session_make_gone(pool, session);
@@ -257,27 +299,29 @@ visit_abandon_key(struct mgp_table_entry *entry, void *context)
 void
 mgp_pool_abandon(struct mgp_pool *pool, int64_t now_ns)
 {
-    struct abandonment abandonment = {pool, now_ns};
-    mgp_table_visit(&pool->keys, visit_abandon_key, &abandonment);
+    struct closing closing = {pool, now_ns};
+    mgp_table_visit(&pool->keys, visit_abandon_key, &closing);
     mgp_settle(pool, now_ns);
     MGP_ASSERT(pool->keys.count == 0);
 }
 
-void
+size_t
 mgp_pool_evict_group(struct mgp_pool *pool, int64_t now_ns, size_t which, struct mgp_bytes name)
 {
     MGP_ASSERT(which < MGP_GROUPS_MAX);
     struct mgp_table *table = &pool->groups[which];
     struct mgp_table_entry *entry =
         mgp_table_find(table, mgp_table_hash(table, name.bytes, name.size), name.bytes, name.size);
+    size_t count = 0;
     if (entry == NULL) {
-        return;
+        return 0;
     }
     struct mgp_group *group = mgp_container_of(entry, struct mgp_group, entry);
     struct mgp_link *link;
     mgp_list_for_each(link, &group->members) {
         struct mgp_key *key = mgp_container_of(link, struct mgp_membership, link)->key;
         struct mgp_link *place;
+        count += key->idle + key->checking + key->active;
         mgp_sessions_close(pool, &key->idle_sessions, MGP_EVICTION_MANUAL);
         mgp_list_for_each(place, &key->active_sessions) {
             mgp_session_of_place(place)->is_retired = true;
@@ -288,4 +332,5 @@ mgp_pool_evict_group(struct mgp_pool *pool, int64_t now_ns, size_t which, struct
         mgp_key_serve(pool, now_ns, key);
     }
     mgp_settle(pool, now_ns);
+    return count;
 }

@@ -47,6 +47,10 @@ void mgp_pool_free(struct mgp_pool *pool); /* NULL is allowed */
  * themselves, and whoever waits is served by limits that grow at the next occasion only. */
 void mgp_pool_configure(struct mgp_pool *pool, const struct mgp_config *config);
 
+/* For a pool whose times are not those of the monotonic clock: what to add to them now. Only
+ * the series of the oldest waiter, which all pools and processes share, is in that clock. */
+void mgp_pool_set_clock_offset(struct mgp_pool *pool, int64_t offset_ns);
+
 /* ---- acquire ---------------------------------------------------------------- */
 
 #define MGP_GROUPS_MAX 2
@@ -145,6 +149,8 @@ enum mgp_verdict {
 int mgp_pool_release(struct mgp_pool *pool, int64_t now_ns, struct mgp_ticket ticket,
                      enum mgp_verdict verdict);
 bool mgp_pool_is_leased(const struct mgp_pool *pool, struct mgp_ticket lease);
+/* The payload of the session that a lease is of: borrowed; NULL where it has ended. */
+void *mgp_pool_leased_payload(const struct mgp_pool *pool, struct mgp_ticket ticket);
 
 /* ---- what happens to sessions ----------------------------------------------- */
 
@@ -153,6 +159,9 @@ void mgp_session_broken(struct mgp_pool *pool, int64_t now_ns, struct mgp_sessio
 /* The same for whoever may only mark: nothing is closed now, but the session is not
  * handed out again. */
 void mgp_session_mark_broken(struct mgp_session *session);
+/* It is healthy, but not wanted any more: an idle one is closed now, another when it comes
+ * back. */
+void mgp_session_retire(struct mgp_pool *pool, int64_t now_ns, struct mgp_session *session);
 /* Its endpoint may have lost its sessions: each that was verified before now is checked
  * once before it is handed out again. */
 void mgp_session_suspect(struct mgp_pool *pool, struct mgp_session *session);
@@ -160,6 +169,7 @@ void mgp_session_suspect(struct mgp_pool *pool, struct mgp_session *session);
  * once before it is handed out again. */
 void mgp_session_doubt(struct mgp_session *session);
 bool mgp_session_is_closing(const struct mgp_session *session);
+bool mgp_session_is_leased(const struct mgp_session *session);
 
 struct mgp_session_times {
     int64_t created_ns;
@@ -195,9 +205,10 @@ void mgp_pool_set_closed(struct mgp_pool *pool, bool is_closed);
 /* Everything at once, when nothing can be closed any more: open sessions count as
  * broken and are GONE, waiters FAIL, every ticket is stale. */
 void mgp_pool_abandon(struct mgp_pool *pool, int64_t now_ns);
-/* Closes the idle sessions of a group's keys, and the others when they come back. */
-void mgp_pool_evict_group(struct mgp_pool *pool, int64_t now_ns, size_t which,
-                          struct mgp_bytes name);
+/* Closes the idle sessions of a group's keys, and the others when they come back.
+ * Returns how many open sessions are to go thereby. */
+size_t mgp_pool_evict_group(struct mgp_pool *pool, int64_t now_ns, size_t which,
+                            struct mgp_bytes name);
 
 /* Does what is due, at most `budget` units of it. True when more is due now. */
 bool mgp_pool_upkeep(struct mgp_pool *pool, int64_t now_ns, unsigned budget);

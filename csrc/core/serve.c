@@ -99,6 +99,7 @@ mgp_waiter_park(struct mgp_pool *pool, struct mgp_key *key, struct mgp_waiter *w
     pool->counts.waiters++;
     pool->leases.promised++;
     mgp_count(pool, key->row, MGP_WORD_WAITERS);
+    mgp_row_add_waiter(key->row, &waiter->row_waiter, waiter->since_ns + pool->clock_offset_ns);
 }
 
 /* Notes who denies the queue a place: the pool, its endpoint, or nobody (NULL). A queue
@@ -131,6 +132,7 @@ mgp_waiter_unpark(struct mgp_pool *pool, struct mgp_waiter *waiter)
     pool->counts.waiters--;
     pool->leases.promised--;
     mgp_uncount(pool, key->row, MGP_WORD_WAITERS);
+    mgp_row_remove_waiter(key->row, &waiter->row_waiter);
     if (queue->count == 0) {
         set_starved(pool, queue, NULL, 0);
         mgp_link_detach(&queue->endpoint_link);

@@ -17,6 +17,19 @@ mgp_uncount(struct mgp_pool *pool, struct mgp_row *row, size_t word)
     pool->totals[word]--;
 }
 
+void
+mgp_observe(struct mgp_pool *pool, struct mgp_row *row, enum mgp_histogram_id id,
+            int64_t duration_ns)
+{
+    size_t bucket = mgp_count_bucket(id, duration_ns);
+    size_t sum = mgp_histograms[id].first_word + MGP_BUCKET_SUM_OFFSET;
+    uint64_t amount_ns = duration_ns > 0 ? (uint64_t)duration_ns : 0;
+    mgp_count_increment(row, bucket);
+    mgp_count_add(row, sum, amount_ns);
+    pool->totals[bucket]++;
+    pool->totals[sum] += amount_ns;
+}
+
 /* Into a state: the list, the numbers of key and pool, the gauges. */
 static void
 enter(struct mgp_pool *pool, struct mgp_session *session, enum mgp_session_state state)
@@ -127,6 +140,7 @@ mgp_session_open(struct mgp_pool *pool, int64_t now_ns, struct mgp_session *sess
     pool->leases.promised--;
     mgp_slots_revoke(&pool->session_slots, session->slot);
     session->payload = payload;
+    mgp_observe(pool, key->row, MGP_HISTOGRAM_CREATE_SECONDS, now_ns - session->created_ns);
     session->created_ns = now_ns;
     session->last_used_ns = now_ns;
     session->verified_ns = now_ns;
@@ -173,10 +187,13 @@ mgp_session_set_full(struct mgp_session *session, bool is_full)
 }
 
 void
-mgp_session_end_lease(struct mgp_pool *pool, struct mgp_lease *lease)
+mgp_session_end_lease(struct mgp_pool *pool, int64_t now_ns, struct mgp_lease *lease)
 {
     struct mgp_session *session = lease->session;
     struct mgp_lease **where = &session->leases;
+    if (lease->is_taken) {
+        mgp_observe(pool, session->key->row, MGP_HISTOGRAM_USE_SECONDS, now_ns - lease->since_ns);
+    }
     while (*where != lease) {
         where = &(*where)->next;
     }
@@ -217,9 +234,6 @@ void
 mgp_session_begin_close(struct mgp_pool *pool, struct mgp_session *session,
                         enum mgp_eviction_reason reason)
 {
-    while (session->leases != NULL) {
-        mgp_session_end_lease(pool, session->leases);
-    }
     leave(pool, session);
     mgp_link_detach(&session->idle_order);
     mgp_heap_remove(&pool->lifetimes, &session->lifetime);

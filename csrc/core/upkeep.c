@@ -91,8 +91,9 @@ health_step(struct mgp_pool *pool, int64_t now_ns)
     if (session == NULL || now_ns - session->verified_ns < interval_ns) {
         return false;
     }
-    if (now_ns - session->key->last_used_ns >= 2 * interval_ns) {
-        /* Nobody uses the key: the session is checked if it is handed out again. */
+    if (pool->config.checks_per_second == 0 ||
+        now_ns - session->key->last_used_ns >= 2 * interval_ns) {
+        /* Not here, or nobody uses the key: the session is checked if it is handed out again. */
         mgp_link_detach(&session->effect.link);
         return true;
     }

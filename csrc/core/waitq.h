@@ -11,6 +11,7 @@
 
 #include "../base/list.h"
 #include "../base/slots.h"
+#include "../metrics/count.h"
 #include "effect.h"
 
 struct mgp_key;
@@ -24,7 +25,8 @@ enum mgp_waiter_state {
 };
 
 struct mgp_waiter {
-    struct mgp_link link; /* in the queue while WAITING */
+    struct mgp_link link;             /* in the queue while WAITING */
+    struct mgp_row_waiter row_waiter; /* in its row's list while WAITING */
     struct mgp_effect_node effect;
     struct mgp_key *key;       /* valid while WAITING */
     struct mgp_session *spare; /* owned while WAITING */

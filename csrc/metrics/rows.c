@@ -1,34 +1,31 @@
 #include "rows.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "../base/alloc.h"
 #include "../base/check.h"
 #include "../base/status.h"
 
-/* A row's words start on a cache line of their own: two gateways that are
- * counted by two threads do not slow each other down. */
-#define CACHE_LINE_BYTES 64
-#define CACHE_LINE_WORDS (CACHE_LINE_BYTES / sizeof(mgp_atomic_u64))
-#define ROW_STRIDE ((MGP_WORD_COUNT + CACHE_LINE_WORDS - 1) / CACHE_LINE_WORDS * CACHE_LINE_WORDS)
-
 #define SEGMENT_ROWS 64
 
 struct record {
     struct mgp_row row; /* what is handed out */
     struct mgp_table_entry entry;
-    struct mgp_link link; /* in rows->order or rows->free; the overflow row: in none */
-    uint8_t *label;       /* owned; NULL while the record is free */
+    struct mgp_link link;      /* in rows->order or rows->free; the overflow row: in none */
+    uint8_t *label;            /* owned; NULL while the record is free */
+    struct mgp_file_row *slot; /* where the words are */
+    bool is_shared;            /* the slot is in the file */
 };
 
-/* One block: the struct, and behind it the words of its rows. */
+/* Records that were made together. */
 struct segment {
     struct mgp_link link;
+    void *own; /* owned; the slots, on a cache line, where they are not in the file */
     struct record records[SEGMENT_ROWS];
 };
 
-#define SEGMENT_WORDS_BYTES (SEGMENT_ROWS * ROW_STRIDE * sizeof(mgp_atomic_u64))
-#define SEGMENT_BYTES (sizeof(struct segment) + CACHE_LINE_BYTES - 1 + SEGMENT_WORDS_BYTES)
+#define OWN_SLOTS_BYTES (MGP_CACHE_LINE_BYTES - 1 + SEGMENT_ROWS * sizeof(struct mgp_file_row))
 
 void
 mgp_rows_init(struct mgp_rows *rows, struct mgp_siphash_key hash_key, size_t max_rows)
@@ -38,8 +35,16 @@ mgp_rows_init(struct mgp_rows *rows, struct mgp_siphash_key hash_key, size_t max
     mgp_list_init(&rows->free);
     mgp_list_init(&rows->segments);
     rows->count = 0;
-    mgp_atomic_store(&rows->label_overflow_total, 0);
     rows->overflow = NULL;
+    rows->process_words = rows->own_process_words;
+    for (size_t i = 0; i < MGP_PROCESS_WORD_COUNT; i++) {
+        mgp_atomic_store(&rows->own_process_words[i], 0);
+    }
+    mgp_segment_init(&rows->segment);
+    rows->directory = NULL;
+    rows->has_tried = false;
+    rows->has_failed = false;
+    rows->failure_error = 0;
     mgp_rows_set_max(rows, max_rows);
 }
 
@@ -55,6 +60,21 @@ record_of_link(struct mgp_link *link)
     return mgp_container_of(link, struct record, link);
 }
 
+static bool
+is_shown(const struct record *record)
+{
+    return mgp_file_row_is_used(mgp_atomic_load(&record->slot->state));
+}
+
+/* Takes the label away. What was counted stays in the words. */
+static void
+record_fini(struct mgp_rows *rows, struct record *record)
+{
+    mgp_table_remove(&rows->by_label, &record->entry);
+    mgp_free(record->label);
+    record->label = NULL;
+}
+
 static void
 record_free(struct mgp_rows *rows, struct record *record)
 {
@@ -64,11 +84,13 @@ record_free(struct mgp_rows *rows, struct record *record)
         mgp_link_detach(&record->link);
         rows->count--;
     }
-    mgp_table_remove(&rows->by_label, &record->entry);
-    mgp_free(record->label);
-    record->label = NULL;
-    for (size_t word = 0; word < MGP_WORD_COUNT; word++) {
-        mgp_atomic_store(&record->row.words[word], 0);
+    record_fini(rows, record);
+    if (is_shown(record)) {
+        mgp_segment_hide(&rows->segment, record->slot);
+    } else {
+        for (size_t word = 0; word < MGP_WORD_COUNT; word++) {
+            mgp_atomic_store(&record->row.words[word], 0);
+        }
     }
     mgp_list_push_front(&rows->free, &record->link);
 }
@@ -78,17 +100,26 @@ mgp_rows_fini(struct mgp_rows *rows)
 {
     struct mgp_link *link;
     while ((link = mgp_list_peek_front(&rows->order)) != NULL) {
-        record_free(rows, record_of_link(link));
+        record_fini(rows, record_of_link(link));
+        mgp_link_detach(link);
     }
     if (rows->overflow != NULL) {
-        record_free(rows, record_of_row(rows->overflow));
+        record_fini(rows, record_of_row(rows->overflow));
     }
     while ((link = mgp_list_peek_front(&rows->segments)) != NULL) {
+        struct segment *segment = mgp_container_of(link, struct segment, link);
         mgp_link_detach(link);
-        mgp_free(mgp_container_of(link, struct segment, link));
+        mgp_free(segment->own);
+        mgp_free(segment);
     }
+    mgp_list_init(&rows->order);
     mgp_list_init(&rows->free);
     mgp_table_fini(&rows->by_label);
+    mgp_segment_close(&rows->segment);
+    mgp_free(rows->directory);
+    rows->directory = NULL;
+    rows->overflow = NULL;
+    rows->count = 0;
 }
 
 void
@@ -98,6 +129,78 @@ mgp_rows_set_max(struct mgp_rows *rows, size_t max_rows)
     rows->max_rows = max_rows;
 }
 
+int
+mgp_rows_share(struct mgp_rows *rows, const char *directory)
+{
+    size_t size = strlen(directory) + 1;
+    char *copy = mgp_alloc(size);
+    if (copy == NULL) {
+        return MGP_ERR_NOMEM;
+    }
+    memcpy(copy, directory, size);
+    mgp_free(rows->directory);
+    rows->directory = copy;
+    return MGP_OK;
+}
+
+static void
+note_failure(struct mgp_rows *rows)
+{
+    rows->failure_error = errno;
+    rows->has_failed = true;
+}
+
+bool
+mgp_rows_take_failure(struct mgp_rows *rows, int *error)
+{
+    bool has_failed = rows->has_failed;
+    *error = rows->failure_error;
+    rows->has_failed = false;
+    return has_failed;
+}
+
+void
+mgp_rows_open_file(struct mgp_rows *rows)
+{
+    if (rows->directory == NULL || rows->has_tried) {
+        return;
+    }
+    rows->has_tried = true;
+    if (mgp_segment_open(&rows->segment, rows->directory) < 0) {
+        note_failure(rows);
+        return;
+    }
+    mgp_atomic_u64 *words = rows->segment.header->process_words;
+    for (size_t i = 0; i < MGP_PROCESS_WORD_COUNT; i++) {
+        mgp_atomic_store(&words[i], mgp_atomic_load(&rows->own_process_words[i]));
+    }
+    rows->process_words = words;
+}
+
+void
+mgp_rows_after_fork(struct mgp_rows *rows)
+{
+    char *directory = rows->directory;
+    mgp_segment_abandon(&rows->segment);
+    mgp_rows_init(rows, rows->by_label.hash_key, rows->max_rows);
+    rows->directory = directory;
+}
+
+/* Slots for a new segment in the file; NULL: in memory of this process, then. */
+static struct mgp_file_row *
+shared_slots(struct mgp_rows *rows)
+{
+    mgp_rows_open_file(rows);
+    if (rows->segment.fd < 0) {
+        return NULL;
+    }
+    struct mgp_file_row *slots = mgp_segment_grow(&rows->segment, SEGMENT_ROWS);
+    if (slots == NULL) {
+        note_failure(rows);
+    }
+    return slots;
+}
+
 /* Makes sure that the free list is not empty. */
 static int
 free_reserve(struct mgp_rows *rows)
@@ -105,16 +208,27 @@ free_reserve(struct mgp_rows *rows)
     if (!mgp_list_is_empty(&rows->free)) {
         return MGP_OK;
     }
-    struct segment *segment = mgp_alloc_zeroed(1, SEGMENT_BYTES);
+    /* Memory first: rows of the file that nobody can use would be lost. */
+    struct segment *segment = mgp_alloc_zeroed(1, sizeof(*segment));
     if (segment == NULL) {
         return MGP_ERR_NOMEM;
     }
-    uintptr_t end = (uintptr_t)(segment + 1);
-    size_t padding = (size_t)(-end % CACHE_LINE_BYTES);
-    mgp_atomic_u64 *words = (void *)((char *)(segment + 1) + padding);
+    struct mgp_file_row *slots = shared_slots(rows);
+    if (slots == NULL) {
+        segment->own = mgp_alloc_zeroed(1, OWN_SLOTS_BYTES);
+        if (segment->own == NULL) {
+            mgp_free(segment);
+            return MGP_ERR_NOMEM;
+        }
+        size_t padding = (size_t)(-(uintptr_t)segment->own % MGP_CACHE_LINE_BYTES);
+        slots = (void *)((char *)segment->own + padding);
+    }
     for (size_t i = 0; i < SEGMENT_ROWS; i++) {
-        segment->records[i].row.words = words + i * ROW_STRIDE;
-        mgp_list_push_back(&rows->free, &segment->records[i].link);
+        struct record *record = &segment->records[i];
+        record->slot = &slots[i];
+        record->is_shared = segment->own == NULL;
+        record->row.words = slots[i].words;
+        mgp_list_push_back(&rows->free, &record->link);
     }
     mgp_list_push_back(&rows->segments, &segment->link);
     return MGP_OK;
@@ -140,6 +254,9 @@ record_new(struct mgp_rows *rows, const void *label, size_t size)
     record->entry.size = size;
     record->entry.hash = mgp_table_hash(&rows->by_label, copy, size);
     mgp_table_insert(&rows->by_label, &record->entry);
+    if (record->is_shared && size <= MGP_LABEL_MAX_BYTES) {
+        mgp_segment_show(&rows->segment, record->slot, label, size);
+    }
     return record;
 }
 
@@ -184,7 +301,7 @@ mgp_rows_ensure(struct mgp_rows *rows, const void *label, size_t size)
     if (rows->count >= rows->max_rows) {
         struct mgp_row *overflow = overflow_ensure(rows);
         if (overflow != NULL) {
-            mgp_atomic_add(&rows->label_overflow_total, 1);
+            mgp_atomic_add(&rows->process_words[MGP_PROCESS_LABEL_OVERFLOW], 1);
         }
         return overflow;
     }
@@ -195,6 +312,12 @@ mgp_rows_ensure(struct mgp_rows *rows, const void *label, size_t size)
     mgp_list_push_back(&rows->order, &record->link);
     rows->count++;
     return &record->row;
+}
+
+bool
+mgp_rows_has(struct mgp_rows *rows, const void *label, size_t size)
+{
+    return record_find(rows, label, size) != NULL;
 }
 
 /* Whether anything that the row counts is still open. */
@@ -260,4 +383,23 @@ mgp_row_read(const struct mgp_row *row, uint64_t words[MGP_WORD_COUNT])
         words[i] = mgp_atomic_load(&row->words[i]);
     }
     words[MGP_WORD_IDLE_SESSIONS] = words[MGP_WORD_SIZE] - words[MGP_WORD_ACTIVE_SESSIONS];
+}
+
+void
+mgp_row_settle(uint64_t words[MGP_WORD_COUNT])
+{
+    uint64_t evictions = 0;
+    for (size_t i = 0; i < MGP_EVICTION_REASON_COUNT; i++) {
+        evictions += words[MGP_WORD_EVICTIONS + i];
+    }
+    uint64_t least = words[MGP_WORD_MISSES] > evictions ? words[MGP_WORD_MISSES] : evictions;
+    if (words[MGP_WORD_CREATES] < least) {
+        words[MGP_WORD_CREATES] = least;
+    }
+    uint64_t size = words[MGP_WORD_CREATES] - evictions;
+    words[MGP_WORD_SIZE] = size;
+    if (words[MGP_WORD_ACTIVE_SESSIONS] > size) {
+        words[MGP_WORD_ACTIVE_SESSIONS] = size;
+    }
+    words[MGP_WORD_IDLE_SESSIONS] = size - words[MGP_WORD_ACTIVE_SESSIONS];
 }

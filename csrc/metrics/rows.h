@@ -7,8 +7,12 @@
  * rises with each mgp_rows_ensure() turned away that way. A gateway that is
  * really called "__overflow__" counts into the overflow row, too.
  *
- * Adding to a row is safe from any thread. ensure, forget and visit are called
- * by one thread at a time (the binding holds a lock, or the GIL). */
+ * Rows are shared when mgp_rows_share() names a directory: they lie in a file there, which other
+ * processes read (segment.h). Where the file cannot be made, or cannot grow, further
+ * rows lie in memory of this process: only it sees them, and it loses nothing.
+ *
+ * Adding to a row is safe from any thread. Everything else is called by one thread
+ * at a time (the binding holds a lock, or the GIL). */
 #ifndef MGP_METRICS_ROWS_H
 #define MGP_METRICS_ROWS_H
 
@@ -19,6 +23,7 @@
 #include "../base/list.h"
 #include "../base/table.h"
 #include "count.h"
+#include "segment.h"
 
 #define MGP_ROWS_OVERFLOW_LABEL "__overflow__"
 #define MGP_ROWS_DEFAULT_MAX 10000
@@ -29,20 +34,43 @@ struct mgp_rows {
     struct mgp_list free;  /* rows without a label: forgotten, or not used yet */
     struct mgp_list segments;
     size_t max_rows;
-    size_t count; /* live rows, the overflow row not counted */
-    mgp_atomic_u64 label_overflow_total;
+    size_t count;             /* live rows, the overflow row not counted */
     struct mgp_row *overflow; /* NULL until it is needed */
+    /* MGP_PROCESS_WORD_COUNT words; own_process_words while there is no file. */
+    mgp_atomic_u64 *process_words;
+    mgp_atomic_u64 own_process_words[MGP_PROCESS_WORD_COUNT];
+    struct mgp_segment segment;
+    char *directory;   /* owned; NULL: nothing is shared */
+    bool has_tried;    /* to make the file */
+    bool has_failed;   /* to make the file, or to let it grow: mgp_rows_take_failure() */
+    int failure_error; /* errno of that */
 };
 
 void mgp_rows_init(struct mgp_rows *rows, struct mgp_siphash_key hash_key, size_t max_rows);
 void mgp_rows_fini(struct mgp_rows *rows);
 
+/* From now on, rows to come are shared with other processes through a file in this directory.
+ * The file is made with the first row, or by mgp_rows_open_file(). MGP_OK or MGP_ERR_NOMEM. */
+int mgp_rows_share(struct mgp_rows *rows, const char *directory);
+/* Makes the file now, if it is to be made and was not. */
+void mgp_rows_open_file(struct mgp_rows *rows);
+/* What went wrong with the file since this was asked last: false when nothing did; else errno. */
+bool mgp_rows_take_failure(struct mgp_rows *rows, int *error);
+
+/* In a forked child: rows of its own, none yet, with the same bound and directory. The parent's
+ * stay where they are, because what the child has of its pools still points there. */
+void mgp_rows_after_fork(struct mgp_rows *rows);
+
 /* Changes the bound for labels to come; rows that exist stay. max_rows >= 1. */
 void mgp_rows_set_max(struct mgp_rows *rows, size_t max_rows);
 
 /* The row of this label, made where there is none (or the overflow row past the
- * bound). NULL when out of memory: nothing was changed. */
+ * bound). NULL when out of memory: nothing was changed. Only a label of at most
+ * MGP_LABEL_MAX_BYTES is shared. */
 struct mgp_row *mgp_rows_ensure(struct mgp_rows *rows, const void *label, size_t size);
+
+/* Whether there is a row of this label. */
+bool mgp_rows_has(struct mgp_rows *rows, const void *label, size_t size);
 
 /* Drops the row of a label once nothing of it is open: MGP_OK (also when there
  * is none), or MGP_ERR_BUSY while any of its gauges is not zero or while it is
@@ -60,5 +88,10 @@ int mgp_rows_visit(const struct mgp_rows *rows,
 /* All words of a row at one moment, as they are shown: idle sessions are those that are
  * open and not active, so that the three always agree. */
 void mgp_row_read(const struct mgp_row *row, uint64_t words[MGP_WORD_COUNT]);
+
+/* Makes words agree that were read one after the other while another process counted. What
+ * was counted last may be missing in some of them: a session is counted as created before
+ * it is counted as anything else, so creates is at least what the others say. */
+void mgp_row_settle(uint64_t words[MGP_WORD_COUNT]);
 
 #endif

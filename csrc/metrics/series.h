@@ -1,16 +1,24 @@
 /* The one table of series. Everything that names a series is made from it: the
- * words of a row, the snapshot, the Collector, docs/metrics.md (checked by a
- * test). A stem is the series' name without "mcp_session_pool_" and "_total".
+ * words of a row, the snapshot, the Collector, the text exposition, docs/metrics.md
+ * (checked by a test). A stem is the series' name without "mcp_session_pool_" and
+ * "_total".
  *
  * X(ID, stem, kind, labels, help)
- *   kind    COUNTER (never falls) or GAUGE
- *   labels  GATEWAY: by gateway_id; EVICTION, REJECTION: by gateway_id and reason
+ *   kind    COUNTER    never falls
+ *           GAUGE      what is now
+ *           AGE        a gauge in seconds: how long ago the moment in its word was, which is in
+ *                      nanoseconds of the monotonic clock; 0 where the word is 0
+ *           HISTOGRAM  of durations; see histogram.h
+ *   labels  GATEWAY: by gateway_id; EVICTION, REJECTION: by gateway_id and reason;
+ *           BUCKET: by gateway_id and le
  *
- * A series by reason takes one word of the row for each reason, in enum order. */
+ * A series by reason takes one word of the row for each reason, in enum order. One by
+ * bucket takes MGP_BUCKETS_MAX + 1 words for its buckets, and one for the sum. */
 #ifndef MGP_METRICS_SERIES_H
 #define MGP_METRICS_SERIES_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 /* Why the pool closed an open session. */
 #define MGP_EVICTION_REASONS(X)                                                                    \
@@ -29,6 +37,9 @@
     X(EXHAUSTED, "exhausted")                                                                      \
     X(QUEUE_FULL, "queue_full")
 
+/* Finite bounds of a histogram, at most; the bucket of +Inf comes on top. */
+#define MGP_BUCKETS_MAX 16
+
 #define MGP_SERIES_TABLE(X)                                                                        \
     X(HITS, "hits", COUNTER, GATEWAY, "Acquires answered with a session that was already open.")   \
     X(MISSES, "misses", COUNTER, GATEWAY, "Acquires answered with a newly created session.")       \
@@ -39,6 +50,8 @@
     X(SIZE, "size", GAUGE, GATEWAY, "Sessions open now: active and idle.")                         \
     X(IDLE_SESSIONS, "idle_sessions", GAUGE, GATEWAY, "Sessions open and not checked out now.")    \
     X(WAITERS, "waiters", GAUGE, GATEWAY, "Callers waiting for a session now.")                    \
+    X(OLDEST_WAITER_SECONDS, "oldest_waiter_seconds", AGE, GATEWAY,                                \
+      "How long the longest waiting caller has waited by now.")                                    \
     X(KEYS, "keys", GAUGE, GATEWAY, "Pool keys held now.")                                         \
     X(SESSION_CREATIONS_IN_PROGRESS, "session_creations_in_progress", GAUGE, GATEWAY,              \
       "Sessions being created now.")                                                               \
@@ -57,7 +70,24 @@
     X(CIRCUIT_BREAKERS_OPEN, "circuit_breakers_open", GAUGE, GATEWAY,                              \
       "Circuit breakers open or half-open now.")                                                   \
     X(ANONYMOUS_ACQUIRES, "anonymous_acquires", COUNTER, GATEWAY,                                  \
-      "Acquires that carried no identity.")
+      "Acquires that carried no identity.")                                                        \
+    X(ACQUIRE_WAIT_SECONDS, "acquire_wait_seconds", HISTOGRAM, BUCKET,                             \
+      "How long acquires waited that had to wait and were answered.")                              \
+    X(CREATE_SECONDS, "create_seconds", HISTOGRAM, BUCKET,                                         \
+      "How long the creation of a session took, where it succeeded.")                              \
+    X(USE_SECONDS, "use_seconds", HISTOGRAM, BUCKET,                                               \
+      "How long sessions were checked out, each checkout by itself.")
+
+/* What a process knows as a whole, without gateway: X(ID, stem, kind, combine, help) */
+#define MGP_PROCESS_SERIES_TABLE(X)                                                                \
+    X(LABEL_OVERFLOW, "label_overflow", COUNTER, TOTAL,                                            \
+      "Gateways that were counted in the row __overflow__.")                                       \
+    X(MAX_SESSIONS_PER_KEY, "max_sessions_per_key", GAUGE, MAX,                                    \
+      "Limit on sessions of one key: the largest of the pools.")                                   \
+    X(MAX_TOTAL_SESSIONS, "max_total_sessions", GAUGE, LIMIT,                                      \
+      "Limit on sessions: the sum over the pools; 0 is unlimited.")                                \
+    X(MAX_TOTAL_KEYS, "max_total_keys", GAUGE, LIMIT,                                              \
+      "Limit on keys: the sum over the pools; 0 is unlimited.")
 
 #define MGP_X(ID, value) MGP_EVICTION_##ID,
 enum mgp_eviction_reason { MGP_EVICTION_REASONS(MGP_X) MGP_EVICTION_REASON_COUNT };
@@ -67,14 +97,25 @@ enum mgp_eviction_reason { MGP_EVICTION_REASONS(MGP_X) MGP_EVICTION_REASON_COUNT
 enum mgp_rejection_reason { MGP_REJECTION_REASONS(MGP_X) MGP_REJECTION_REASON_COUNT };
 #undef MGP_X
 
-enum mgp_series_kind { MGP_SERIES_COUNTER, MGP_SERIES_GAUGE };
-enum mgp_series_labels { MGP_LABELS_GATEWAY, MGP_LABELS_EVICTION, MGP_LABELS_REJECTION };
+enum mgp_series_kind {
+    MGP_SERIES_COUNTER,
+    MGP_SERIES_GAUGE,
+    MGP_SERIES_AGE,
+    MGP_SERIES_HISTOGRAM,
+};
+enum mgp_series_labels {
+    MGP_LABELS_GATEWAY,
+    MGP_LABELS_EVICTION,
+    MGP_LABELS_REJECTION,
+    MGP_LABELS_BUCKET,
+};
 
 /* How many words of a row a series takes. */
 enum {
     MGP_LABELS_GATEWAY_WORDS = 1,
     MGP_LABELS_EVICTION_WORDS = MGP_EVICTION_REASON_COUNT,
     MGP_LABELS_REJECTION_WORDS = MGP_REJECTION_REASON_COUNT,
+    MGP_LABELS_BUCKET_WORDS = MGP_BUCKETS_MAX + 2,
 };
 
 /* MGP_WORD_<ID> is the first word of a series in its row. */
@@ -82,6 +123,22 @@ enum {
     MGP_WORD_##ID, MGP_WORD_##ID##_LAST = MGP_WORD_##ID + MGP_LABELS_##labels##_WORDS - 1,
 enum mgp_word { MGP_SERIES_TABLE(MGP_X) MGP_WORD_COUNT };
 #undef MGP_X
+
+#define MGP_X(ID, stem, kind, combine, help) MGP_PROCESS_##ID,
+enum mgp_process_word { MGP_PROCESS_SERIES_TABLE(MGP_X) MGP_PROCESS_WORD_COUNT };
+#undef MGP_X
+
+/* How the words of several processes become one. Only TOTAL looks at finished ones. */
+enum mgp_combine {
+    MGP_COMBINE_TOTAL,  /* the sum, finished processes too: counters and histograms */
+    MGP_COMBINE_SUM,    /* the sum over those that live: gauges */
+    MGP_COMBINE_MAX,    /* the largest */
+    MGP_COMBINE_OLDEST, /* a moment in nanoseconds: the smallest that is not 0 (none) */
+    MGP_COMBINE_LIMIT,  /* the sum, but MGP_UNLIMITED when any is; 0 where there is no pool */
+};
+
+/* The value of a LIMIT word that stands for "unlimited"; it is shown as 0. */
+#define MGP_UNLIMITED UINT64_MAX
 
 struct mgp_series {
     const char *stem;
@@ -92,9 +149,30 @@ struct mgp_series {
     size_t word_count;
 };
 
+struct mgp_process_series {
+    const char *stem;
+    enum mgp_series_kind kind;
+    enum mgp_combine combine;
+    const char *help;
+};
+
 extern const struct mgp_series mgp_series_table[];
 extern const size_t mgp_series_count;
+extern const struct mgp_process_series mgp_process_series_table[MGP_PROCESS_WORD_COUNT];
 extern const char *const mgp_eviction_reason_names[MGP_EVICTION_REASON_COUNT];
 extern const char *const mgp_rejection_reason_names[MGP_REJECTION_REASON_COUNT];
+
+/* The values of the label `reason`, in the order of the words; NULL for series without it. */
+const char *const *mgp_series_reasons(enum mgp_series_labels labels);
+
+/* How the words of this series combine. */
+enum mgp_combine mgp_series_combine(const struct mgp_series *series);
+
+/* A value as it is shown: an unlimited limit is 0. */
+uint64_t mgp_process_value(enum mgp_process_word word, uint64_t value);
+
+/* A digest of everything that gives the words their meaning: stems, kinds, labels, bounds of
+ * buckets. Two processes whose digests differ cannot be added up. */
+uint64_t mgp_series_fingerprint(void);
 
 #endif

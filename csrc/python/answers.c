@@ -207,7 +207,9 @@ py_pool_cancel(py_pool *self, PyObject *object)
 static py_connection *
 connection_for(py_pool *self, PyObject *pooled)
 {
-    if (py_pooled_session_check(self->state, pooled)) {
+    /* One that several callers hold at once cannot be noticed when one of them drops it. */
+    bool is_shared = self->config.max_leases_per_session > 1;
+    if (!is_shared && py_pooled_session_check(self->state, pooled)) {
         py_connection *connection = ((py_pooled_session *)pooled)->connection;
         if (connection->pool == NULL && connection->view == pooled) {
             connection->owns_view = true;

@@ -184,6 +184,30 @@ py_pool_reap_leaks(py_pool *self, PyObject *Py_UNUSED(ignored))
 
 /* ---- acquire ---------------------------------------------------------------- */
 
+/* The bytes of a str: ASCII as it is, else encoded into *owned, which is a new reference.
+ * size 0 for None. 0, or -1 with an exception. */
+static int
+text_bytes(PyObject *text, PyObject **owned, struct mgp_bytes *bytes)
+{
+    Py_ssize_t size = 0;
+    *bytes = (struct mgp_bytes){"", 0};
+    if (text == Py_None) {
+        return 0;
+    }
+    if (PyUnicode_IS_COMPACT_ASCII(text)) {
+        bytes->bytes = PyUnicode_AsUTF8AndSize(text, &size);
+    } else {
+        *owned = PyUnicode_AsEncodedString(text, "utf-8", "surrogatepass");
+        if (*owned == NULL) {
+            return -1;
+        }
+        bytes->bytes = PyBytes_AS_STRING(*owned);
+        size = PyBytes_GET_SIZE(*owned);
+    }
+    bytes->size = (size_t)size;
+    return bytes->bytes == NULL ? -1 : 0;
+}
+
 static struct mgp_row *
 ensure_row(py_pool *self, PyObject *gateway_id)
 {
@@ -208,24 +232,24 @@ acquire_slowly(py_pool *self, int64_t now_ns, uint64_t hash, const py_key *key,
 {
     struct mgp_acquired acquired;
     PyObject *result = NULL;
-    Py_ssize_t url_size;
-    PyObject *url_bytes = NULL;
+    PyObject *url_bytes = NULL, *user_bytes = NULL, *gateway_bytes = NULL;
     py_pending *pending = NULL;
+    struct mgp_key_spec spec = {
+        .key = {key->bytes, key->size},
+        .is_anonymous = key->is_anonymous,
+        .is_single_use = key->is_single_use,
+    };
     struct mgp_row *row = ensure_row(self, arguments->gateway_id);
     if (row == NULL) {
         return NULL;
     }
     mgp_row_hold(row); /* what runs below could forget it */
-    const char *url = PyUnicode_IS_COMPACT_ASCII(arguments->url)
-                          ? PyUnicode_AsUTF8AndSize(arguments->url, &url_size)
-                          : NULL;
-    if (url == NULL) {
-        url_bytes = PyUnicode_AsEncodedString(arguments->url, "utf-8", "surrogatepass");
-        if (url_bytes == NULL) {
-            goto done;
-        }
-        url = PyBytes_AS_STRING(url_bytes);
-        url_size = PyBytes_GET_SIZE(url_bytes);
+    spec.row = row;
+    if (text_bytes(arguments->url, &url_bytes, &spec.endpoint) < 0 ||
+        (self->is_grouped &&
+         (text_bytes(arguments->user_identity, &user_bytes, &spec.groups[PY_GROUP_USER]) < 0 ||
+          text_bytes(arguments->gateway_id, &gateway_bytes, &spec.groups[PY_GROUP_GATEWAY]) < 0))) {
+        goto done;
     }
     pending = py_pending_new(self->state, self);
     if (pending == NULL) {
@@ -239,13 +263,9 @@ acquire_slowly(py_pool *self, int64_t now_ns, uint64_t hash, const py_key *key,
             goto done;
         }
     }
-    struct mgp_key_spec spec = {
-        .key = {key->bytes, key->size},
-        .endpoint = {url, (size_t)url_size},
-        .row = row,
-        .is_anonymous = key->is_anonymous,
-        .is_single_use = key->is_single_use,
-    };
+    if (self->clock != NULL) {
+        mgp_pool_set_clock_offset(self->core, py_monotonic_ns() - now_ns);
+    }
     int status = mgp_pool_acquire(self->core, now_ns, hash, &spec, &acquired);
     if (status < 0) {
         (void)py_pool_raise(self, status, arguments->url);
@@ -273,6 +293,8 @@ done:
     mgp_row_unhold(row);
     Py_XDECREF((PyObject *)pending);
     Py_XDECREF(url_bytes);
+    Py_XDECREF(user_bytes);
+    Py_XDECREF(gateway_bytes);
     return result;
 }
 
@@ -360,10 +382,8 @@ done:
 
 /* ---- release ---------------------------------------------------------------- */
 
-/* Whether a duck-typed session says that it is closed. A mock answers with a mock: only
- * True counts; one that cannot say is as good as closed. 1, 0, or -1. */
-static int
-foreign_is_closed(py_pool *self, PyObject *pooled)
+int
+py_pool_foreign_is_closed(py_pool *self, PyObject *pooled)
 {
     PyObject *is_closed = PyObject_GetAttr(pooled, self->state->str_is_closed);
     if (is_closed == NULL) {
@@ -407,7 +427,7 @@ py_module_release(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     Py_INCREF(connection);
     int is_closed = connection->is_closed;
     if (connection->is_foreign) {
-        is_closed = foreign_is_closed(self, pooled);
+        is_closed = py_pool_foreign_is_closed(self, pooled);
         if (is_closed < 0) {
             goto done;
         }

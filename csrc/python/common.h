@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #include "../core/pool.h"
+#include "../metrics/directory.h"
 #include "../metrics/rows.h"
 
 #define NS_PER_SECOND 1000000000
@@ -68,6 +69,12 @@ typedef struct {
     struct mgp_siphash_key hash_key;
     struct mgp_rows rows;
     bool has_rows;
+
+    /* Shared counters; all of it under the GIL, but what fold_fd is while somebody folds. */
+    PyThread_type_lock fold_lock; /* never waited for */
+    int fold_fd;                  /* see struct mgp_archive_job */
+    bool has_finished;            /* the last snapshot saw files that can be folded */
+    struct mgp_problems problems; /* not reported yet */
 } py_state;
 
 py_state *py_state_of_type(PyTypeObject *type); /* of any type of this module */

@@ -32,6 +32,17 @@ is_overridden(py_pool *self, int hook)
     return !is_original;
 }
 
+void
+py_pool_apply_config(py_pool *self)
+{
+    struct mgp_config config = self->config;
+    /* An overridden validation is asked at each hand-out of an idle session. */
+    if (self->hooks & 1u << PY_HOOK_VALIDATE_SESSION) {
+        config.health_interval_ns = 0;
+    }
+    mgp_pool_configure(self->core, &config);
+}
+
 int
 py_pool_refresh_hooks(py_pool *self)
 {
@@ -44,13 +55,8 @@ py_pool_refresh_hooks(py_pool *self)
         hooks |= (unsigned)overridden << i;
     }
     if (hooks != self->hooks) {
-        /* An overridden validation is asked at each hand-out of an idle session. */
-        struct mgp_config config = self->config;
-        if (hooks & 1u << PY_HOOK_VALIDATE_SESSION) {
-            config.health_interval_ns = 0;
-        }
-        mgp_pool_configure(self->core, &config);
         self->hooks = hooks;
+        py_pool_apply_config(self);
     }
     /* The look-ups above have assigned one, as long as there are any left. */
     self->hooks_version = Py_TYPE((PyObject *)self)->tp_version_tag;

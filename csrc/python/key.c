@@ -340,6 +340,13 @@ check_headers_type(PyObject *headers)
 }
 
 PyObject *
+py_key_session_header(PyObject *Py_UNUSED(module), PyObject *headers)
+{
+    PyObject *value = PyDict_Check(headers) ? find_session_header(headers) : NULL;
+    return Py_NewRef(value == NULL ? Py_None : value);
+}
+
+PyObject *
 py_key_identity(const py_identity *identity, PyObject *pool, PyObject *headers, py_state *state)
 {
     py_key key;

@@ -73,6 +73,8 @@ int py_key_build(py_state *state, const py_identity *identity, unsigned hooks,
 /* The identity part alone, as bytes; None for anonymous. New reference or NULL. */
 PyObject *py_key_identity(const py_identity *identity, PyObject *pool, PyObject *headers,
                           py_state *state);
+/* session_header(headers): the value of x-mcp-session-id, or None. */
+PyObject *py_key_session_header(PyObject *module, PyObject *headers);
 /* For display: (user, url, gateway id, transport, session or None, identity bytes), or
  * the tuple of str that _make_pool_key() returned. New reference or NULL. */
 PyObject *py_key_describe(const void *bytes, size_t size);

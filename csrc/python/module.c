@@ -6,6 +6,7 @@
 #include "pending.h"
 #include "pool.h"
 #include "pooled_session.h"
+#include "snapshot.h"
 
 static struct PyModuleDef core_module;
 
@@ -19,9 +20,9 @@ py_state_of_type(PyTypeObject *type)
 static PyObject *
 py_module_after_fork(PyObject *module, PyObject *Py_UNUSED(ignored))
 {
-    py_state *state = PyModule_GetState(module);
-    /* The parent's rows are left where they are: its pools' machines still point there. */
-    mgp_rows_init(&state->rows, state->hash_key, state->rows.max_rows);
+    if (py_counters_after_fork(PyModule_GetState(module)) < 0) {
+        return NULL;
+    }
     Py_RETURN_NONE;
 }
 
@@ -35,12 +36,46 @@ static PyMethodDef core_methods[] = {
                "NotImplemented when it is not of this pool.")},
     {"snapshot", py_module_snapshot, METH_NOARGS,
      PyDoc_STR("snapshot()\n--\n\n"
-               "([(gateway label, words), ...], label_overflow_total), all of one moment.")},
+               "([(gateway label, words), ...], words of the process), all of one moment;\n"
+               "with shared counters, of all processes together.")},
     {"forget_row", py_module_forget_row, METH_O,
      PyDoc_STR("forget_row(label, /)\n--\n\n"
                "Drops the row of a gateway label; False while something of it is open.")},
+    {"has_row", py_module_has_row, METH_O,
+     PyDoc_STR("has_row(label, /)\n--\n\nWhether this process has a row of this label.")},
     {"set_max_rows", py_module_set_max_rows, METH_O,
      PyDoc_STR("set_max_rows(count, /)\n--\n\nBounds the gateway labels to come.")},
+    {"buckets", py_module_buckets, METH_NOARGS,
+     PyDoc_STR("buckets()\n--\n\nThe finite bounds of each histogram: stem -> (le, ...).")},
+    {"set_buckets", py_module_set_buckets, METH_VARARGS,
+     PyDoc_STR("set_buckets(stem, bounds, /)\n--\n\n"
+               "Replaces the bounds of a histogram: ((nanoseconds, le), ...).")},
+    {"text", py_module_text, METH_VARARGS,
+     PyDoc_STR("text(before, after, is_openmetrics, names, /)\n--\n\n"
+               "The text of all series, or of the samples of these names, between two texts.")},
+    {"publish_limits", (PyCFunction)(void (*)(void))py_module_publish_limits, METH_FASTCALL,
+     PyDoc_STR("publish_limits(max_sessions_per_key, max_total_sessions, max_total_keys, /)\n--\n\n"
+               "What the pools of this process may do together; None: unlimited.")},
+    {"use_directory", py_module_use_directory, METH_O,
+     PyDoc_STR("use_directory(path, /)\n--\n\n"
+               "Shares the rows to come with other processes, through a file there. Once.")},
+    {"open_file", py_module_open_file, METH_NOARGS,
+     PyDoc_STR("open_file()\n--\n\n"
+               "Makes this process's file of shared counters, where there is to be one.")},
+    {"has_finished", py_module_has_finished, METH_NOARGS,
+     PyDoc_STR("has_finished()\n--\n\n"
+               "Whether the last snapshot saw files of finished processes.")},
+    {"fold", py_module_fold, METH_O,
+     PyDoc_STR("fold(forgotten, /)\n--\n\n"
+               "Folds the files of finished processes into the archive, without these labels.\n"
+               "False when that is to be tried again.")},
+    {"take_problems", py_module_take_problems, METH_NOARGS,
+     PyDoc_STR("take_problems()\n--\n\n"
+               "[(file name or '', what, errno or 0), ...] since this was called last.")},
+    {"session_header", py_key_session_header, METH_O,
+     PyDoc_STR("session_header(headers, /)\n--\n\n"
+               "The value of x-mcp-session-id, in any case; None where it is missing or empty,\n"
+               "and for what is no dict.")},
     {"remember_hooks", py_module_remember_hooks, METH_O,
      PyDoc_STR("remember_hooks(cls, /)\n--\n\nWhat this class defines is not an override.")},
     {"after_fork", py_module_after_fork, METH_NOARGS,
@@ -153,6 +188,15 @@ add_type(PyObject *module, PyTypeObject **where, PyType_Spec *spec, bool is_publ
     return is_public ? PyModule_AddType(module, *where) : 0;
 }
 
+/* Steals the reference, which may be NULL. */
+static int
+add_table(PyObject *module, const char *name, PyObject *table)
+{
+    int result = table == NULL ? -1 : PyModule_AddObjectRef(module, name, table);
+    Py_XDECREF(table);
+    return result;
+}
+
 static int
 core_exec(PyObject *module)
 {
@@ -160,8 +204,9 @@ core_exec(PyObject *module)
     if (make_hash_key(state) < 0 || intern_names(state) < 0 || import_names(state) < 0) {
         return -1;
     }
-    mgp_rows_init(&state->rows, state->hash_key, MGP_ROWS_DEFAULT_MAX);
-    state->has_rows = true;
+    if (py_counters_init(state) < 0) {
+        return -1;
+    }
     if (add_type(module, &state->connection_type, &py_connection_spec, false) < 0 ||
         add_type(module, &state->pooled_session_type, &py_pooled_session_spec, true) < 0 ||
         add_type(module, &state->pending_type, &py_pending_spec, true) < 0 ||
@@ -169,11 +214,10 @@ core_exec(PyObject *module)
         add_type(module, &state->pool_type, &py_pool_spec, true) < 0) {
         return -1;
     }
-    PyObject *series = py_series_table();
-    int status = series == NULL ? -1 : PyModule_AddObjectRef(module, "SERIES", series);
-    Py_XDECREF(series);
-    if (status < 0 ||
+    if (add_table(module, "SERIES", py_series_table()) < 0 ||
+        add_table(module, "PROCESS_SERIES", py_process_series_table()) < 0 ||
         PyModule_AddStringConstant(module, "OVERFLOW_LABEL", MGP_ROWS_OVERFLOW_LABEL) < 0 ||
+        PyModule_AddIntConstant(module, "BUCKETS_MAX", MGP_BUCKETS_MAX) < 0 ||
         PyModule_AddIntConstant(module, "VERDICT_GOOD", MGP_VERDICT_GOOD) < 0 ||
         PyModule_AddIntConstant(module, "VERDICT_DISCARD", MGP_VERDICT_DISCARD) < 0 ||
         PyModule_AddIntConstant(module, "VERDICT_BROKEN", MGP_VERDICT_BROKEN) < 0) {
@@ -248,10 +292,7 @@ core_free(void *module)
 {
     py_state *state = PyModule_GetState(module);
     (void)core_clear(module);
-    if (state->has_rows) {
-        mgp_rows_fini(&state->rows);
-        state->has_rows = false;
-    }
+    py_counters_fini(state);
 }
 
 static PyModuleDef_Slot core_slots[] = {

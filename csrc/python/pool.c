@@ -74,6 +74,27 @@ setup_identity(py_pool *self, PyObject *names, int isolate_by_session, PyObject 
     return 0;
 }
 
+/* Durations in nanoseconds. What is no setting (leases, hash key, seed) is left as it is. */
+static int
+read_config(PyObject *limits, PyObject *times, PyObject *breaker, struct mgp_config *config)
+{
+    long long lifetime_ns, idle_ns, health_ns, reset_ns;
+    if (!PyArg_ParseTuple(limits, "IIIII;limits", &config->max_sessions_per_key,
+                          &config->max_total_sessions, &config->max_total_keys,
+                          &config->max_waiters_per_key, &config->max_creating_per_endpoint) ||
+        !PyArg_ParseTuple(times, "LLLdI;times", &lifetime_ns, &idle_ns, &health_ns,
+                          &config->lifetime_jitter, &config->checks_per_second) ||
+        !PyArg_ParseTuple(breaker, "ILI;breaker", &config->breaker_threshold, &reset_ns,
+                          &config->max_remembered_endpoints)) {
+        return -1;
+    }
+    config->lifetime_ns = lifetime_ns;
+    config->idle_timeout_ns = idle_ns;
+    config->health_interval_ns = health_ns;
+    config->breaker_reset_ns = reset_ns;
+    return 0;
+}
+
 PyDoc_STRVAR(setup_doc,
              "_setup($self, /, *, limits, times, breaker, identity, clock)\n--\n\n"
              "Once, from __init__(), with values that were checked. Times in nanoseconds.");
@@ -83,26 +104,19 @@ py_pool_setup(py_pool *self, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"limits", "times", "breaker", "identity", "clock", NULL};
     struct mgp_config config = {.max_leases_per_session = 1};
-    PyObject *identity_names, *extractor, *clock;
+    PyObject *limits, *times, *breaker, *identity_names, *extractor, *clock; /* borrowed */
     int isolate_by_session;
-    long long lifetime_ns, idle_ns, health_ns, reset_ns;
     if (self->core != NULL) {
         PyErr_SetString(PyExc_RuntimeError, "a session pool cannot be initialised twice");
         return NULL;
     }
-    if (!PyArg_ParseTupleAndKeywords(
-            args, kwargs, "$(IIIII)(LLLdI)(ILI)(O!pO)O:_setup", names, &config.max_sessions_per_key,
-            &config.max_total_sessions, &config.max_total_keys, &config.max_waiters_per_key,
-            &config.max_creating_per_endpoint, &lifetime_ns, &idle_ns, &health_ns,
-            &config.lifetime_jitter, &config.checks_per_second, &config.breaker_threshold,
-            &reset_ns, &config.max_remembered_endpoints, &PyTuple_Type, &identity_names,
-            &isolate_by_session, &extractor, &clock)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "$O!O!O!(O!pO)O:_setup", names, &PyTuple_Type,
+                                     &limits, &PyTuple_Type, &times, &PyTuple_Type, &breaker,
+                                     &PyTuple_Type, &identity_names, &isolate_by_session,
+                                     &extractor, &clock) ||
+        read_config(limits, times, breaker, &config) < 0) {
         return NULL;
     }
-    config.lifetime_ns = lifetime_ns;
-    config.idle_timeout_ns = idle_ns;
-    config.health_interval_ns = health_ns;
-    config.breaker_reset_ns = reset_ns;
     config.hash_key = self->state->hash_key;
     config.random_seed = self->state->hash_key.k0 ^ (uint64_t)(uintptr_t)self;
     if (setup_identity(self, identity_names, isolate_by_session, extractor) < 0) {
@@ -113,6 +127,34 @@ py_pool_setup(py_pool *self, PyObject *args, PyObject *kwargs)
     if (mgp_pool_new(&config, &self->core) < 0) {
         return PyErr_NoMemory();
     }
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(configure_doc,
+             "_configure($self, /, *, limits, times, breaker, extractor)\n--\n\n"
+             "Changes settings of a pool that is in use, as _setup() takes them. A lifetime\n"
+             "holds for sessions opened later. The identity headers cannot be changed: keys\n"
+             "refer to them by number.");
+
+static PyObject *
+py_pool_configure(py_pool *self, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"limits", "times", "breaker", "extractor", NULL};
+    struct mgp_config config = self->config;
+    PyObject *limits, *times, *breaker, *extractor; /* borrowed */
+    if (self->core == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "MCPSessionPool.__init__() was not called");
+        return NULL;
+    }
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "$O!O!O!O:_configure", names, &PyTuple_Type,
+                                     &limits, &PyTuple_Type, &times, &PyTuple_Type, &breaker,
+                                     &extractor) ||
+        read_config(limits, times, breaker, &config) < 0) {
+        return NULL;
+    }
+    self->config = config;
+    py_pool_apply_config(self);
+    Py_XSETREF(self->identity.extractor, extractor == Py_None ? NULL : Py_NewRef(extractor));
     Py_RETURN_NONE;
 }
 
@@ -356,12 +398,31 @@ set_affinity(py_pool *self, PyObject *value, void *Py_UNUSED(closure))
 
 static PyMethodDef py_pool_methods[] = {
     METHOD("_setup", py_pool_setup, METH_VARARGS | METH_KEYWORDS, setup_doc),
+    METHOD("_configure", py_pool_configure, METH_VARARGS | METH_KEYWORDS, configure_doc),
     METHOD("_lease_of", py_pool_lease_of, METH_O,
            "_lease_of($self, pooled, /)\n--\n\n"
            "The number of the present checkout (int), or None."),
     METHOD("_holds", py_pool_holds, METH_FASTCALL,
            "_holds($self, pooled, lease, /)\n--\n\n"
            "Whether what _lease_of() said still holds (bool)."),
+    METHOD("_share", py_pool_share, METH_FASTCALL,
+           "_share($self, max_leases, is_grouped, /)\n--\n\n"
+           "Once, before the first acquire: how many callers may use a session at once, and\n"
+           "whether keys can be evicted by user (group 0) and gateway (group 1)."),
+    METHOD("_retire", py_pool_retire, METH_O,
+           "_retire($self, pooled, /)\n--\n\n"
+           "It is not wanted any more: closed now, or when it comes back. Whether it is known."),
+    METHOD("_lease_ticket", py_pool_lease_ticket, METH_O,
+           "_lease_ticket($self, pooled, /)\n--\n\n"
+           "The Ticket of the latest checkout, for _release_lease(); or None."),
+    METHOD("_release_lease", py_pool_release_lease, METH_FASTCALL,
+           "_release_lease($self, ticket, verdict, /)\n--\n\n"
+           "Ends one checkout of a duck-typed session: the task that closes it, None where it\n"
+           "stays open, False where this checkout has ended before."),
+    METHOD("_evict_group", py_pool_evict_group, METH_FASTCALL,
+           "_evict_group($self, which, name, /)\n--\n\n"
+           "Closes the idle sessions of a group's keys, those in use when they come back, and\n"
+           "returns how many these are (int)."),
     METHOD("_take", py_pool_take, METH_FASTCALL,
            "_take($self, pending, url, /)\n--\n\n"
            "The session that a pending acquire got; or the pending again, when its caller\n"

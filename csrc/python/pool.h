@@ -25,12 +25,16 @@ typedef struct py_pool {
     unsigned hooks;         /* bit PY_HOOK_... for each overridden hook */
     unsigned hooks_version; /* type version for which `hooks` holds; 0: for none */
     unsigned long thread;   /* of `loop` */
+    bool is_grouped;        /* keys belong to the groups of their user and of their gateway */
     bool is_running_effects;
     bool is_building_key;    /* an overridden hook that makes the key is running */
     bool has_seen_anonymous; /* ... and asked for the default, which found no identity */
 } py_pool;
 
 extern PyType_Spec py_pool_spec;
+
+/* What a pool's keys can be evicted by: see _share(). */
+enum py_group { PY_GROUP_USER, PY_GROUP_GATEWAY };
 
 /* ---- loop.c ---- */
 /* The pool's time; 0, or -1 with what the replaced clock raised. */
@@ -50,6 +54,8 @@ void py_pool_give_up(py_pool *self, py_pending *pending, bool is_reported);
 /* ---- hooks.c ---- */
 /* Brings `hooks` up to date: 0 or -1. */
 int py_pool_refresh_hooks(py_pool *self);
+/* Gives `config` to the machine, with what overridden hooks change of it. */
+void py_pool_apply_config(py_pool *self);
 int py_pool_setattro(py_pool *self, PyObject *name, PyObject *value);
 /* remember_hooks(cls): what the class defines is not an override. */
 PyObject *py_module_remember_hooks(PyObject *module, PyObject *cls);
@@ -86,6 +92,17 @@ PyObject *py_pool_reap_leaks(py_pool *self, PyObject *ignored);
  * is checked out. */
 py_connection *py_pool_find_connection(py_pool *self, PyObject *pooled);
 
+/* Whether a duck-typed session says that it is closed. A mock answers with a mock: only
+ * True counts; one that cannot say is as good as closed. 1, 0, or -1. */
+int py_pool_foreign_is_closed(py_pool *self, PyObject *pooled);
+
+/* ---- sharing.c: sessions that several callers use at once, and groups of keys ---- */
+PyObject *py_pool_share(py_pool *self, PyObject *const *args, Py_ssize_t nargs);
+PyObject *py_pool_retire(py_pool *self, PyObject *pooled);
+PyObject *py_pool_lease_ticket(py_pool *self, PyObject *pooled);
+PyObject *py_pool_release_lease(py_pool *self, PyObject *const *args, Py_ssize_t nargs);
+PyObject *py_pool_evict_group(py_pool *self, PyObject *const *args, Py_ssize_t nargs);
+
 /* ---- effects.c ---- */
 void py_pool_run_effects(py_pool *self);
 
@@ -108,9 +125,12 @@ PyObject *py_pool_counts(py_pool *self, PyObject *ignored);
 PyObject *py_pool_keys(py_pool *self, PyObject *ignored);
 PyObject *py_pool_breakers(py_pool *self, PyObject *ignored);
 /* module functions over the rows */
-PyObject *py_module_snapshot(PyObject *module, PyObject *ignored);
-PyObject *py_module_forget_row(PyObject *module, PyObject *label);
-PyObject *py_module_set_max_rows(PyObject *module, PyObject *value);
 PyObject *py_series_table(void);
+
+/* ---- metrics.c ---- */
+PyObject *py_module_buckets(PyObject *module, PyObject *ignored);
+PyObject *py_module_set_buckets(PyObject *module, PyObject *args);
+PyObject *py_module_text(PyObject *module, PyObject *args);
+PyObject *py_process_series_table(void);
 
 #endif

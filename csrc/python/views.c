@@ -1,4 +1,4 @@
-/* Read views: of one pool, and of the rows of the whole process. */
+/* Read views of one pool, and the table of series. */
 #include "pool.h"
 
 #include <string.h>
@@ -10,20 +10,6 @@ set_number(PyObject *dict, const char *name, uint64_t value)
     int result = number == NULL ? -1 : PyDict_SetItemString(dict, name, number);
     Py_XDECREF(number);
     return result;
-}
-
-static const char *const *
-label_values(enum mgp_series_labels labels)
-{
-    switch (labels) {
-    case MGP_LABELS_EVICTION:
-        return mgp_eviction_reason_names;
-    case MGP_LABELS_REJECTION:
-        return mgp_rejection_reason_names;
-    case MGP_LABELS_GATEWAY:
-        break;
-    }
-    return NULL;
 }
 
 PyObject *
@@ -38,7 +24,10 @@ py_pool_totals(py_pool *self, PyObject *Py_UNUSED(ignored))
     totals[MGP_WORD_IDLE_SESSIONS] = totals[MGP_WORD_SIZE] - totals[MGP_WORD_ACTIVE_SESSIONS];
     for (size_t i = 0; result != NULL && i < mgp_series_count; i++) {
         const struct mgp_series *series = &mgp_series_table[i];
-        const char *const *reasons = label_values(series->labels);
+        const char *const *reasons = mgp_series_reasons(series->labels);
+        if (series->kind != MGP_SERIES_COUNTER && series->kind != MGP_SERIES_GAUGE) {
+            continue; /* of the whole process only */
+        }
         if (reasons == NULL) {
             if (set_number(result, series->stem, totals[series->first_word]) < 0) {
                 Py_CLEAR(result);
@@ -185,84 +174,20 @@ py_pool_breakers(py_pool *self, PyObject *Py_UNUSED(ignored))
     return breakers.list;
 }
 
-/* ---- the rows --------------------------------------------------------------- */
-
-static int
-append_row(const void *label, size_t size, const struct mgp_row *row, void *context)
+static const char *
+kind_name(enum mgp_series_kind kind)
 {
-    uint64_t words[MGP_WORD_COUNT];
-    int result = -1;
-    PyObject *name = PyUnicode_DecodeUTF8(label, (Py_ssize_t)size, "replace");
-    PyObject *numbers = PyTuple_New(MGP_WORD_COUNT);
-    PyObject *entry = NULL;
-    if (name == NULL || numbers == NULL) {
-        goto done;
+    switch (kind) {
+    case MGP_SERIES_COUNTER:
+        return "counter";
+    case MGP_SERIES_GAUGE:
+        return "gauge";
+    case MGP_SERIES_AGE:
+        return "age";
+    case MGP_SERIES_HISTOGRAM:
+        break;
     }
-    mgp_row_read(row, words);
-    for (Py_ssize_t i = 0; i < MGP_WORD_COUNT; i++) {
-        PyObject *number = PyLong_FromUnsignedLongLong(words[i]);
-        if (number == NULL) {
-            goto done;
-        }
-        PyTuple_SET_ITEM(numbers, i, number);
-    }
-    entry = PyTuple_Pack(2, name, numbers);
-    result = entry == NULL ? -1 : PyList_Append(context, entry);
-done:
-    Py_XDECREF(entry);
-    Py_XDECREF(numbers);
-    Py_XDECREF(name);
-    return result;
-}
-
-PyObject *
-py_module_snapshot(PyObject *module, PyObject *Py_UNUSED(ignored))
-{
-    py_state *state = PyModule_GetState(module);
-    PyObject *rows = PyList_New(0);
-    if (rows == NULL) {
-        return NULL;
-    }
-    /* One moment for all rows: no finalizer may count meanwhile. */
-    int was_enabled = PyGC_Disable();
-    int status = mgp_rows_visit(&state->rows, append_row, rows);
-    if (was_enabled) {
-        PyGC_Enable();
-    }
-    if (status != 0) {
-        Py_DECREF(rows);
-        return NULL;
-    }
-    return Py_BuildValue("(NK)", rows,
-                         (unsigned long long)mgp_atomic_load(&state->rows.label_overflow_total));
-}
-
-PyObject *
-py_module_forget_row(PyObject *module, PyObject *label)
-{
-    py_state *state = PyModule_GetState(module);
-    Py_ssize_t size;
-    const char *bytes = PyUnicode_AsUTF8AndSize(label, &size);
-    if (bytes == NULL) {
-        return NULL;
-    }
-    return PyBool_FromLong(mgp_rows_forget(&state->rows, bytes, (size_t)size) == MGP_OK);
-}
-
-PyObject *
-py_module_set_max_rows(PyObject *module, PyObject *value)
-{
-    py_state *state = PyModule_GetState(module);
-    Py_ssize_t max_rows = PyLong_AsSsize_t(value);
-    if (max_rows == -1 && PyErr_Occurred()) {
-        return NULL;
-    }
-    if (max_rows < 1) {
-        PyErr_SetString(PyExc_ValueError, "the bound on gateways must be at least 1");
-        return NULL;
-    }
-    mgp_rows_set_max(&state->rows, (size_t)max_rows);
-    Py_RETURN_NONE;
+    return "histogram";
 }
 
 PyObject *
@@ -271,7 +196,7 @@ py_series_table(void)
     PyObject *table = PyTuple_New((Py_ssize_t)mgp_series_count);
     for (size_t i = 0; table != NULL && i < mgp_series_count; i++) {
         const struct mgp_series *series = &mgp_series_table[i];
-        const char *const *reasons = label_values(series->labels);
+        const char *const *reasons = mgp_series_reasons(series->labels);
         PyObject *values = PyTuple_New(reasons == NULL ? 0 : (Py_ssize_t)series->word_count);
         for (size_t k = 0; values != NULL && reasons != NULL && k < series->word_count; k++) {
             PyObject *reason = PyUnicode_FromString(reasons[k]);
@@ -281,11 +206,10 @@ py_series_table(void)
                 PyTuple_SET_ITEM(values, (Py_ssize_t)k, reason);
             }
         }
-        PyObject *entry =
-            values == NULL ? NULL
-                           : Py_BuildValue("(ssNsn)", series->stem,
-                                           series->kind == MGP_SERIES_COUNTER ? "counter" : "gauge",
-                                           values, series->help, (Py_ssize_t)series->first_word);
+        PyObject *entry = values == NULL
+                              ? NULL
+                              : Py_BuildValue("(ssNsn)", series->stem, kind_name(series->kind),
+                                              values, series->help, (Py_ssize_t)series->first_word);
         if (entry == NULL) {
             Py_CLEAR(table);
         } else {

@@ -77,7 +77,8 @@ struct lease {
     bool is_used;
     struct session *session;
     struct mgp_ticket ticket;
-    bool is_known; /* to its caller: not merely granted */
+    int64_t since_ns; /* that its caller has it */
+    bool is_known;    /* to its caller: not merely granted */
     bool is_taken;
     bool is_older; /* than the last suspicion of its endpoint */
 };
@@ -87,7 +88,8 @@ struct waiter { /* the payload of the machine's waiter */
     enum mgp_waiter_state state;
     struct mgp_waiter *core;
     int key;
-    uint64_t number;         /* in the order of arrival */
+    uint64_t number; /* in the order of arrival */
+    int64_t since_ns;
     struct lease *lease;     /* granted; NULL: none, or taken back */
     struct session *session; /* granted to be created; likewise */
     int status;
@@ -387,6 +389,37 @@ count(int key, size_t word, int change)
     count_in_row(row_of(key), word, change);
 }
 
+/* One more duration of a histogram: found by trying all bounds. */
+static void
+observe(int key, enum mgp_histogram_id id, int64_t duration_ns)
+{
+    const struct mgp_histogram *histogram = &mgp_histograms[id];
+    size_t bucket = 0;
+    CHECK(duration_ns >= 0);
+    for (size_t i = 0; i < histogram->count; i++) {
+        bucket += (uint64_t)duration_ns > histogram->bounds_ns[i];
+    }
+    count(key, histogram->first_word + bucket, 1);
+    size_t sum = histogram->first_word + MGP_BUCKET_SUM_OFFSET;
+    totals[sum] += (uint64_t)duration_ns;
+    row_totals[row_of(key)][sum] += (uint64_t)duration_ns;
+}
+
+/* When the oldest waiter of a row came; 0 where nobody waits. */
+static uint64_t
+oldest_waiter_ns(int row)
+{
+    const struct waiter *oldest = NULL;
+    for (int i = 0; i < waiter_end; i++) {
+        const struct waiter *waiter = &waiters[i];
+        if (waiter->is_used && waiter->state == MGP_WAITER_WAITING && row_of(waiter->key) == row &&
+            (oldest == NULL || waiter->number < oldest->number)) {
+            oldest = waiter;
+        }
+    }
+    return oldest == NULL ? 0 : (uint64_t)oldest->since_ns;
+}
+
 /* ---- changes of the model ------------------------------------------------------- */
 
 static void
@@ -444,6 +477,7 @@ begin_create(int key, struct mgp_ticket ticket)
     struct session *session = new_session(key, core);
     session->is_retired = specs[key].is_single_use;
     session->creation = ticket;
+    session->created_ns = now_ns;
     session->is_trial = endpoint->state == MGP_BREAKER_OPEN;
     if (session->is_trial) {
         endpoint->state = MGP_BREAKER_HALF_OPEN;
@@ -480,6 +514,9 @@ static void
 end_lease(struct lease *lease)
 {
     remember_stale(lease->ticket);
+    if (lease->is_taken) {
+        observe(lease->session->key, MGP_HISTOGRAM_USE_SECONDS, now_ns - lease->since_ns);
+    }
     lease->session->leases--;
     lease->is_used = false;
     for (int i = 0; i < waiter_end; i++) {

@@ -420,7 +420,9 @@ check_pool(void)
     for (size_t word = 0; word < MGP_WORD_COUNT; word++) {
         CHECK(mgp_pool_totals(pool)[word] == totals[word]);
         for (int row = 0; row < ROWS; row++) {
-            CHECK(mgp_atomic_load(&row_words[row][word]) == row_totals[row][word]);
+            uint64_t expected = word == MGP_WORD_OLDEST_WAITER_SECONDS ? oldest_waiter_ns(row)
+                                                                       : row_totals[row][word];
+            CHECK(mgp_atomic_load(&row_words[row][word]) == expected);
         }
     }
     CHECK(totals[MGP_WORD_HITS] + totals[MGP_WORD_MISSES] == answered);

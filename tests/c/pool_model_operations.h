@@ -67,6 +67,7 @@ take_hit(struct session *session, int key, struct mgp_ticket ticket)
     struct lease *lease = new_lease(session, ticket);
     lease->is_known = true;
     lease->is_taken = true;
+    lease->since_ns = now_ns;
     count(key, MGP_WORD_HITS, 1);
     count(key, MGP_WORD_ANONYMOUS_ACQUIRES, specs[key].is_anonymous);
     answered++;
@@ -236,7 +237,8 @@ do_acquire(void)
                               .state = MGP_WAITER_WAITING,
                               .core = acquired.waiter,
                               .key = key,
-                              .number = ++arrivals};
+                              .number = ++arrivals,
+                              .since_ns = now_ns};
     mgp_waiter_set_payload(acquired.waiter, waiter);
     count(key, MGP_WORD_WAITERS, 1);
     /* An idle session that needs a check is sooner had than a new one. */
@@ -265,11 +267,14 @@ do_take(void)
         CHECK(acquired.ticket.generation == lease->ticket.generation);
         lease->is_known = true;
         lease->is_taken = true;
+        lease->since_ns = now_ns;
         count(waiter->key, MGP_WORD_HITS, 1);
+        observe(waiter->key, MGP_HISTOGRAM_ACQUIRE_WAIT_SECONDS, now_ns - waiter->since_ns);
         answered++;
     } else if (waiter->session != NULL && !is_closed) {
         CHECK(status == MGP_OK && acquired.answer == MGP_ANSWER_CREATE);
         CHECK(acquired.ticket.generation == waiter->session->creation.generation);
+        observe(waiter->key, MGP_HISTOGRAM_ACQUIRE_WAIT_SECONDS, now_ns - waiter->since_ns);
         waiter->session->is_ticket_known = true;
         waiter->session = NULL;
     } else {
@@ -347,6 +352,7 @@ do_created(void)
     }
     end_creation(session);
     opened_total++;
+    observe(key, MGP_HISTOGRAM_CREATE_SECONDS, now_ns - session->created_ns);
     session->state = MGP_SESSION_ACTIVE;
     session->created_ns = session->last_used_ns = session->verified_ns = now_ns;
     mgp_session_read_times(core, &times);
@@ -362,7 +368,9 @@ do_created(void)
         come_back(session);
     } else {
         CHECK(ticket.generation != 0);
-        new_lease(session, ticket)->is_known = true;
+        struct lease *lease = new_lease(session, ticket);
+        lease->is_known = true;
+        lease->since_ns = now_ns;
     }
 }
 

@@ -302,7 +302,7 @@ start(void)
         for (size_t word = 0; word < MGP_WORD_COUNT; word++) {
             mgp_atomic_store(&row_words[row][word], 0);
         }
-        rows[row] = (struct mgp_row){row_words[row], 0};
+        rows[row] = (struct mgp_row){.words = row_words[row]};
     }
     for (int key = 0; key < KEYS; key++) {
         struct mgp_key_spec *spec = &specs[key];

@@ -239,7 +239,7 @@ labels_past_the_bound_share_the_overflow_row(void)
     CHECK(ensure("c") == overflow);
     CHECK(ensure("a") == a);
     CHECK(rows.count == 2);
-    CHECK(mgp_atomic_load(&rows.label_overflow_total) == 3);
+    CHECK(mgp_atomic_load(&rows.process_words[MGP_PROCESS_LABEL_OVERFLOW]) == 3);
     check_labels((const char *[]){"a", "b", MGP_ROWS_OVERFLOW_LABEL}, 3);
     end();
 }
@@ -258,7 +258,7 @@ new_bound_is_for_labels_to_come(void)
     mgp_rows_set_max(&rows, 1);
     CHECK(ensure("a") == a && ensure("b") == b);
     CHECK(ensure("d") == overflow);
-    CHECK(mgp_atomic_load(&rows.label_overflow_total) == 2);
+    CHECK(mgp_atomic_load(&rows.process_words[MGP_PROCESS_LABEL_OVERFLOW]) == 2);
     check_labels((const char *[]){"a", "b", "c", MGP_ROWS_OVERFLOW_LABEL}, 4);
     end();
 }
@@ -270,7 +270,7 @@ gateway_named_overflow_is_the_overflow_row(void)
     mgp_rows_set_max(&rows, 1);
     struct mgp_row *named = ensure(MGP_ROWS_OVERFLOW_LABEL);
     CHECK(rows.count == 0);
-    CHECK(mgp_atomic_load(&rows.label_overflow_total) == 0);
+    CHECK(mgp_atomic_load(&rows.process_words[MGP_PROCESS_LABEL_OVERFLOW]) == 0);
     CHECK(ensure("a") != named);
     CHECK(ensure("b") == named);
     CHECK(ensure(MGP_ROWS_OVERFLOW_LABEL) == named);
@@ -408,7 +408,7 @@ out_of_memory_changes_nothing(void)
         snprintf(label, sizeof(label), "%zu", i);
         for (size_t n = 1;; n++) {
             size_t count = rows.count;
-            uint64_t overflows = mgp_atomic_load(&rows.label_overflow_total);
+            uint64_t overflows = mgp_atomic_load(&rows.process_words[MGP_PROCESS_LABEL_OVERFLOW]);
             struct mgp_row *overflow = rows.overflow;
             failing_alloc_fail_at(n);
             struct mgp_row *row = ensure(label);
@@ -417,14 +417,14 @@ out_of_memory_changes_nothing(void)
             }
             CHECK(failing_alloc_has_failed());
             CHECK(rows.count == count && rows.overflow == overflow);
-            CHECK(mgp_atomic_load(&rows.label_overflow_total) == overflows);
+            CHECK(mgp_atomic_load(&rows.process_words[MGP_PROCESS_LABEL_OVERFLOW]) == overflows);
             failures++;
         }
         failing_alloc_fail_at(0);
     }
     CHECK(failures > 130);
     CHECK(rows.count == 130);
-    CHECK(mgp_atomic_load(&rows.label_overflow_total) == 2);
+    CHECK(mgp_atomic_load(&rows.process_words[MGP_PROCESS_LABEL_OVERFLOW]) == 2);
     end();
 }
 
@@ -471,7 +471,7 @@ random_operations_agree_with_the_model(void)
         CHECK(mgp_list_length(&rows.order) == count);
     }
     CHECK(turned_away > 0);
-    CHECK(mgp_atomic_load(&rows.label_overflow_total) == turned_away);
+    CHECK(mgp_atomic_load(&rows.process_words[MGP_PROCESS_LABEL_OVERFLOW]) == turned_away);
     end();
 }
 

@@ -1,0 +1,97 @@
+"""Scrapes of many gateways: the series as native metrics of prometheus_client, beside the pool's own."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable
+from typing import Literal
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client import generate_latest as by_prometheus_client
+from sides import Side
+
+URL = "http://127.0.0.1:9000/mcp"
+CALLS = 3  # of each gateway
+
+Writer = Literal["native", "collector", "c"]
+
+
+def gateway_ids(gateways: int) -> list[str]:
+    """Labels as the gateway has them: a UUID each."""
+    return [f"6f1f7a52-64e9-4f8d-9d7d-{number:012d}" for number in range(gateways)]
+
+
+async def scrape(side: Side, writer: Writer, gateways: int) -> float:
+    """One page, in seconds of this thread's processor time: other processes on the machine do not count.
+
+    ``native``: the same series as metrics of prometheus_client; ``collector``: those of the pool, written by
+    prometheus_client, too; ``c``: those of the pool, written by the package.
+    """
+    if writer == "native":
+        native = _native(gateways)
+        return _best(lambda: by_prometheus_client(native), 2)
+    from mcpgateway_pool import forget_gateway, generate_latest, register_collector, set_max_gateways
+
+    set_max_gateways(2 * gateways)
+    registry = CollectorRegistry()
+    register_collector(registry)
+    await _count(side, gateways)
+    try:
+        if writer == "c":
+            return _best(lambda: generate_latest(registry), 10)
+        return _best(lambda: by_prometheus_client(registry), 2)
+    finally:
+        for gateway_id in gateway_ids(gateways):
+            forget_gateway(gateway_id)
+
+
+def _best(write: Callable[[], bytes], times: int) -> float:
+    best = float("inf")
+    gc.collect()
+    gc.freeze()
+    try:
+        for _ in range(times):
+            start = time.thread_time()
+            write()
+            best = min(best, time.thread_time() - start)
+    finally:
+        gc.unfreeze()
+    return best
+
+
+async def _count(side: Side, gateways: int) -> None:
+    """So many gateways in the pool's rows."""
+    pool = side.make_pool()
+    for gateway_id in gateway_ids(gateways):
+        for _ in range(CALLS):
+            pooled = await pool.acquire(URL, {}, side.transport, user_identity="user", gateway_id=gateway_id)
+            await pool.release(pooled)
+    await pool.close_all()
+
+
+def _native(gateways: int) -> CollectorRegistry:
+    """The same series for so many gateways, as a program without the pool would have them."""
+    from mcpgateway_pool import _core
+
+    disable_created_metrics()
+    registry = CollectorRegistry()
+    ids = gateway_ids(gateways)
+    for stem, kind, reasons, text, _ in _core.SERIES:
+        name = f"mcp_session_pool_{stem}"
+        labels = ["gateway_id", "reason"] if reasons else ["gateway_id"]
+        values = [(gateway_id, *reason) for gateway_id in ids for reason in ([(r,) for r in reasons] or [()])]
+        if kind == "counter":
+            counter = Counter(name, text, labels, registry=registry)
+            for value in values:
+                counter.labels(*value).inc(CALLS)
+        elif kind == "histogram":
+            bounds = [float(bound) for bound in _core.buckets()[stem]]
+            histogram = Histogram(name, text, labels, registry=registry, buckets=bounds)
+            for value in values:
+                histogram.labels(*value).observe(0.02)
+        else:
+            gauge = Gauge(name, text, labels, registry=registry)
+            for value in values:
+                gauge.labels(*value).set(1)
+    return registry

@@ -1,0 +1,42 @@
+/* The archive: one counters file that contains what finished processes counted.
+ *
+ * Folding puts their files into it and removes them. Each is contained exactly once, whoever
+ * dies when: the new archive, with the counts and the ids of what was folded, replaces the old
+ * one in a single rename(), and only then are the files removed. A file whose id is in the archive
+ * is never read again, only removed. An id leaves the archive when a later folding no longer
+ * finds its file. Who folds has locked a file beside it; a lock that is taken is not
+ * waited for, because whoever has it does the work. */
+#ifndef MGP_METRICS_ARCHIVE_H
+#define MGP_METRICS_ARCHIVE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "directory.h"
+
+/* A label whose rows are to be dropped, see mgp_rows_forget(). */
+struct mgp_label {
+    const void *bytes;
+    size_t size;
+};
+
+struct mgp_archive_job {
+    const char *path; /* of the directory */
+    struct mgp_siphash_key hash_key;
+    size_t max_rows; /* of the archive; what is beyond counts in its overflow row */
+    const struct mgp_label *forgotten;
+    size_t forgotten_count;
+    /* The lock's descriptor while folding, else -1: a child that is forked meanwhile must close
+     * it, or it would keep the lock. Written by mgp_archive_fold() only. */
+    int *lock_fd;
+    struct mgp_problems *problems;
+};
+
+/* MGP_OK; MGP_ERR_BUSY where another process folds; MGP_ERR_NOMEM, or MGP_ERR_SYSTEM with a
+ * problem: nothing is lost then, and nothing was counted twice. */
+int mgp_archive_fold(const struct mgp_archive_job *job);
+
+/* In a forked child, with the parent's `lock_fd`. */
+void mgp_archive_after_fork(int *lock_fd);
+
+#endif

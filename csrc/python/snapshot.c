@@ -1,0 +1,378 @@
+#include "snapshot.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "../base/alloc.h"
+#include "../base/status.h"
+#include "../metrics/archive.h"
+
+int
+py_counters_init(py_state *state)
+{
+    state->fold_lock = PyThread_allocate_lock();
+    if (state->fold_lock == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    mgp_rows_init(&state->rows, state->hash_key, MGP_ROWS_DEFAULT_MAX);
+    state->has_rows = true;
+    state->fold_fd = -1;
+    return 0;
+}
+
+void
+py_counters_fini(py_state *state)
+{
+    if (state->has_rows) {
+        mgp_rows_fini(&state->rows);
+        state->has_rows = false;
+    }
+    if (state->fold_lock != NULL) {
+        PyThread_free_lock(state->fold_lock);
+        state->fold_lock = NULL;
+    }
+}
+
+int
+py_counters_after_fork(py_state *state)
+{
+    mgp_rows_after_fork(&state->rows);
+    mgp_archive_after_fork(&state->fold_fd);
+    /* Another thread of the parent may hold the old lock for ever: it is left alone. */
+    state->fold_lock = PyThread_allocate_lock();
+    if (state->fold_lock == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    state->has_finished = false;
+    state->problems.count = 0;
+    return 0;
+}
+
+/* ---- taking a snapshot ---- */
+
+static void
+keep_problems(py_state *state, const struct mgp_problems *problems)
+{
+    for (size_t i = 0; i < problems->count; i++) {
+        errno = problems->list[i].error;
+        mgp_problems_add(&state->problems, problems->list[i].name, problems->list[i].flaw);
+    }
+}
+
+static int
+read_others(py_state *state, struct mgp_snapshot *snapshot)
+{
+    int status;
+    bool has_finished = false;
+    struct mgp_problems problems = {.count = 0};
+    const char *directory = state->rows.directory; /* for ever, once there is one */
+    struct mgp_file_id own = state->rows.segment.id;
+    Py_BEGIN_ALLOW_THREADS
+    status =
+        mgp_directory_read(directory, own, state->hash_key, snapshot, &has_finished, &problems);
+    Py_END_ALLOW_THREADS
+    keep_problems(state, &problems);
+    state->has_finished = has_finished;
+    return status;
+}
+
+int
+py_snapshot_take(py_state *state, struct mgp_snapshot *snapshot)
+{
+    int status = MGP_OK;
+    mgp_snapshot_init(snapshot, state->hash_key);
+    if (state->rows.directory != NULL) {
+        mgp_snapshot_fini(snapshot);
+        status = read_others(state, snapshot);
+    }
+    if (status >= 0) {
+        status = mgp_snapshot_add_own(snapshot, &state->rows);
+    }
+    if (status < 0) {
+        mgp_snapshot_fini(snapshot);
+        PyErr_NoMemory();
+        return -1;
+    }
+    mgp_snapshot_finish(snapshot);
+    return 0;
+}
+
+/* ---- the snapshot in Python ---- */
+
+static PyObject *
+numbers(const uint64_t *words, Py_ssize_t count)
+{
+    PyObject *tuple = PyTuple_New(count);
+    for (Py_ssize_t i = 0; tuple != NULL && i < count; i++) {
+        PyObject *number = PyLong_FromUnsignedLongLong(words[i]);
+        if (number == NULL) {
+            Py_CLEAR(tuple);
+        } else {
+            PyTuple_SET_ITEM(tuple, i, number);
+        }
+    }
+    return tuple;
+}
+
+static PyObject *
+process_numbers(const struct mgp_snapshot *snapshot)
+{
+    uint64_t words[MGP_PROCESS_WORD_COUNT];
+    for (size_t i = 0; i < MGP_PROCESS_WORD_COUNT; i++) {
+        words[i] = mgp_process_value((enum mgp_process_word)i, snapshot->process_words[i]);
+    }
+    return numbers(words, MGP_PROCESS_WORD_COUNT);
+}
+
+static PyObject *
+row_entry(const struct mgp_snapshot_row *row)
+{
+    PyObject *entry = NULL;
+    PyObject *name =
+        PyUnicode_DecodeUTF8((const char *)row->label, (Py_ssize_t)row->label_size, "replace");
+    PyObject *words = numbers(row->words, MGP_WORD_COUNT);
+    if (name != NULL && words != NULL) {
+        entry = PyTuple_Pack(2, name, words);
+    }
+    Py_XDECREF(words);
+    Py_XDECREF(name);
+    return entry;
+}
+
+PyObject *
+py_module_snapshot(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    py_state *state = PyModule_GetState(module);
+    struct mgp_snapshot snapshot;
+    PyObject *result = NULL, *process = NULL;
+    if (py_snapshot_take(state, &snapshot) < 0) {
+        return NULL;
+    }
+    PyObject *rows = PyList_New((Py_ssize_t)snapshot.row_count);
+    for (size_t i = 0; rows != NULL && i < snapshot.row_count; i++) {
+        PyObject *entry = row_entry(&snapshot.rows[i]);
+        if (entry == NULL) {
+            Py_CLEAR(rows);
+        } else {
+            PyList_SET_ITEM(rows, (Py_ssize_t)i, entry);
+        }
+    }
+    process = rows == NULL ? NULL : process_numbers(&snapshot);
+    result = process == NULL ? NULL : PyTuple_Pack(2, rows, process);
+    Py_XDECREF(process);
+    Py_XDECREF(rows);
+    mgp_snapshot_fini(&snapshot);
+    return result;
+}
+
+/* ---- rows ---- */
+
+PyObject *
+py_module_forget_row(PyObject *module, PyObject *label)
+{
+    py_state *state = PyModule_GetState(module);
+    Py_ssize_t size;
+    const char *bytes = PyUnicode_AsUTF8AndSize(label, &size);
+    if (bytes == NULL) {
+        return NULL;
+    }
+    return PyBool_FromLong(mgp_rows_forget(&state->rows, bytes, (size_t)size) == MGP_OK);
+}
+
+PyObject *
+py_module_has_row(PyObject *module, PyObject *label)
+{
+    py_state *state = PyModule_GetState(module);
+    Py_ssize_t size;
+    const char *bytes = PyUnicode_AsUTF8AndSize(label, &size);
+    if (bytes == NULL) {
+        return NULL;
+    }
+    return PyBool_FromLong(mgp_rows_has(&state->rows, bytes, (size_t)size));
+}
+
+PyObject *
+py_module_set_max_rows(PyObject *module, PyObject *value)
+{
+    py_state *state = PyModule_GetState(module);
+    Py_ssize_t max_rows = PyLong_AsSsize_t(value);
+    if (max_rows == -1 && PyErr_Occurred()) {
+        return NULL;
+    }
+    if (max_rows < 1) {
+        PyErr_SetString(PyExc_ValueError, "the bound on gateways must be at least 1");
+        return NULL;
+    }
+    mgp_rows_set_max(&state->rows, (size_t)max_rows);
+    Py_RETURN_NONE;
+}
+
+PyObject *
+py_module_publish_limits(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
+{
+    py_state *state = PyModule_GetState(module);
+    static const enum mgp_process_word words[] = {MGP_PROCESS_MAX_SESSIONS_PER_KEY,
+                                                  MGP_PROCESS_MAX_TOTAL_SESSIONS,
+                                                  MGP_PROCESS_MAX_TOTAL_KEYS};
+    enum { LIMITS = sizeof(words) / sizeof(words[0]) };
+    uint64_t values[LIMITS];
+    if (nargs != LIMITS) {
+        PyErr_Format(PyExc_TypeError, "publish_limits() takes %d arguments", LIMITS);
+        return NULL;
+    }
+    for (size_t i = 0; i < LIMITS; i++) {
+        values[i] = MGP_UNLIMITED;
+        if (args[i] == Py_None) {
+            continue;
+        }
+        values[i] = PyLong_AsUnsignedLongLong(args[i]);
+        if (values[i] == UINT64_MAX && PyErr_Occurred()) {
+            return NULL;
+        }
+    }
+    for (size_t i = 0; i < LIMITS; i++) {
+        mgp_atomic_store(&state->rows.process_words[words[i]], values[i]);
+    }
+    Py_RETURN_NONE;
+}
+
+/* ---- shared counters ---- */
+
+PyObject *
+py_module_use_directory(PyObject *module, PyObject *path)
+{
+    py_state *state = PyModule_GetState(module);
+    PyObject *bytes;
+    if (state->rows.directory != NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "the counters are shared already");
+        return NULL;
+    }
+    if (!PyUnicode_FSConverter(path, &bytes)) {
+        return NULL;
+    }
+    int status = mgp_rows_share(&state->rows, PyBytes_AS_STRING(bytes));
+    Py_DECREF(bytes);
+    if (status < 0) {
+        return PyErr_NoMemory();
+    }
+    Py_RETURN_NONE;
+}
+
+PyObject *
+py_module_open_file(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    py_state *state = PyModule_GetState(module);
+    mgp_rows_open_file(&state->rows);
+    Py_RETURN_NONE;
+}
+
+PyObject *
+py_module_has_finished(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    py_state *state = PyModule_GetState(module);
+    return PyBool_FromLong(state->has_finished);
+}
+
+/* Labels as the C side has them; the strings stay owned by the tuple. */
+static struct mgp_label *
+labels_of(PyObject *tuple)
+{
+    Py_ssize_t count = PyTuple_GET_SIZE(tuple);
+    struct mgp_label *labels = mgp_alloc_zeroed((size_t)count, sizeof(*labels));
+    if (labels == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    for (Py_ssize_t i = 0; i < count; i++) {
+        Py_ssize_t size;
+        labels[i].bytes = PyUnicode_AsUTF8AndSize(PyTuple_GET_ITEM(tuple, i), &size);
+        labels[i].size = (size_t)size;
+        if (labels[i].bytes == NULL) {
+            mgp_free(labels);
+            return NULL;
+        }
+    }
+    return labels;
+}
+
+PyObject *
+py_module_fold(PyObject *module, PyObject *forgotten)
+{
+    py_state *state = PyModule_GetState(module);
+    struct mgp_problems problems = {.count = 0};
+    int status;
+    if (!PyTuple_Check(forgotten)) {
+        PyErr_SetString(PyExc_TypeError, "fold() takes a tuple of labels");
+        return NULL;
+    }
+    if (state->rows.directory == NULL) {
+        Py_RETURN_TRUE;
+    }
+    struct mgp_label *labels = labels_of(forgotten);
+    if (labels == NULL) {
+        return NULL;
+    }
+    struct mgp_archive_job job = {
+        .path = state->rows.directory,
+        .hash_key = state->hash_key,
+        .max_rows = state->rows.max_rows,
+        .forgotten = labels,
+        .forgotten_count = (size_t)PyTuple_GET_SIZE(forgotten),
+        .lock_fd = &state->fold_fd,
+        .problems = &problems,
+    };
+    if (!PyThread_acquire_lock(state->fold_lock, NOWAIT_LOCK)) {
+        mgp_free(labels);
+        Py_RETURN_FALSE; /* another thread does it */
+    }
+    state->has_finished = false;
+    Py_BEGIN_ALLOW_THREADS
+    status = mgp_archive_fold(&job);
+    Py_END_ALLOW_THREADS
+    PyThread_release_lock(state->fold_lock);
+    keep_problems(state, &problems);
+    mgp_free(labels);
+    return PyBool_FromLong(status >= 0);
+}
+
+static int
+append_problem(PyObject *list, const char *name, enum mgp_flaw flaw, int error)
+{
+    PyObject *entry =
+        Py_BuildValue("(Nsi)", PyUnicode_DecodeFSDefault(name), mgp_flaw_text(flaw), error);
+    int result = entry == NULL ? -1 : PyList_Append(list, entry);
+    Py_XDECREF(entry);
+    return result;
+}
+
+PyObject *
+py_module_take_problems(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    py_state *state = PyModule_GetState(module);
+    char own[MGP_FILE_NAME_BYTES] = "";
+    int error;
+    PyObject *list = PyList_New(0);
+    if (list == NULL) {
+        return NULL;
+    }
+    if (mgp_rows_take_failure(&state->rows, &error)) {
+        enum mgp_flaw flaw = MGP_FLAW_CREATE;
+        if (state->rows.segment.fd >= 0) {
+            flaw = MGP_FLAW_GROW;
+            mgp_file_name(own, MGP_NAME_PROCESS, state->rows.segment.id);
+        }
+        errno = error;
+        mgp_problems_add(&state->problems, own, flaw);
+    }
+    for (size_t i = 0; i < state->problems.count; i++) {
+        const struct mgp_problem *problem = &state->problems.list[i];
+        if (append_problem(list, problem->name, problem->flaw, problem->error) < 0) {
+            Py_DECREF(list);
+            return NULL;
+        }
+    }
+    state->problems.count = 0;
+    return list;
+}

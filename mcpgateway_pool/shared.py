@@ -1,0 +1,104 @@
+"""Counters shared between processes: one file for each process in a directory, read by all.
+
+Without a directory, each process shows its own counters only.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+
+from . import _core
+
+logger = logging.getLogger("mcpgateway_pool")
+
+DIRECTORY_VARIABLES = ("MCPGATEWAY_POOL_METRICS_DIR", "PROMETHEUS_MULTIPROC_DIR")
+
+_MAX_REMEMBERED = 1000
+
+_directory: str | None = None
+_reported: set[tuple[str, str]] = set()
+_forgotten: set[str] = set()
+
+
+def directory() -> str | None:
+    """Where this process shares its counters (an absolute path), or None."""
+    return _directory
+
+
+def use_environment() -> None:
+    """Share counters where the environment names a directory; called once, when the package is imported.
+
+    The directory is made (mode 0700) where it is missing. Where it cannot be used, that is a warning, and
+    each process shows its own counters.
+    """
+    global _directory  # noqa: PLW0603
+    path = next((value for name in DIRECTORY_VARIABLES if (value := os.environ.get(name))), None)
+    if path is None:
+        return
+    path = os.path.abspath(path)  # a server may change its directory later
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        pass
+    except OSError as error:
+        logger.warning("counters are not shared: cannot make the directory %s: %s", path, error.strerror)
+        return
+    try:
+        mode = os.stat(path).st_mode
+        _core.use_directory(path)
+    except (OSError, ValueError) as error:
+        logger.warning("counters are not shared: %s: %s", path, error)
+        return
+    if not stat.S_ISDIR(mode):
+        logger.warning("counters are not shared: %s is not a directory", path)
+    elif mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+        logger.warning("shared counters: everybody may remove files of %s; its mode should be 0700", path)
+    _directory = path
+
+
+def forget(label: str) -> bool:
+    """Drop what finished processes counted for a gateway label that this process has no row of.
+
+    Also from files that this process folds into the archive later, until it counts for the label again.
+
+    Returns:
+        False when that is to be tried again.
+    """
+    if _directory is None:
+        return True
+    if len(_forgotten) < _MAX_REMEMBERED:
+        _forgotten.add(label)
+    done = _core.fold((label,))
+    _report()
+    return done
+
+
+def tidy() -> None:
+    """After each scrape: fold files of finished processes into the archive, and log what is new and wrong.
+
+    Each problem is logged once.
+    """
+    if _directory is None:
+        return
+    if _core.has_finished():
+        for label in tuple(_forgotten):
+            if _core.has_row(label):
+                _forgotten.discard(label)
+        _core.fold(tuple(_forgotten))
+    _report()
+
+
+def _report() -> None:
+    for name, what, error in _core.take_problems():
+        if (name, what) in _reported:
+            continue
+        if len(_reported) >= _MAX_REMEMBERED:
+            _reported.clear()
+        _reported.add((name, what))
+        path = os.path.join(_directory or "", name)
+        logger.warning("shared counters: %s: %s%s", path, what, f" ({os.strerror(error)})" if error else "")
+
+
+use_environment()

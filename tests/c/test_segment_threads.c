@@ -1,0 +1,110 @@
+/* Threads count into a shared file and make it grow, while others read it. */
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "counters_fixture.h"
+#include "harness.h"
+
+enum { THREADS = 2, ROUNDS = 2000, SHARED_ROWS = 4, PASSING_ROWS = 300 };
+
+static struct mgp_rows rows;
+static struct mgp_row *shared[SHARED_ROWS];
+static mgp_atomic_u64 threads_done;
+
+static void *
+counting_thread(void *unused)
+{
+    (void)unused;
+    for (size_t round = 0; round < ROUNDS; round++) {
+        for (size_t i = 0; i < SHARED_ROWS; i++) {
+            mgp_count_increment(shared[i], MGP_WORD_CREATES);
+            mgp_count_increment(shared[i], MGP_WORD_SIZE);
+            mgp_count_increment(shared[i], MGP_WORD_ACTIVE_SESSIONS);
+            mgp_count_increment(shared[i], MGP_WORD_MISSES);
+            mgp_count_decrement(shared[i], MGP_WORD_ACTIVE_SESSIONS);
+            mgp_count_decrement(shared[i], MGP_WORD_SIZE);
+            mgp_count_increment(shared[i], MGP_WORD_EVICTIONS + MGP_EVICTION_MANUAL);
+        }
+    }
+    mgp_atomic_add(&threads_done, 1);
+    return NULL;
+}
+
+/* What must hold in every snapshot, and since the one before. */
+static void
+check_row(const struct mgp_snapshot *snapshot, size_t number, uint64_t last[SHARED_ROWS])
+{
+    char label[2] = {(char)('a' + number), '\0'};
+    uint64_t evictions = counters_read(snapshot, label, MGP_WORD_EVICTIONS + MGP_EVICTION_MANUAL);
+    uint64_t creates = counters_read(snapshot, label, MGP_WORD_CREATES);
+    uint64_t size = counters_read(snapshot, label, MGP_WORD_SIZE);
+    CHECK(creates >= last[number]);
+    CHECK(creates == size + evictions);
+    CHECK(size == counters_read(snapshot, label, MGP_WORD_ACTIVE_SESSIONS) +
+                      counters_read(snapshot, label, MGP_WORD_IDLE_SESSIONS));
+    CHECK(counters_read(snapshot, label, MGP_WORD_MISSES) <= creates);
+    last[number] = creates;
+}
+
+static void *
+reading_thread(void *unused)
+{
+    (void)unused;
+    uint64_t last[SHARED_ROWS] = {0};
+    do {
+        struct mgp_snapshot snapshot;
+        CHECK(counters_scrape(&snapshot, NULL)->count == 0);
+        for (size_t i = 0; i < SHARED_ROWS; i++) {
+            check_row(&snapshot, i, last);
+        }
+        mgp_snapshot_fini(&snapshot);
+    } while (mgp_atomic_load(&threads_done) < THREADS);
+    return NULL;
+}
+
+static void
+file_is_right_at_every_moment_while_it_is_counted_in_and_grows(void)
+{
+    pthread_t threads[THREADS], reader;
+    counters_directory_new();
+    counters_process_start(&rows);
+    mgp_atomic_store(&threads_done, 0);
+    for (int i = 0; i < SHARED_ROWS; i++) {
+        char label = (char)('a' + i);
+        shared[i] = mgp_rows_ensure(&rows, &label, 1);
+        CHECK(shared[i] != NULL);
+    }
+    CHECK(pthread_create(&reader, NULL, reading_thread, NULL) == 0);
+    for (int i = 0; i < THREADS; i++) {
+        CHECK(pthread_create(&threads[i], NULL, counting_thread, NULL) == 0);
+    }
+    for (size_t number = 0; mgp_atomic_load(&threads_done) < THREADS; number++) {
+        char label[32];
+        int size = snprintf(label, sizeof(label), "passing %zu", number % PASSING_ROWS);
+        struct mgp_row *row = mgp_rows_ensure(&rows, label, (size_t)size);
+        CHECK(row != NULL);
+        mgp_count_increment(row, MGP_WORD_HITS);
+        if (number % 3 == 0) {
+            CHECK(mgp_rows_forget(&rows, label, (size_t)size) == 0);
+        }
+    }
+    for (int i = 0; i < THREADS; i++) {
+        CHECK(pthread_join(threads[i], NULL) == 0);
+    }
+    CHECK(pthread_join(reader, NULL) == 0);
+    for (int i = 0; i < SHARED_ROWS; i++) {
+        char label[2] = {(char)('a' + i), '\0'};
+        CHECK(counters_scrape_word(label, MGP_WORD_CREATES) == THREADS * ROUNDS);
+        CHECK(counters_scrape_word(label, MGP_WORD_ACTIVE_SESSIONS) == 0);
+    }
+    mgp_rows_fini(&rows);
+    counters_directory_remove();
+}
+
+int
+main(void)
+{
+    RUN(file_is_right_at_every_moment_while_it_is_counted_in_and_grows);
+    return harness_end();
+}
