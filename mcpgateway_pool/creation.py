@@ -9,20 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from typing import TYPE_CHECKING, Any
 
 from ._core import Pending, PooledSession
 from .errors import PoolClosedError, SessionCreateTimeoutError
-from .failures import http_status_of, is_callers_mistake
+from .failures import http_status_of, is_callers_mistake, mark_callers_mistake
 from .redact import safe_url
+from .releasing import close_bounded
 from .views import identity_digest
+from .watching import watch
 
 if TYPE_CHECKING:
     from .pool import MCPSessionPool
     from .session import AcquireArguments
-
-logger = logging.getLogger("mcpgateway_pool")
 
 # The server's refusal of this caller says nothing about the server.
 _REFUSALS = frozenset({400, 401, 403})
@@ -57,6 +56,7 @@ class Creation:
         if timeout is None:
             timeout = pool._settings.default_transport_timeout_seconds
         try:
+            await self._permit()
             pooled = await pool._create_session(url, headers, transport_type, factory, timeout, gateway_id)
         except asyncio.CancelledError:
             self._fail(None)
@@ -74,6 +74,13 @@ class Creation:
             self._timer.cancel()
             self._answer()
 
+    async def _permit(self) -> None:
+        try:
+            await self._pool._permit_creation(self._arguments[1])
+        except Exception as error:
+            mark_callers_mistake(error)
+            raise
+
     async def _open(self, pooled: Any) -> None:
         pool = self._pool
         _, headers, _, _, _, user_identity, gateway_id = self._arguments
@@ -86,10 +93,10 @@ class Creation:
             pooled.user_identity = user_identity or "anonymous"
             pooled.gateway_id = gateway_id or ""
         if pool._created(self._pending, pooled):
-            pool._watch(pooled)
+            watch(pool, pooled)
         else:
-            logger.debug("a session came after its creation was given up: closing it")
-            await pool._close_bounded(pooled)
+            pool._log().debug("a session came after its creation was given up: closing it")
+            await close_bounded(pool, pooled)
 
     def _fail(self, error: BaseException | None) -> None:
         """The end without a session; None for a cancellation from outside."""
@@ -102,7 +109,11 @@ class Creation:
             error = asyncio.CancelledError("the creation of the session was cancelled")
         if pending.error is None:
             pending.error = error
-        self._pool._create_failed(pending, counts_for_breaker(error))
+        pool = self._pool
+        trips = pool._circuit_breaker_trips
+        pool._create_failed(pending, counts_for_breaker(error))
+        if pool._circuit_breaker_trips != trips:
+            pool._log().warning("Circuit breaker opened for %s", safe_url(self._arguments[0]))
 
     def _timeout_error(self, cause: BaseException | None) -> SessionCreateTimeoutError:
         limit = self._pool._settings.session_create_timeout_seconds
@@ -126,11 +137,13 @@ class Creation:
     def _time_out(self) -> None:
         self._has_timed_out = True
         self.task.cancel()
-        self._timer = self._pool._timer(self._pool._settings.cleanup_timeout_seconds, self._give_up)
+        self._timer = self._pool._timer(self._pool._cleanup_timeout(), self._give_up)
 
     def _give_up(self) -> None:
         """It ignores its cancellation: its caller and its place wait no longer."""
-        logger.warning("the creation of a session ignores its cancellation: %s", safe_url(self._arguments[0]))
+        self._pool._log().warning(
+            "the creation of a session ignores its cancellation: %s", safe_url(self._arguments[0])
+        )
         self._fail(None)
         self._answer()
 

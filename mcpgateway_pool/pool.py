@@ -7,7 +7,6 @@ Everything else (waiting, creating, closing, checking) is a future or a task her
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import contextvars
 import logging
 import time
@@ -28,6 +27,7 @@ from .errors import AcquireTimeoutError, SessionCreateError
 from .failures import is_callers_mistake, mark_callers_mistake
 from .processes import add_pool
 from .redact import safe_error, safe_url
+from .releasing import finish_release
 from .session import AcquireArguments, SessionContext
 from .timers import Timer
 
@@ -71,7 +71,8 @@ class MCPSessionPool(PoolCore):
         isolation: ``"identity"``, the default, or ``"session"``: a session is then never reused for another
             downstream session (header x-mcp-session-id), and used once where that header is missing.
         session_ttl_jitter: each lifetime is shortened by a random part of up to this, 0 to 1, default 0.1.
-        health_checks_per_second: bound on checks in the background, default 10.
+        health_checks_per_second: bound on checks in the background, default 10; 0: none, a session is then
+            checked only when it is to be handed out.
         cleanup_timeout_seconds: bound on closing a session, default 5.
         clock: function that returns monotonic seconds, instead of the system's; for tests.
 
@@ -92,6 +93,14 @@ class MCPSessionPool(PoolCore):
     )
 
     DEFAULT_IDENTITY_HEADERS = frozenset(config.DEFAULT_IDENTITY_HEADERS)
+
+    # Properties that views.add_read_views() makes.
+    _hits: int
+    _misses: int
+    _health_check_failures: int
+    _circuit_breaker_trips: int
+    _pool_keys_evicted: int
+    _sessions_reaped: int
 
     def __init__(
         self,
@@ -221,7 +230,7 @@ class MCPSessionPool(PoolCore):
         """
         closing = _release(self, pooled, discard)
         if closing is not None:
-            await self._finish_release(pooled, closing)
+            await finish_release(self, pooled, closing)
 
     def session(
         self,
@@ -270,24 +279,6 @@ class MCPSessionPool(PoolCore):
         if pending.future is not None and not pending.future.done():
             pending.future.set_result(None)
 
-    async def _finish_release(self, pooled: Any, closing: Any) -> None:
-        """What :meth:`release` does when the session did not just go back."""
-        if closing is False:
-            self._warn("ignored the release of a session that is not checked out")
-        elif closing is NotImplemented:
-            owner = pooled._pool if isinstance(pooled, PooledSession) else None
-            if isinstance(owner, MCPSessionPool):
-                self._warn("a session was released to a pool that it does not come from: closing it")
-                await owner.release(pooled, discard=True)
-            elif getattr(pooled, "is_closed", False) is True:
-                self._warn("ignored the release of a session that is closed already")
-            else:
-                self._warn("a session was released that no pool gave out: closing it")
-                await self._close_bounded(pooled)
-        elif isinstance(closing, asyncio.Task):
-            # Not shielded by hand: wait() never cancels what it waits for.
-            await asyncio.wait({closing}, timeout=self._close_bound())
-
     # ---- drain and close
 
     async def drain_all(self) -> None:
@@ -335,7 +326,7 @@ class MCPSessionPool(PoolCore):
         await self.close_all()
 
     def _close_bound(self) -> float:
-        return self._settings.cleanup_timeout_seconds + 2 * upkeep.CANCEL_GRACE_SECONDS
+        return self._cleanup_timeout() + 2 * upkeep.CANCEL_GRACE_SECONDS
 
     # ---- hooks: may be overridden on a subclass, on the class or on one instance
 
@@ -364,7 +355,7 @@ class MCPSessionPool(PoolCore):
                 timeout=timeout,
                 message_handler=self._make_message_handler(url, gateway_id),
                 namespace=self._sdk_namespace(),
-                close_timeout=self._settings.cleanup_timeout_seconds,
+                close_timeout=self._cleanup_timeout(),
             )
         except ImportError:
             raise
@@ -394,9 +385,9 @@ class MCPSessionPool(PoolCore):
         if isinstance(pooled, PooledSession):
             pooled.mark_closed()
         if isinstance(owner, transport.SessionOwner):
-            await owner.close(self._settings.cleanup_timeout_seconds)
+            await owner.close(self._cleanup_timeout())
         elif not was_closed:
-            await close_contexts(pooled, self._settings.cleanup_timeout_seconds)
+            await close_contexts(pooled, self._cleanup_timeout())
 
     async def _validate_session(self, pooled: Any) -> bool:
         """Whether an idle session can be handed out: open, within its lifetime, checked where that is due.
@@ -449,6 +440,17 @@ class MCPSessionPool(PoolCore):
         """Where the SDK's names are looked up at each use; None for the SDK itself."""
         return None
 
+    def _log(self) -> logging.Logger:
+        """Where this pool's own messages go."""
+        return logger
+
+    def _cleanup_timeout(self) -> float:
+        """Bound on closing a session, in seconds; asked at each close."""
+        return self._settings.cleanup_timeout_seconds
+
+    async def _permit_creation(self, headers: dict[str, str] | None) -> None:
+        """Raises, before a session is created, what forbids it here; that is no failure of the server."""
+
     def _affinity_metrics(self) -> dict[str, Any]:
         """The part ``session_affinity`` of :meth:`get_metrics`."""
         return {
@@ -491,7 +493,7 @@ class MCPSessionPool(PoolCore):
         loop = self._loop
         if loop is None or loop.is_closed():
             return None
-        logger.debug("closing a session: %s", reason)
+        self._log().debug("closing a session: %s", reason)
         task = self._spawn(upkeep.close(self, pooled, ticket), upkeep.close.__name__)
         task.add_done_callback(partial(_if_cancelled, self._close_ended, ticket))
         return task
@@ -542,48 +544,6 @@ class MCPSessionPool(PoolCore):
             return await self._run_health_check_chain(pooled)
         return await hook(pooled)
 
-    async def _close_bounded(self, pooled: Any) -> None:
-        """Close a session that is not in the pool."""
-        task = self._spawn(self._close_quietly(pooled), upkeep.close.__name__)
-        _, late = await asyncio.wait({task}, timeout=self._close_bound())
-        for closing in late:
-            closing.cancel()
-
-    async def _close_quietly(self, pooled: Any) -> None:
-        try:
-            await self._close_session(pooled)
-        except Exception as error:
-            logger.debug("closing a session failed: %s", safe_error(error))
-
-    def _watch(self, pooled: Any) -> None:
-        """Learn at once when a session dies."""
-        owner = task = None
-        with contextlib.suppress(Exception):  # duck-typed objects may refuse
-            owner = getattr(pooled, "transport_context", None)
-            task = getattr(pooled, "_owner_task", None)
-        if not isinstance(owner, transport.SessionOwner) and not isinstance(task, asyncio.Future):
-            return
-        pool_ref = weakref.ref(self)
-        pooled_ref = weakref.ref(pooled) if isinstance(pooled, PooledSession) else lambda: pooled
-
-        def broken(_: object = None) -> None:
-            pool, dead = pool_ref(), pooled_ref()
-            if pool is not None and dead is not None and pool._loop is asyncio.get_running_loop():
-                is_suspect = isinstance(owner, transport.SessionOwner) and owner.broken
-                pool._mark_broken(dead, True, is_suspect)
-
-        def doubtful() -> None:
-            pool, idle = pool_ref(), pooled_ref()
-            if pool is not None and idle is not None and pool._loop is asyncio.get_running_loop():
-                pool._doubt(idle)
-
-        if isinstance(owner, transport.SessionOwner):
-            owner.on_broken(broken)
-            owner.on_doubt(doubtful)
-        else:
-            assert isinstance(task, asyncio.Future)
-            task.add_done_callback(broken)
-
     def _identity_key(self, headers: dict[str, str] | None) -> str:
         identity = self._identity(headers)
         return "anonymous" if identity is None else views.identity_digest(identity)
@@ -593,12 +553,12 @@ class MCPSessionPool(PoolCore):
         now = time.monotonic()
         if now - self._warned.get(message, -WARN_EVERY_SECONDS) >= WARN_EVERY_SECONDS:
             self._warned[message] = now
-            logger.warning(message, *arguments)
+            self._log().warning(message, *arguments)
 
     def _warn_once(self, message: str, *arguments: object) -> None:
         if message not in self._warned:
             self._warned[message] = time.monotonic()
-            logger.warning(message, *arguments)
+            self._log().warning(message, *arguments)
 
     # ---- reading
 

@@ -122,8 +122,15 @@ async def open_streams(
         name = "sse_client" if transport == "sse" else "streamablehttp_client"
         options: dict[str, Any] = {} if client_factory is None else {"httpx_client_factory": client_factory}
         replaced = getattr(namespace, name)
-        async with replaced(url=url, headers=headers, timeout=timeout, **options) as streams:
+        context = replaced(url=url, headers=headers, timeout=timeout, **options)
+        # By hand: a mock's __aexit__ may return what counts as true, which must not swallow the error.
+        streams = await context.__aenter__()
+        try:
             yield streams[0], streams[1]
+        except BaseException as error:
+            await context.__aexit__(type(error), error, error.__traceback__)
+            raise
+        await context.__aexit__(None, None, None)
         return
     sdk = _sdk()
     if client_factory is None:

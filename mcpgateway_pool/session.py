@@ -13,6 +13,7 @@ from ._core import acquire as _acquire
 from ._core import release as _release
 from .config import TransportType
 from .failures import is_session_fatal
+from .releasing import finish_release
 
 if TYPE_CHECKING:
     from .pool import MCPSessionPool
@@ -87,6 +88,6 @@ class SessionContext:
         if pool._is_plain:
             closing = _release(pool, pooled, VERDICT_GOOD if error is None else VERDICT_BROKEN)
             if closing is not None:
-                await pool._finish_release(pooled, closing)
+                await finish_release(pool, pooled, closing)
         else:
             await pool.release(pooled, discard=error is not None)

@@ -6,7 +6,6 @@ None of it runs inside a request, and none of it keeps a request's context varia
 from __future__ import annotations
 
 import asyncio
-import logging
 import weakref
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +14,6 @@ from .redact import safe_error, safe_url
 
 if TYPE_CHECKING:
     from .pool import MCPSessionPool
-
-logger = logging.getLogger("mcpgateway_pool")
 
 # How long a close may go on after it was cancelled, before its place is given away all the same.
 CANCEL_GRACE_SECONDS = 1.0
@@ -32,7 +29,7 @@ def tick(pool_ref: weakref.ref[MCPSessionPool]) -> None:
 async def close(pool: MCPSessionPool, pooled: Any, ticket: Ticket) -> None:
     """Close a session for the machine; its place comes free when this ends, or its bound has passed."""
     task = asyncio.current_task()
-    bound = pool._settings.cleanup_timeout_seconds + CANCEL_GRACE_SECONDS
+    bound = pool._cleanup_timeout() + CANCEL_GRACE_SECONDS
     timer = pool._timer(bound, overdue, pool, pooled, ticket, task)
     has_ended = True
     try:
@@ -41,7 +38,7 @@ async def close(pool: MCPSessionPool, pooled: Any, ticket: Ticket) -> None:
         has_ended = False  # its loop was closed: the pool has given this up, or is about to
         raise
     except Exception as error:
-        logger.debug("closing a session failed: %s", safe_error(error))
+        pool._log().debug("closing a session failed: %s", safe_error(error))
     finally:
         timer.cancel()
         if has_ended:
@@ -67,7 +64,7 @@ async def check(pool: MCPSessionPool, pooled: Any, ticket: Ticket) -> None:
         has_ended = False
         raise
     except Exception as error:
-        logger.debug("a health check failed: %s", safe_error(error))
+        pool._log().debug("a health check failed: %s", safe_error(error))
     finally:
         if has_ended:
             pool._checked(ticket, is_usable)

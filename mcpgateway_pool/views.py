@@ -28,6 +28,8 @@ def identity_digest(identity: bytes) -> str:
         return "anonymous"
     if kind == b"C":
         return value.decode("utf-8", "surrogatepass")
+    if kind in (b"E", b"S"):  # one string: as the gateway's own pool shows it
+        return hashlib.sha256(value).hexdigest()
     return hashlib.sha256(identity).hexdigest()
 
 
@@ -110,19 +112,19 @@ def _by_name(entries: Iterable[tuple[str, tuple[Any, ...], dict[str, Any]]]) -> 
 
 def read_metrics(pool: MCPSessionPool) -> dict[str, Any]:
     """What ``get_metrics()`` returns."""
-    totals = pool._totals()
     counts = pool._counts()
     settings = pool._settings
-    hits, misses = totals["hits"], totals["misses"]
+    # Under the names that the gateway's own pool has: there, code may have assigned them.
+    hits, misses = pool._hits, pool._misses
     now = time.time()
     return {
         "hits": hits,
         "misses": misses,
-        "evictions": sum(totals["evictions"].values()),
-        "health_check_failures": totals["health_check_failures"],
-        "circuit_breaker_trips": totals["circuit_breaker_trips"],
-        "pool_keys_evicted": counts["keys_evicted"],
-        "sessions_reaped": counts["sessions_reaped"],
+        "evictions": pool._evictions,
+        "health_check_failures": pool._health_check_failures,
+        "circuit_breaker_trips": pool._circuit_breaker_trips,
+        "pool_keys_evicted": pool._pool_keys_evicted,
+        "sessions_reaped": pool._sessions_reaped,
         "anonymous_identity_count": pool._anonymous_identity_count,
         "hit_rate": hits / (hits + misses) if hits + misses else 0.0,
         "pool_key_count": counts["keys"],
@@ -156,7 +158,7 @@ _COUNTERS = {
     "_circuit_breaker_trips": "circuit_breaker_trips",
 }
 _COUNTS = {"_pool_keys_evicted": "keys_evicted", "_sessions_reaped": "sessions_reaped"}
-_SETTINGS = {
+SETTINGS = {
     "_max_sessions": "max_sessions_per_key",
     "_session_ttl": "session_ttl_seconds",
     "_health_check_interval": "health_check_interval_seconds",
@@ -192,5 +194,5 @@ def add_read_views(cls: type[MCPSessionPool]) -> None:
         setattr(cls, name, of_totals(stem))
     for name, key in _COUNTS.items():
         setattr(cls, name, of_counts(key))
-    for name, setting in _SETTINGS.items():
+    for name, setting in SETTINGS.items():
         setattr(cls, name, of_settings(setting))

@@ -1,0 +1,47 @@
+"""Learning at once when a session of a pool dies, instead of finding out at its next use."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from . import transport
+from ._core import PooledSession
+
+if TYPE_CHECKING:
+    from .pool import MCPSessionPool
+
+
+def watch(pool: MCPSessionPool, pooled: Any) -> None:
+    """Have the pool told when the session's owner, or its owner task, says that it is over.
+
+    Neither the pool nor its session is kept alive by that. Sessions that have neither are not watched.
+    """
+    owner = task = None
+    with contextlib.suppress(Exception):  # duck-typed objects may refuse
+        owner = getattr(pooled, "transport_context", None)
+        task = getattr(pooled, "_owner_task", None)
+    if not isinstance(owner, transport.SessionOwner) and not isinstance(task, asyncio.Future):
+        return
+    pool_ref = weakref.ref(pool)
+    pooled_ref = weakref.ref(pooled) if isinstance(pooled, PooledSession) else lambda: pooled
+
+    def broken(_: object = None) -> None:
+        pool, dead = pool_ref(), pooled_ref()
+        if pool is not None and dead is not None and pool._loop is asyncio.get_running_loop():
+            is_suspect = isinstance(owner, transport.SessionOwner) and owner.broken
+            pool._mark_broken(dead, True, is_suspect)
+
+    def doubtful() -> None:
+        pool, idle = pool_ref(), pooled_ref()
+        if pool is not None and idle is not None and pool._loop is asyncio.get_running_loop():
+            pool._doubt(idle)
+
+    if isinstance(owner, transport.SessionOwner):
+        owner.on_broken(broken)
+        owner.on_doubt(doubtful)
+    else:
+        assert isinstance(task, asyncio.Future)
+        task.add_done_callback(broken)
