@@ -62,8 +62,11 @@ async def one_fault(side: str, transport: Any, name: str) -> dict[str, Any]:
         result: dict[str, Any] = {"sdk": importlib.metadata.version("mcp"), "hangs": 0}
         try:
             await fault.strike(stage)
-        except AttributeError as error:
-            return {**result, "missing": str(error)}
+        except (AttributeError, RuntimeError) as error:
+            missing = error.__cause__ or error
+            if not isinstance(missing, AttributeError):
+                raise
+            return {**result, "missing": str(missing)}
         except Hangs as error:
             result["close"] = str(error)
         calls = list(stage.calls)
@@ -94,8 +97,8 @@ async def streams_left(stage: Stage) -> int:
 
 
 async def cost(is_shared: bool, count: int) -> dict[str, Any]:
-    """Milliseconds to open a session, and KiB that an idle one takes, with the default client factory or with
-    one that leaves TLS to each client.
+    """Milliseconds to open a session, those of them that this process computed, and KiB that an idle one
+    takes, with the default client factory or with one that leaves TLS to each client.
     """
     from mcpgateway_pool import sdk
 
@@ -109,17 +112,23 @@ async def cost(is_shared: bool, count: int) -> dict[str, Any]:
         where = (server.url, HEADERS, transports("streamablehttp"), None if is_shared else own_context)
         held = [await pool.acquire(*where) for _ in range(5)]
         gc.collect()
-        before, seconds = resident_kib(), []
+        before, seconds, computed = resident_kib(), [], time.process_time()
         for _ in range(count):
             begin = time.perf_counter()
             held.append(await pool.acquire(*where))
             seconds.append(time.perf_counter() - begin)
+        computed = (time.process_time() - computed) / count
         gc.collect()
         kib = (resident_kib() - before) / count
         for pooled in held:
             await pool.release(pooled)
         await pool.close_all()
-    return {"sdk": importlib.metadata.version("mcp"), "ms": 1000 * statistics.median(seconds), "kib": kib}
+    return {
+        "sdk": importlib.metadata.version("mcp"),
+        "ms": 1000 * statistics.median(seconds),
+        "cpu_ms": 1000 * computed,
+        "kib": kib,
+    }
 
 
 def resident_kib() -> float:
@@ -156,17 +165,15 @@ def cell(result: dict[str, Any]) -> str:
     failed = result["failed"] - result["hangs"]
     if failed:
         named = ", ".join(name for name in result["errors"] if name != "Hangs")
-        parts.append(f"{failed} of {result['calls']} failed: {named}")
-        if not result["hangs"]:
-            parts[-1] += f", {result['seconds']:.2f} s"
+        seconds = "" if result["hangs"] else f" in {result['seconds']:.2f} s"
+        parts.append(f"{failed} of {result['calls']} failed{seconds} ({named})")
     if not result["failed"]:
         parts.append("none failed")
-    if result.get("next") is False:
-        parts.append("**next call failed**")
     if "close" in result:
         parts.append(f"**close: {result['close']}**")
-    if result["left"]:
-        parts.append(f"**{result['left']} left open**")
+    parts.append(f"**{result['left']} open**" if result["left"] else "0 open")
+    if "next" in result:
+        parts.append("next works" if result["next"] else "**next fails**")
     return "; ".join(parts)
 
 
@@ -176,8 +183,8 @@ def fault_table(sides: list[tuple[str, str, str]], only: str, jobs: int) -> None
     with ThreadPoolExecutor(jobs) as executor:
         results = {
             (title, transport, name): executor.submit(worker, python, side, transport, name)
-            for name in names
             for transport in TRANSPORTS
+            for name in names
             for title, side, python in sides
         }
         for transport in TRANSPORTS:
@@ -197,7 +204,11 @@ def cost_table(pythons: list[str], rounds: int, count: int) -> None:
         for _ in range(rounds):
             for kind, results in both.items():
                 results.append(worker(python, "cost", kind, str(count)))
-        for unit, what in (("ms", "opening, ms"), ("kib", "idle session, KiB")):
+        for unit, what in (
+            ("ms", "opening, ms"),
+            ("cpu_ms", "opening, ms of CPU in the client"),
+            ("kib", "idle session, KiB"),
+        ):
             shared, own = (statistics.median(result[unit] for result in both[kind]) for kind in both)
             version = both["shared"][0]["sdk"]
             print(f"| {version} | {what} | {shared:.1f} | {own:.1f} | {own / shared:.1f} |", flush=True)

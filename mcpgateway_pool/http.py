@@ -36,7 +36,20 @@ Cert = str | tuple[str, str] | tuple[str, str, str] | None
 
 _CONNECT_TIMEOUT_SECONDS = 30.0
 _READ_TIMEOUT_SECONDS = 300.0
+# Servers close a connection that was idle for a while; uvicorn and Node.js after 5 s. A request that is sent
+# at that very moment is lost, and nobody knows whether it was carried out. The library's own 5 s invite that,
+# so ours lie well before. A later request makes a new connection, on the same session.
+_KEEPALIVE_SECONDS = 2.0
+# The library's own; it has no way to change the expiry alone.
+_MAX_CONNECTIONS = 100
+_MAX_KEEPALIVE_CONNECTIONS = 20
 _MAX_ERROR_BODY_BYTES = 1 << 20
+# Servers may end a request's stream on purpose and have it resumed, as often as they like; the SDK follows
+# them for ever. But one that has lost the request can do the same: so there is an end after that many resumed
+# streams in a row that came to nothing at once. A stream that brought an event, or was kept open for a while,
+# is a sign that the server still works on the request.
+_MAX_FRUITLESS_RESUMPTIONS = 10
+_AT_ONCE_SECONDS = 1.0
 
 _tls_contexts: dict[tuple[object, ...], ssl.SSLContext] = {}
 
@@ -109,6 +122,11 @@ def default_client_factory(verify: Verify = True, cert: Cert = None) -> sdk.Clie
             timeout=timeout,
             auth=auth,
             verify=tls_context(verify, cert),
+            limits=http.Limits(
+                max_connections=_MAX_CONNECTIONS,
+                max_keepalive_connections=_MAX_KEEPALIVE_CONNECTIONS,
+                keepalive_expiry=_KEEPALIVE_SECONDS,
+            ),
             follow_redirects=sdk.follows_redirects(),
         )
 
@@ -196,7 +214,7 @@ class HttpWatch:
 
     async def _send(self, inner: Callable[..., Any], request: Any, **options: Any) -> Any:
         if request.method == "GET" and not self._sse:
-            return self._streaming(await inner(request, **options))
+            return await self._stream(inner, request, options)
         message = sdk.request_of(_body_of(request)) if request.method == "POST" else None
         if message is None:
             return await inner(request, **options)
@@ -216,11 +234,16 @@ class HttpWatch:
             return response
         return await self._refused(response, method, request_id)
 
-    def _streaming(self, response: Any) -> Any:
+    async def _stream(self, inner: Callable[..., Any], request: Any, options: dict[str, Any]) -> Any:
         """The response to a GET: a request's stream resumed, or the standing stream."""
+        task = asyncio.current_task()
+        exchange = None if task is None else self._tasks.get(task)
+        if exchange is not None and exchange.fruitless_resumptions >= _MAX_FRUITLESS_RESUMPTIONS:
+            exchange.problem = "the server kept ending the request's event stream without an answer"
+            # The SDK gives up when this has happened to it twice.
+            raise sdk.http_library().RemoteProtocolError(exchange.problem, request=request)
+        response = await inner(request, **options)
         if _is_event_stream(response):
-            task = asyncio.current_task()
-            exchange = None if task is None else self._tasks.get(task)
             if exchange is not None:
                 exchange.answered(response)
             else:
@@ -333,11 +356,14 @@ def _is_event_stream(response: Any) -> bool:
 class _Exchange:
     """One request over streamable HTTP, and why it would be without an answer if it ended now."""
 
-    __slots__ = ("has_data", "problem")
+    __slots__ = ("_begin", "_has_event", "fruitless_resumptions", "has_data", "problem")
 
     def __init__(self) -> None:
         self.problem = "the request was not sent"
         self.has_data = False
+        self.fruitless_resumptions = 0
+        self._begin = 0.0
+        self._has_event = False
 
     def answered(self, response: Any) -> None:
         """The response has begun."""
@@ -348,6 +374,8 @@ class _Exchange:
             self.problem = "the server's answer is not an answer to this request"
         elif content_type.startswith("text/event-stream"):
             self.problem = "the server ended its event stream without an answer"
+            self._begin = asyncio.get_running_loop().time()
+            self._has_event = False
             response.stream = _watched_stream_class()(response.stream, self)
         elif response.status_code >= HTTPStatus.MULTIPLE_CHOICES:
             self.problem = f"the server answered {status_text(response)}"
@@ -357,12 +385,18 @@ class _Exchange:
     def stream_delivered(self, chunk: bytes) -> None:
         """See :class:`_StreamWatcher`."""
         # Not what servers send to keep a stream open: comments.
-        self.has_data = self.has_data or b"data" in chunk
+        if b"data" in chunk:
+            self.has_data = self._has_event = True
 
     def stream_over(self, error: Exception | None) -> None:
         """See :class:`_StreamWatcher`."""
         if error is not None:
             self.problem = f"the server's event stream broke off ({type(error).__name__})"
+        lasted = asyncio.get_running_loop().time() - self._begin
+        if self._has_event or lasted > _AT_ONCE_SECONDS:
+            self.fruitless_resumptions = 0
+        else:
+            self.fruitless_resumptions += 1
 
 
 class _StandingStream:

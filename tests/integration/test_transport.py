@@ -493,6 +493,33 @@ def test_a_call_fails_when_resuming_it_has_been_given_up(streamable: ServerProce
     run(test)
 
 
+def test_a_call_fails_whose_stream_is_resumed_to_no_effect_again_and_again(streamable: ServerProcess) -> None:
+    async def test() -> None:
+        async with opened(streamable) as owner:
+            before = streamable.stats()["resumptions"]
+            streamable.fault("resumable", method="tools/call", resume="end")
+            error = await failure_of(tool(owner, "echo", text="x"), within=10)
+            assert_sdk_error(error)
+            assert streamable.stats()["resumptions"] == before + 10
+            assert owner.broken
+
+    run(test)
+
+
+def test_a_stream_that_brings_an_event_each_time_is_resumed_as_often_as_the_server_likes(
+    streamable: ServerProcess,
+) -> None:
+    async def test() -> None:
+        async with opened(streamable) as owner:
+            before = streamable.stats()["resumptions"]
+            streamable.fault("resumable", method="tools/call", resume="poll")
+            assert await asyncio.wait_for(tool(owner, "echo", text="x"), 10) == "resumed"
+            assert streamable.stats()["resumptions"] > before + 10
+            assert not owner.broken
+
+    run(test)
+
+
 def test_the_end_of_the_standing_stream_does_not_break_a_session(streamable: ServerProcess) -> None:
     async def test() -> None:
         async with opened(streamable) as owner:

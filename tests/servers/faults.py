@@ -12,8 +12,9 @@ then gone.
 - ``cut``: answer a POST with half an event, then drop the connection; ``end``: end the stream cleanly without
   an answer;
 - ``resumable``: as ``end``, but after an event that carries an id, so that the client reconnects with
-  Last-Event-ID; what the reconnection gets is ``resume``: ``answer``, ``end`` (ends again, at once) or a
-  status such as ``500``;
+  Last-Event-ID; what the reconnection gets is ``resume``: ``answer``, ``end`` (ends again at once, each
+  time), ``poll`` (ends again after an event without content, 15 times, then answers) or a status such as
+  ``500``;
 - ``hang``: take the POST and never answer;
 - ``stream-garbage``, ``stream-cut``: spoil or cut the next event on a GET stream (over SSE all answers come
   there).
@@ -39,6 +40,8 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 RESUME_ID = b"resume-1"
+PRIMING = b"id: " + RESUME_ID + b"\nretry: 50\ndata: \n\n"
+POLLS = 15
 
 
 class CutConnection(Exception):
@@ -62,6 +65,7 @@ class FaultLayer:
         self._open_streams = 0
         self._pending_posts = 0
         self._resumed: dict[bytes, Any] = {}
+        self._polls = 0
         self._initialize_headers: list[list[str]] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -191,17 +195,20 @@ class FaultLayer:
 
     async def _resume(self, send: Send) -> None:
         request_id, resume = self._resumed.get(RESUME_ID, (None, "500"))
-        if resume not in ("answer", "end"):
+        if resume not in ("answer", "end", "poll"):
             await _respond(send, int(resume), b"no resumption")
             return
         await _start_events(send)
-        if resume == "answer":
+        if resume == "poll" and self._polls < POLLS:
+            self._polls += 1
+            await _events(send, PRIMING, more=False)
+        elif resume in ("answer", "poll"):
             content = [{"type": "text", "text": "resumed"}]
             result = {"content": content, "structuredContent": {"result": "resumed"}, "isError": False}
             answer = json.dumps({"jsonrpc": "2.0", "id": request_id, "result": result}).encode()
             await _events(send, b"event: message\ndata: " + answer + b"\n\n", more=False)
         else:
-            # A new id each time would make the SDK reconnect for ever; without one it repeats the old id.
+            # Without a new id the SDK repeats the old one.
             await _events(send, b": nothing\n\n", more=False)
 
     async def _spoil(self, fault: dict[str, str], request_id: Any, receive: Receive, send: Send) -> None:
@@ -227,7 +234,8 @@ class FaultLayer:
                 await _events(send, b": nothing\n\n", more=False)
             elif kind == "resumable":
                 self._resumed[RESUME_ID] = (request_id, fault.get("resume", "answer"))
-                await _events(send, b"id: " + RESUME_ID + b"\nretry: 50\ndata: \n\n", more=False)
+                self._polls = 0
+                await _events(send, PRIMING, more=False)
             elif kind == "cut":
                 await _events(send, b'event: message\ndata: {"jsonrpc": "2.', more=True)
                 raise CutConnection

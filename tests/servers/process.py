@@ -35,7 +35,7 @@ class ServerProcess:
         transport: Literal["sse", "streamablehttp"] = "streamablehttp",
         *args: str,
         port: int = 0,
-        start_timeout: float = 30.0,
+        start_timeout: float = 60.0,
         python: str = sys.executable,
     ) -> None:
         self.transport: Literal["sse", "streamablehttp"] = transport

@@ -22,15 +22,23 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mcpgateway_pool import MCPSessionPool, TransportType
+from mcpgateway_pool import CircuitOpenError, MCPSessionPool, TransportType
 from servers.process import ServerProcess
 from support.leaks import descriptors, settle
 
 CALLERS = 50
 USERS = 8
-# The longest a call may take: an acquire (10 s), a creation (10 s), the call itself (0.5 s), a server that
-# stands still (3 s), and a machine that is busy.
-HANG_SECONDS = 40.0
+# The longest a call may take: an acquire (10 s), a creation (10 s), the transport (30 s), a server that
+# stands still (3 s), and a machine that is very busy: what really hangs never ends.
+HANG_SECONDS = 60.0
+# Before a caller tries again that has met an open circuit breaker.
+REFUSED_PAUSE_SECONDS = 1.0
+# Quiet time of a server between two troubles.
+QUIET_SECONDS = (0.5, 5.0)
+# The rest are calls that a trouble or an open breaker has failed: were they more, the run would show little.
+ANSWERED_SHARE = 0.5
+# For a server to start, on a machine that is busy.
+START_SECONDS = 120.0
 # What may come and go: caches, code that is imported late, the allocator's own ways.
 MEMORY_MIB_PER_HOUR = 60.0
 MEMORY_MIB_SLACK = 12.0
@@ -49,6 +57,7 @@ class Soak:
         self._random = random.Random(seed)
         self._results: collections.Counter[str] = collections.Counter()
         self._events: collections.Counter[str] = collections.Counter()
+        self._hanging = ""
         self._unhandled: list[dict[str, Any]] = []
         self._acquired = 0
         self._slowest = 0.0
@@ -64,7 +73,10 @@ class Soak:
         asyncio.get_running_loop().set_exception_handler(lambda _, context: self._unhandled.append(context))
         await asyncio.to_thread(int)
         start, first_descriptors = time.monotonic(), descriptors()
-        with ServerProcess("streamablehttp") as streamable, ServerProcess("sse") as sse:
+        with (
+            ServerProcess("streamablehttp", start_timeout=START_SECONDS) as streamable,
+            ServerProcess("sse", start_timeout=START_SECONDS) as sse,
+        ):
             servers = (streamable, sse)
             piped = descriptors()
             pool = MCPSessionPool(
@@ -100,6 +112,7 @@ class Soak:
             self._slowest = max(self._slowest, time.monotonic() - begin)
             if not done:
                 self._results["HANGS"] += 1
+                self._hanging = _where(working)
                 working.cancel()
             elif working.cancelled():
                 self._results["cancelled"] += 1
@@ -107,7 +120,8 @@ class Soak:
                 error = working.exception()
                 self._results["answered" if error is None else type(error).__name__] += 1
                 if error is not None:
-                    await asyncio.sleep(0.1)  # as a client that tries again would
+                    # As a client that tries again would; or most calls would be refused at once, for nothing.
+                    await asyncio.sleep(REFUSED_PAUSE_SECONDS if isinstance(error, CircuitOpenError) else 0.1)
 
     async def _one_call(self, pool: MCPSessionPool, server: ServerProcess, chance: random.Random) -> None:
         user = f"user {chance.randrange(USERS)}"
@@ -136,7 +150,7 @@ class Soak:
 
     async def _trouble(self, server: ServerProcess) -> None:
         while self._goes_on:
-            await asyncio.sleep(self._random.uniform(0.2, 3.0))
+            await asyncio.sleep(self._random.uniform(*QUIET_SECONDS))
             event = self._random.choice(["kill", "stop", "freeze", "500", "garbage", "cut", "end"])
             self._events[event] += 1
             if event == "kill":
@@ -187,7 +201,10 @@ class Soak:
         if totals["hits"] + totals["misses"] != self._acquired:
             problems.append(f"hits + misses are not the {self._acquired} answers: {totals}")
         if self._results["HANGS"]:
-            problems.append(f"{self._results['HANGS']} calls hang")
+            problems.append(f"{self._results['HANGS']} calls hang, the last in {self._hanging}")
+        share = self._results["answered"] / max(1, self._results.total() - self._results["cancelled"])
+        if share < ANSWERED_SHARE:
+            problems.append(f"only {100 * share:.0f} % of the calls were answered")
         if self._unhandled:
             problems.append(f"{len(self._unhandled)} exceptions nobody handled, such as {self._unhandled[0]}")
         if self._grown() > 0:
@@ -222,6 +239,17 @@ class Soak:
         print(f"slowest:    {self._slowest:.1f} s; most tasks at once: {self._most_tasks}")
         print(f"sessions:   {totals['creates']} opened, {totals['hits']} hits, closed: {evictions}")
         print(f"memory:     {early:.1f} MiB, then {late:.1f} MiB, {minutes:.1f} minutes later")
+
+
+def _where(task: asyncio.Task[Any]) -> str:
+    """The functions that a task is in, outermost first."""
+    names: list[str] = []
+    awaited: Any = task.get_coro()
+    while awaited is not None:
+        frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "ag_frame", None)
+        names.append(f"{frame.f_code.co_qualname}:{frame.f_lineno}" if frame else repr(awaited))
+        awaited = getattr(awaited, "cr_await", None) or getattr(awaited, "ag_await", None)
+    return " > ".join(names)
 
 
 def _resident_mib() -> float:

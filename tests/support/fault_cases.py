@@ -68,7 +68,9 @@ class Stage:
         return [call for call in self.calls if call.error is not None]
 
     def strike(self) -> None:
-        """The fault happens now: calls are timed from here."""
+        """The fault happens now: calls are timed from here. To be said before it happens, because a call may
+        have failed by the time that whoever made it happen comes back.
+        """
         self.struck = time.monotonic()
 
     async def threaded(self, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -118,13 +120,28 @@ class Stage:
             await pooled.session.call_tool(tool, arguments)
 
     async def working(self, count: int = 1, seconds: float = 30.0) -> list[asyncio.Task[Call]]:
-        """Calls that the server has taken and is working on."""
-        before = (await self.threaded(self.server.stats))["posts"].get("tools/call", 0)
-        # The first call of a process imports the SDK, which takes seconds on a busy machine.
+        """Calls that the server has taken and is working on.
+
+        Raises:
+            RuntimeError: one of them ended without having reached the server.
+        """
+
+        def posts(stats: dict[str, Any]) -> int:
+            number: int = stats["posts"].get("tools/call", 0)
+            return number
+
+        goal = posts(await self.threaded(self.server.stats)) + count
         calls = [asyncio.create_task(self.call("slow", seconds=seconds)) for _ in range(count)]
         await self.threaded(
-            self.server.wait_for, lambda stats: stats["posts"].get("tools/call", 0) >= before + count, 40.0
+            self.server.wait_for,
+            lambda stats: posts(stats) >= goal or all(call.done() for call in calls),
+            self.limit + 10,  # each call ends within the limit
         )
+        # Asked again, because a call may have reached the server and ended after the last answer.
+        missing = goal - posts(await self.threaded(self.server.stats))
+        if missing > 0:
+            cause = calls[-1].result().error
+            raise RuntimeError(f"{missing} of {count} calls did not reach the server") from cause
         return calls
 
     async def idle(self, count: int) -> None:
@@ -154,17 +171,17 @@ async def idle_kill(stage: Stage) -> None:
 async def kill_mid_call(stage: Stage) -> None:
     """The server dies while it works on a call."""
     (call,) = await stage.working()
-    await stage.threaded(stage.server.kill)
     stage.strike()
+    await stage.threaded(stage.server.kill)
     await call
     await stage.threaded(stage.server.start)
 
 
 async def sigterm_mid_call(stage: Stage) -> None:
-    """The server is asked to end, and ends after a second, while it works on a call."""
+    """The server is asked to end, and ends within a second or two, while it works on a call."""
     (call,) = await stage.working()
-    await stage.threaded(stage.server.stop, 10.0)
     stage.strike()
+    await stage.threaded(stage.server.stop, 10.0)
     await call
     await stage.threaded(stage.server.start)
 
@@ -274,8 +291,8 @@ async def thirty_callers_on_3_sessions_and_a_restart(stage: Stage) -> None:
     """The same, and the server is started anew under three of them."""
     calls = await stage.working(3)
     calls += [asyncio.create_task(stage.call()) for _ in range(27)]
-    await stage.threaded(stage.server.kill)
     stage.strike()
+    await stage.threaded(stage.server.kill)
     await asyncio.gather(*calls[:3])
     await stage.threaded(stage.server.start)
     await asyncio.gather(*calls[3:])

@@ -73,9 +73,16 @@ def test_default_clients_have_the_sdks_timeouts_and_redirects_and_the_shared_con
     assert ours.follow_redirects == theirs.follow_redirects
     assert ours.headers == theirs.headers
     assert ours._transport._pool._ssl_context is tls_context()
+    pools = (ours._transport._pool, theirs._transport._pool)
+    assert len({(pool._max_connections, pool._max_keepalive_connections) for pool in pools}) == 1
     other = default_client_factory()(timeout=http.Timeout(1.0))
     assert other.timeout == http.Timeout(1.0)
     assert other._transport._pool._ssl_context is ours._transport._pool._ssl_context
+
+
+def test_default_clients_leave_an_idle_connection_before_servers_close_it() -> None:
+    # uvicorn and Node.js do after 5 s; a request that meets the end of its connection is lost.
+    assert default_client_factory()()._transport._pool._keepalive_expiry <= 2.5
 
 
 # ---- the watch
