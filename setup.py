@@ -1,4 +1,4 @@
-"""Builds the extension mcpgateway_pool._core; everything else is in pyproject.toml.
+"""Builds the extension mcpgateway_pool._core, and packs the .pth file; everything else is in pyproject.toml.
 
 Switches, from the environment (for developers and CI; a user's install sets none):
     MGP_DEBUG=1                         asserts, and a check of the whole pool after every operation
@@ -11,8 +11,11 @@ import sysconfig
 from pathlib import Path
 
 from setuptools import Extension, setup
+from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).parent
+# Python reads it at start, from site-packages only: it switches the pool on where a variable says so.
+STARTUP_FILE = "mcpgateway_pool.pth"
 
 
 def sources(pattern: str) -> list[str]:
@@ -22,6 +25,25 @@ def sources(pattern: str) -> list[str]:
 
 def switched_on(name: str) -> bool:
     return os.environ.get(name, "0") not in {"", "0"}
+
+
+class BuildWithStartupFile(build_py):
+    """Puts the .pth file beside the package, and so into the wheel and its RECORD."""
+
+    def run(self) -> None:
+        """Build as usual; an editable install has no use for the file."""
+        super().run()
+        if not self.editable_mode:
+            self.copy_file(STARTUP_FILE, os.path.join(self.build_lib, STARTUP_FILE))
+
+    def get_outputs(self, include_bytecode: bool = True) -> list[str]:
+        """What run() makes."""
+        made = [] if self.editable_mode else [os.path.join(self.build_lib, STARTUP_FILE)]
+        return [*super().get_outputs(include_bytecode), *made]
+
+    def get_source_files(self) -> list[str]:
+        """What the sdist needs."""
+        return [*super().get_source_files(), STARTUP_FILE]
 
 
 sanitizers = os.environ.get("MGP_SANITIZE", "")
@@ -54,6 +76,8 @@ if switched_on("MGP_WERROR"):
     compile_args += ["-Werror"]
 
 setup(
+    py_modules=["_mcpgateway_pool_switch"],
+    cmdclass={"build_py": BuildWithStartupFile},
     ext_modules=[
         Extension(
             "mcpgateway_pool._core",

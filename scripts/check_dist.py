@@ -4,6 +4,7 @@ Each is installed into an empty environment outside the checkout, with what it d
 nothing else. Usage: check_dist.py FOLDER
 """
 
+import os
 import subprocess
 import sys
 import tarfile
@@ -12,8 +13,25 @@ import venv
 import zipfile
 from pathlib import Path
 
-REQUIRED_IN_WHEEL = {"mcpgateway_pool/__init__.py", "mcpgateway_pool/_core.pyi", "mcpgateway_pool/py.typed"}
-REQUIRED_IN_SDIST = {"CHANGELOG.md", "LICENSE", "Makefile", "README.md", "pyproject.toml", "setup.py"}
+# What switches the pool on when Python starts; it must lie beside the package to be seen there.
+STARTUP_FILE = "mcpgateway_pool.pth"
+OUTSIDE_PACKAGE = {STARTUP_FILE, "_mcpgateway_pool_switch.py"}
+REQUIRED_IN_WHEEL = OUTSIDE_PACKAGE | {
+    "mcpgateway_pool/__init__.py",
+    "mcpgateway_pool/_core.pyi",
+    "mcpgateway_pool/cli/demo_server.py",
+    "mcpgateway_pool/dashboards/mcpgateway-pool.json",
+    "mcpgateway_pool/dashboards/mcpgateway-pool.rules.yaml",
+    "mcpgateway_pool/py.typed",
+}
+REQUIRED_IN_SDIST = OUTSIDE_PACKAGE | {
+    "CHANGELOG.md",
+    "LICENSE",
+    "Makefile",
+    "README.md",
+    "pyproject.toml",
+    "setup.py",
+}
 
 TRY_IT = """
 import mcpgateway_pool
@@ -26,8 +44,29 @@ print("works:", mcpgateway_pool.__version__, "from", mcpgateway_pool.__file__)
 """
 
 
+# Without the variable the startup file does nothing; with it, it adds a hook and imports nothing else.
+START = """
+import sys
+hooked = any(type(finder).__module__ == "_mcpgateway_pool_switch" for finder in sys.meta_path)
+sys.exit(hooked is not {expected} or "mcpgateway_pool" in sys.modules)
+"""
+
+
+def startup_problems(wheel: zipfile.ZipFile) -> list[str]:
+    lines = wheel.read(STARTUP_FILE).decode().splitlines()
+    problems = []
+    if len(lines) != 1 or not lines[0].startswith("import "):
+        problems.append(f"{STARTUP_FILE} is not one line of code")
+    [record] = [name for name in wheel.namelist() if name.endswith(".dist-info/RECORD")]
+    if f"\n{STARTUP_FILE},sha256=" not in "\n" + wheel.read(record).decode():
+        problems.append(f"{STARTUP_FILE} is not in RECORD, so uninstalling would leave it")
+    return problems
+
+
 def wheel_problems(path: Path) -> list[str]:
-    names = set(zipfile.ZipFile(path).namelist())
+    with zipfile.ZipFile(path) as wheel:
+        names = set(wheel.namelist())
+        startup = startup_problems(wheel) if STARTUP_FILE in names else []
     problems = [f"{name} is missing" for name in sorted(REQUIRED_IN_WHEEL - names)]
     if not any(name.startswith("mcpgateway_pool/_core.") and name.endswith(".so") for name in names):
         problems.append("the extension is missing")
@@ -35,9 +74,9 @@ def wheel_problems(path: Path) -> list[str]:
         top = name.split("/")[0]
         if name.endswith((".c", ".h")):
             problems.append(f"{name} is a C source")
-        elif top != "mcpgateway_pool" and not top.endswith(".dist-info"):
+        elif top != "mcpgateway_pool" and not top.endswith(".dist-info") and name not in OUTSIDE_PACKAGE:
             problems.append(f"{name} is outside the package")
-    return problems
+    return problems + startup
 
 
 def sdist_problems(path: Path) -> list[str]:
@@ -63,6 +102,14 @@ def try_in_empty_environment(path: Path) -> None:
         subprocess.run([*pip, "install", path.resolve()], check=True, cwd=folder)
         subprocess.run([*pip, "check"], check=True, cwd=folder)
         subprocess.run([python, "-I", "-W", "error", "-c", TRY_IT], check=True, cwd=folder)
+        for value, expected in (("", False), ("false", False), ("true", True)):
+            code = START.format(expected=expected)
+            variables = {**os.environ, "MCPGATEWAY_POOL_ENABLED": value}
+            subprocess.run([python, "-c", code], check=True, cwd=folder, env=variables)
+        subprocess.run([*pip, "uninstall", "--yes", "mcpgateway-pool"], check=True, cwd=folder)
+        left = [str(file) for file in environment.rglob("*mcpgateway*") if file.is_file()]
+        if left:
+            raise RuntimeError(f"uninstalling {path.name} left {left}")
 
 
 def main() -> int:

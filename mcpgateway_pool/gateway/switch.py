@@ -1,0 +1,208 @@
+"""Puts our module in the place of the gateway's, before or after the gateway was imported, and back.
+
+The module in ``sys.modules`` under the gateway's name is our stand-in itself, not a copy: whoever replaces a
+name in ``mcpgateway.services.mcp_session_pool`` replaces it where our code looks it up. It keeps its own
+``__name__`` and ``__spec__``, so that pickling and ``importlib.reload()`` work.
+
+Nothing here imports the gateway's application; ``mcpgateway`` itself is imported for its version only.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import sys
+import threading
+from importlib.abc import Loader
+from importlib.machinery import ModuleSpec
+from importlib.metadata import PackageNotFoundError, version
+from types import CodeType, FunctionType, ModuleType
+from typing import Any
+
+import _mcpgateway_pool_switch as hook
+
+from .endpoint import ENDPOINT, describe_counters
+from .releases import Family, Release, describe_supported, installed_release
+
+_log = logging.getLogger("mcpgateway_pool")
+
+# Calls of install() and uninstall() wait for each other. find_spec() must not take it: it runs under the
+# import system's lock, which install() may need while it holds this one.
+_lock = threading.Lock()
+
+# The gateway's own modules that were loaded when ours took their places.
+_stock: dict[str, ModuleType] = {}
+
+# Those that ours have replaced, so that this is said once.
+_begun: set[str] = set()
+
+
+def install() -> bool:
+    """Make the gateway use this pool, before or after ``mcpgateway.main`` was imported; twice is harmless.
+
+    Returns:
+        Whether it does. A release that is not supported keeps its own pool, and that is logged.
+
+    Raises:
+        ImportError: there is no gateway, or what the pool needs is missing.
+        RuntimeError: the gateway's own pool is running already. Nothing was changed.
+    """
+    with _lock:
+        release = installed_release()
+        family = release.family
+        if family is None:
+            _say_unsupported(release)
+            return False
+        loaded = sys.modules.get(family.module)
+        if loaded is not None and loaded is not sys.modules.get(family.stand_in):
+            _require_stopped(loaded, family, "install")
+            stand_in = importlib.import_module(family.stand_in)
+            _stock[family.module] = loaded
+            _put(family, loaded, stand_in)
+            _begin(release, family)
+        hook.FINDER.mistake = None
+        hook.add()
+        return True
+
+
+def uninstall() -> None:
+    """Give the gateway its own pool back; harmless where :func:`install` was not called.
+
+    Raises:
+        RuntimeError: our pool is running. Nothing was changed.
+    """
+    with _lock:
+        release = installed_release()
+        family = release.family
+        if family is not None:
+            stand_in = sys.modules.get(family.stand_in)
+            if stand_in is not None and sys.modules.get(family.module) is stand_in:
+                _require_stopped(stand_in, family, "uninstall")
+                hook.remove()
+                stock = _stock.pop(family.module, None)
+                if stock is None:
+                    del sys.modules[family.module]
+                    stock = importlib.import_module(family.module)
+                _put(family, stand_in, stock)
+        hook.remove()
+        _begun.clear()
+        ENDPOINT.hide()
+
+
+def is_installed() -> bool:
+    """Whether the gateway uses this pool, or will when it is imported."""
+    release = installed_release()
+    if release.family is None:
+        return False
+    loaded = sys.modules.get(release.family.module)
+    if loaded is None:
+        return hook.FINDER in sys.meta_path and hook.FINDER.mistake is None
+    return loaded is sys.modules.get(release.family.stand_in)
+
+
+def find_spec(name: str) -> ModuleSpec | None:
+    """What the import hook answers: our module for the one that is replaced, None for any other.
+
+    Args:
+        name: of a module that the hook watches.
+    """
+    release = installed_release()
+    family = release.family
+    if family is None:
+        _say_unsupported(release)
+        return None
+    if name != family.module:
+        return None
+    stand_in = importlib.import_module(family.stand_in)
+    _begin(release, family)
+    return ModuleSpec(name, _StandInLoader(stand_in), origin=stand_in.__file__)
+
+
+class _StandInLoader(Loader):
+    """Loads a module that exists: the stand-in."""
+
+    def __init__(self, stand_in: ModuleType) -> None:
+        self._stand_in = stand_in
+        self._own_spec = stand_in.__spec__
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        """The stand-in."""
+        return self._stand_in
+
+    def exec_module(self, module: ModuleType) -> None:
+        """It was executed under its own name; the import system has set ``__spec__`` in the meantime."""
+        module.__spec__ = self._own_spec
+
+    def get_code(self, name: str) -> CodeType | None:
+        """Of the stand-in: ``python -m`` asks for it."""
+        loader: Any = self._own_spec.loader if self._own_spec is not None else None
+        code: CodeType | None = loader.get_code(self._stand_in.__name__)
+        return code
+
+
+def _require_stopped(module: ModuleType, family: Family, what: str) -> None:
+    if getattr(module, family.running, None) is not None:
+        raise RuntimeError(
+            f"{what}(): the session {family.what} of {module.__name__} is running: call it before the"
+            " gateway's application starts, or after it has shut down"
+        )
+
+
+def _put(family: Family, old: ModuleType, new: ModuleType) -> None:
+    """Replace a module, and what other modules of the gateway imported from it by name."""
+    changed: dict[int, Any] = {id(old): new}
+    for name, value in vars(old).items():
+        if hasattr(new, name) and _is_defined_in(old, value):
+            changed[id(value)] = getattr(new, name)
+    sys.modules[family.module] = new
+    for module_name, module in list(sys.modules.items()):
+        if module is not new and (module_name == "mcpgateway" or module_name.startswith("mcpgateway.")):
+            for name, value in list(vars(module).items()):
+                if changed.get(id(value), value) is not value:
+                    setattr(module, name, changed[id(value)])
+
+
+def _is_defined_in(module: ModuleType, value: object) -> bool:
+    """Whether this is a class or a function of that module, or of our package. What it imported from
+    elsewhere stays; so do numbers and strings, which may be one object by chance.
+    """
+    if not isinstance(value, (type, FunctionType)):
+        return False
+    return value.__module__ == module.__name__ or value.__module__.partition(".")[0] == "mcpgateway_pool"
+
+
+def _begin(release: Release, family: Family) -> None:
+    """Show the series, and say in one line what runs; once, however often the module is imported."""
+    if family.module in _begun:
+        return
+    _begun.add(family.module)
+    ENDPOINT.show(family.exposition)
+    # By the logger of the module that is replaced: the gateway lets its own loggers say more than others.
+    logging.getLogger(family.module).info(
+        "mcpgateway-pool %s is on: session %s of ContextForge %s, %s",
+        _own_version(),
+        family.what,
+        release.version,
+        describe_counters(),
+    )
+
+
+def _own_version() -> str:
+    try:
+        return version("mcpgateway-pool")
+    except PackageNotFoundError:  # run from a checkout
+        return "(unknown version)"
+
+
+_said: set[str] = set()
+
+
+def _say_unsupported(release: Release) -> None:
+    if release.version not in _said:
+        _said.add(release.version)
+        _log.warning(
+            "mcpgateway-pool stays off: it supports ContextForge %s, not %s; the gateway runs as it would"
+            " without it",
+            describe_supported(),
+            release.version,
+        )

@@ -1,0 +1,67 @@
+"""The settings of our own that an operator gives by environment variables."""
+
+from __future__ import annotations
+
+import pytest
+
+from mcpgateway_pool.gateway import settings
+
+
+def test_nothing_set_means_the_defaults() -> None:
+    assert settings.read_all({}) == settings.GatewaySettings(
+        enabled=False,
+        isolation="identity",
+        max_waiters=0,
+        max_total_sessions=0,
+        max_total_keys=0,
+        shared_tls=True,
+    )
+    assert settings.read_all({}).of_pool() == {}
+
+
+def test_an_empty_variable_counts_as_not_set() -> None:
+    assert settings.read_all({"MCPGATEWAY_POOL_SHARED_TLS": "", "MCPGATEWAY_POOL_MAX_WAITERS": " "}) == (
+        settings.GatewaySettings()
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        *[(text, True) for text in ("true", "True", " 1 ", "yes", "ON")],
+        *[(text, False) for text in ("false", "0", "No", "off")],
+    ],
+)
+def test_booleans(text: str, value: bool) -> None:
+    assert settings.read("shared_tls", {"MCPGATEWAY_POOL_SHARED_TLS": text}) is value
+    assert settings.read("enabled", {"MCPGATEWAY_POOL_ENABLED": text}) is value
+
+
+def test_what_differs_from_the_defaults_goes_to_the_pool() -> None:
+    environ = {
+        "MCPGATEWAY_POOL_ISOLATION": "Session",
+        "MCPGATEWAY_POOL_MAX_WAITERS": "100",
+        "MCPGATEWAY_POOL_MAX_TOTAL_SESSIONS": "200",
+        "MCPGATEWAY_POOL_MAX_TOTAL_KEYS": "0",
+    }
+    assert settings.read_all(environ).of_pool() == {
+        "isolation": "session",
+        "max_waiters": 100,
+        "max_total_sessions": 200,
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("enabled", "maybe", "MCPGATEWAY_POOL_ENABLED must be true or false, not 'maybe'"),
+        ("isolation", "user", "MCPGATEWAY_POOL_ISOLATION must be 'identity' or 'session', not 'user'"),
+        ("max_waiters", "many", "MCPGATEWAY_POOL_MAX_WAITERS must be a whole number, 0 for unlimited"),
+        ("max_total_keys", "-1", "MCPGATEWAY_POOL_MAX_TOTAL_KEYS must be a whole number"),
+        ("max_total_sessions", "9" * 20, "MCPGATEWAY_POOL_MAX_TOTAL_SESSIONS must be a whole number"),
+    ],
+)
+def test_a_bad_value_names_its_variable_and_what_it_can_be(name: str, text: str, expected: str) -> None:
+    with pytest.raises(settings.SettingError) as caught:
+        settings.read_all({settings.variable_of(name): text})
+    assert expected in str(caught.value)
