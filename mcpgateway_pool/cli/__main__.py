@@ -1,0 +1,7 @@
+"""``python -m mcpgateway_pool.cli``: the same as ``mcpgateway-pool``."""
+
+import sys
+
+from . import main
+
+sys.exit(main())

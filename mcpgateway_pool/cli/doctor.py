@@ -1,0 +1,220 @@
+"""``mcpgateway-pool doctor``: what can go wrong between installing the package and seeing its series."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import json
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from itertools import pairwise
+from pathlib import Path
+
+from mcpgateway_pool import _core
+from mcpgateway_pool.collector import PREFIX
+from mcpgateway_pool.redact import safe_text
+
+from .common import OK, PROBLEM, CommandError, say
+from .directory import check_directory, chosen_directory
+from .fetch import Source
+from .findings import Finding, fine, hint, problem, warning
+from .scrape import Scrape, Window, read
+
+SWITCH = "MCPGATEWAY_POOL_ENABLED"
+_THE_SIX = (
+    "hits_total",
+    "misses_total",
+    "evictions_total",
+    "health_check_failures_total",
+    "active_sessions",
+    "size",
+)
+_SCRAPES = 4  # of one endpoint, to see whether the same counters answer each time
+
+
+def run(source: Source | None, *, metrics_dir: str | None, as_json: bool) -> int:
+    """The command: print each finding, and what to do about it.
+
+    Args:
+        source: the metrics endpoint, or None.
+        metrics_dir: instead of the directory that the environment names.
+        as_json: as one JSON object.
+    """
+    findings = [
+        *_check_package(),
+        *_check_gateway(),
+        *_check_switch(),
+        *check_directory(*chosen_directory(metrics_dir)),
+        *_check_endpoint(source),
+    ]
+    problems = sum(finding.level == "problem" for finding in findings)
+    warnings = sum(finding.level == "warning" for finding in findings)
+    if as_json:
+        say(
+            json.dumps(
+                {"problems": problems, "findings": [asdict(finding) for finding in findings]}, indent=1
+            )
+        )
+    else:
+        for finding in findings:
+            say(finding.as_text())
+        say(f"\n{_counted(problems, 'problem')}, {_counted(warnings, 'warning')}")
+    return PROBLEM if problems else OK
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count or 'no'} {what}{'' if count == 1 else 's'}"
+
+
+# ---- the package
+
+
+def _check_package() -> Iterator[Finding]:
+    # The C core has loaded, or this command would not run.
+    version = importlib.metadata.version("mcpgateway-pool")
+    python = platform.python_version()
+    yield fine("package", f"mcpgateway-pool {version}, Python {python}, {sys.prefix}")
+    yield fine("C core", f"{Path(_core.__file__).name}, {len(_core.SERIES)} series by gateway")
+    client = importlib.metadata.version("prometheus_client")
+    yield fine("exporter", f"prometheus_client {client}")
+    sdk = _version("mcp")
+    if sdk is None:
+        yield warning("MCP SDK", "not installed", "pip install 'mcpgateway-pool[mcp]', to open real sessions")
+    else:
+        yield fine("MCP SDK", f"mcp {sdk}")
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+# ---- the gateway
+
+
+def _check_gateway() -> Iterator[Finding]:
+    if importlib.util.find_spec("mcpgateway") is None:
+        yield hint("gateway", "ContextForge is not in this environment; nothing to switch on")
+        return
+    from mcpgateway_pool.gateway import releases
+
+    try:
+        release = releases.installed_release()
+    except Exception as error:  # a broken gateway is a finding, whatever it raises
+        yield problem(
+            "gateway",
+            f"ContextForge does not import: {safe_text(str(error))}",
+            "start the gateway without this package first",
+        )
+        return
+    if release.family is None:
+        yield problem(
+            "gateway",
+            f"ContextForge {safe_text(release.version, 40)} is not supported",
+            f"supported: {releases.describe_supported()}; the gateway keeps its own pool",
+        )
+        return
+    yield fine("gateway", f"ContextForge {release.version}; replaced: {release.family.module}")
+
+
+def _check_switch() -> Iterator[Finding]:
+    if importlib.util.find_spec("mcpgateway") is None:
+        return
+    from mcpgateway_pool.gateway import settings
+
+    try:
+        enabled = settings.read_all().enabled
+    except settings.SettingError as error:
+        yield problem("switch", str(error), "the gateway will not start with it, or not as you mean")
+        return
+    if enabled:
+        yield fine("switch", f"{SWITCH} is set to true in this environment")
+        yield from _check_hook()
+    elif SWITCH in os.environ:
+        yield warning("switch", f"{SWITCH} is set to false", f"export {SWITCH}=true")
+    elif _named_in(Path(".env")):
+        yield problem(
+            "switch",
+            f"{SWITCH} stands in .env only, which the gateway reads too late",
+            f"export {SWITCH}=true in the environment of the gateway's process",
+        )
+    else:
+        yield warning(
+            "switch",
+            f"{SWITCH} is not set in this environment",
+            f"export {SWITCH}=true where the gateway starts, not in .env (asgi:app and install() need none)",
+        )
+
+
+def _check_hook() -> Iterator[Finding]:
+    """The variable works through a .pth file, which some ways of installing leave out."""
+    files = importlib.metadata.files("mcpgateway-pool") or []
+    if not any(str(file).endswith(".pth") for file in files) and not list(
+        Path(_core.__file__).parents[1].glob("*mcpgateway_pool*.pth")
+    ):
+        yield problem(
+            "switch",
+            "this installation has no .pth file, so the variable does nothing",
+            "install the wheel (not --target, not editable), or start mcpgateway_pool.gateway.asgi:app",
+        )
+
+
+def _named_in(path: Path) -> bool:
+    """Whether an environment file sets the switch."""
+    try:
+        lines = path.read_text("utf-8", errors="replace").splitlines()
+    except OSError:
+        return False
+    names = (line.strip().removeprefix("export ").partition("=")[0].strip() for line in lines)
+    return SWITCH in names
+
+
+# ---- the endpoint
+
+
+def _check_endpoint(source: Source | None) -> Iterator[Finding]:
+    if source is None:
+        yield hint("endpoint", "not checked; --url URL checks whether it shows the series")
+        return
+    try:
+        scrapes = [read(source) for _ in range(_SCRAPES)]
+    except CommandError as error:
+        yield problem("endpoint", str(error), error.advice)
+        return
+    newest = scrapes[-1]
+    missing = [PREFIX + name for name in _THE_SIX if name not in newest.values]
+    if missing and newest.gateways:
+        yield problem(
+            "endpoint", f"{source.shown} lacks {', '.join(missing)}", "is something filtering series?"
+        )
+        return
+    count = len(newest.gateways)
+    yield fine("endpoint", f"{source.shown} shows the pool; gateways: {count}")
+    if not count:
+        yield hint("traffic", "no gateway has a row yet: rows appear with the first acquire")
+    yield from _check_workers(scrapes)
+    if newest.get("label_overflow_total", ""):
+        yield warning(
+            "labels",
+            "some gateways have no row of their own",
+            "raise the bound, set_max_gateways(), or forget_gateway() those that were removed",
+        )
+
+
+def _check_workers(scrapes: list[Scrape]) -> Iterator[Finding]:
+    """A counter that goes back within a second was answered by another worker."""
+    for old, new in pairwise(scrapes):
+        name = Window(old, new).went_back()
+        if name is not None:
+            yield problem(
+                "workers",
+                f"{name} went back between two scrapes: several workers, each with its own counters",
+                "set MCPGATEWAY_POOL_METRICS_DIR to one directory for all workers of the gateway",
+            )
+            return
+    yield fine("workers", f"{len(scrapes)} scrapes in a row agree")

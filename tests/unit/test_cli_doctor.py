@@ -1,0 +1,162 @@
+"""``mcpgateway-pool doctor``: what it finds, and that looking changes nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from support.command import Run, command, exposition
+from support.endpoint import Answer, serving
+
+TESTS = str(Path(__file__).resolve().parents[1])
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    return command(capsys, monkeypatch)
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    folder = tmp_path / "counters"
+    folder.mkdir(mode=0o700)
+    return folder
+
+
+def findings(run: Run, *arguments: str) -> tuple[int, dict[str, list[str]]]:
+    """The exit code, and the texts with their levels by what was looked at."""
+    code, out, _ = run("doctor", "--json", *arguments)
+    found: dict[str, list[str]] = {}
+    for finding in json.loads(out)["findings"]:
+        found.setdefault(finding["what"], []).append(f"{finding['level']}: {finding['text']}")
+    return code, found
+
+
+def test_doctor_finds_nothing_wrong_with_an_endpoint_that_shows_the_pool(run: Run) -> None:
+    with serving(exposition(hits=1)) as endpoint:
+        code, found = findings(run, "--url", endpoint.url)
+    assert code == 0
+    assert found["endpoint"] == [f"ok: {endpoint.url} shows the pool; gateways: 1"]
+    assert found["workers"][0].startswith("ok: ")
+
+
+def test_doctor_prints_each_problem_with_what_to_do(run: Run) -> None:
+    with serving(Answer("no", 401)) as endpoint:
+        code, out, _ = run("doctor", "--url", endpoint.url)
+    assert code == 1
+    lines = out.splitlines()
+    at = next(index for index, line in enumerate(lines) if line.startswith("problem  endpoint"))
+    assert "MCPGATEWAY_POOL_TOKEN" in lines[at + 1]
+    assert "1 problem" in lines[-1]
+
+
+def test_doctor_notices_workers_that_count_each_for_themselves(run: Run) -> None:
+    counts = iter([50, 3, 50, 3])
+    with serving(lambda: exposition(hits=next(counts))) as endpoint:
+        code, found = findings(run, "--url", endpoint.url)
+    assert code == 1
+    assert "hits_total went back" in found["workers"][0]
+
+
+def test_doctor_accepts_a_private_directory(run: Run, directory: Path) -> None:
+    code, found = findings(run, "--metrics-dir", str(directory))
+    assert code == 0
+    assert any(text.startswith("ok: ") for text in found["counters"])
+
+
+def test_doctor_takes_the_directory_from_the_environment_ours_first(
+    run: Run, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(directory / "not there" / "counters"))
+    assert findings(run)[0] == 1
+    monkeypatch.setenv("MCPGATEWAY_POOL_METRICS_DIR", str(directory))
+    code, found = findings(run)
+    assert code == 0
+    assert "(MCPGATEWAY_POOL_METRICS_DIR)" in " ".join(found["counters"])
+
+
+def make_open(folder: Path) -> str:
+    folder.chmod(0o770)
+    return "mode 0770"
+
+
+def make_file(folder: Path) -> str:
+    folder.rmdir()
+    folder.write_text("")
+    return "no directory"
+
+
+def make_missing_below_a_file(folder: Path) -> str:
+    folder.rmdir()
+    folder.parent.joinpath("file").write_text("")
+    folder.symlink_to(folder.parent / "file" / "counters")
+    return "Not a directory"
+
+
+def put_junk(folder: Path) -> str:
+    """Where a process's counters would be."""
+    junk = folder / f"mcpgateway_pool-{'0' * 32}"
+    junk.write_bytes(b"junk")
+    junk.chmod(0o600)
+    return "left out: mcpgateway_pool-"
+
+
+@pytest.mark.parametrize("spoil", [make_open, make_file, make_missing_below_a_file, put_junk])
+def test_doctor_finds_what_is_wrong_with_a_directory(
+    run: Run, directory: Path, spoil: Callable[[Path], str]
+) -> None:
+    what = spoil(directory)
+    code, found = findings(run, "--metrics-dir", str(directory))
+    assert code == 1
+    assert any(text.startswith("problem: ") and what in text for text in found["counters"]), found
+
+
+def test_doctor_warns_of_a_directory_that_others_can_read(run: Run, directory: Path) -> None:
+    directory.chmod(0o755)
+    code, found = findings(run, "--metrics-dir", str(directory))
+    assert code == 0
+    assert any(text.startswith("warning: ") and "mode 0755" in text for text in found["counters"])
+
+
+def test_doctor_says_that_a_missing_directory_will_be_made(run: Run, tmp_path: Path) -> None:
+    code, found = findings(run, "--metrics-dir", str(tmp_path / "new"))
+    assert code == 0
+    assert found["counters"][0].startswith("hint: ")
+    assert not (tmp_path / "new").exists()
+
+
+def test_doctor_reads_what_processes_counted(run: Run, directory: Path) -> None:
+    program = """
+import asyncio
+from support.fakes import *
+async def main():
+    async with FakePool() as pool:
+        for gateway in ("one", "two"):
+            await pool.release(await pool.acquire(URL, gateway_id=gateway))
+asyncio.run(main())
+"""
+    environment = {**os.environ, "MCPGATEWAY_POOL_METRICS_DIR": str(directory), "PYTHONPATH": TESTS}
+    subprocess.run(
+        [sys.executable, "-P", "-c", program], env=environment, capture_output=True, timeout=50, check=True
+    )
+    before = {path.name: path.read_bytes() for path in directory.iterdir()}
+    code, found = findings(run, "--metrics-dir", str(directory))
+    assert code == 0
+    assert found["counters"][-1].endswith("can be read; gateways: 2")
+    assert {path.name: path.read_bytes() for path in directory.iterdir()} == before
+
+
+def test_doctor_names_foreign_files_but_not_those_of_prometheus_client(run: Run, directory: Path) -> None:
+    (directory / "notes.txt").write_text("")
+    (directory / "counter_12.db").write_text("")
+    code, found = findings(run, "--metrics-dir", str(directory))
+    assert code == 0
+    warned = [text for text in found["counters"] if text.startswith("warning: ")]
+    assert len(warned) == 1
+    assert warned[0].endswith("holds other files: notes.txt")
