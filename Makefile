@@ -8,6 +8,7 @@
 #   .venv-asan   the same under AddressSanitizer and UndefinedBehaviorSanitizer
 # The last two hold the package only, and see the rest in .venv through a .pth file.
 #   .venv-sdk2   the debug build beside the MCP SDK 2.x, complete in itself (tests/integration)
+#   .venv-gateway  the release build inside the real gateway, complete in itself (demo, tests/gateway)
 #
 # Variables: PYTHON=python3.12 (default: what .venv has, else the first usable one), VENV=.venv,
 #            PYTEST_ARGS='-k waiter', KEEP=1 (demo), SECONDS=60 and SDK=2 (soak)
@@ -25,9 +26,9 @@ PIP_FLAGS := --disable-pip-version-check -qq
 PIP := $(BIN)/python -m pip $(PIP_FLAGS)
 # Folders are among them so that a removed file counts as a change.
 BUILD_INPUTS := $(shell find csrc mcpgateway_pool -name __pycache__ -prune -o -print) \
-	setup.py pyproject.toml README.md LICENSE
+	_mcpgateway_pool_switch.py mcpgateway_pool.pth setup.py pyproject.toml README.md LICENSE
 C_SOURCES := $(shell find csrc -name '*.c')
-C_FILES := $(shell find csrc tests/c benchmarks -name '*.[ch]')
+C_FILES := $(shell find csrc tests/c tests/fuzz benchmarks -name '*.[ch]')
 
 .PHONY: help
 help: ## show this list
@@ -44,7 +45,7 @@ $(VENV)/.python: FORCE
 	python=$$(scripts/find-python $(PYTHON)) || exit 1; \
 	if [ "$$python" = "$$(cat $@ 2>/dev/null)" ] && $(BIN)/python -c '' 2>/dev/null; then exit 0; fi; \
 	echo "making $(VENV) with $$python"; \
-	rm -rf $(VENV) $(VENV)-debug $(VENV)-asan $(VENV)-sdk2 && $$python -m venv $(VENV) \
+	rm -rf $(VENV) $(VENV)-debug $(VENV)-asan $(VENV)-sdk2 $(VENV)-gateway && $$python -m venv $(VENV) \
 		&& $(PIP) install --upgrade 'pip>=25.1' && echo "$$python" >$@  # 25.1: dependency groups
 
 $(VENV)-debug/.python $(VENV)-asan/.python: %/.python: $(VENV)/.python
@@ -54,13 +55,13 @@ $(VENV)-debug/.python $(VENV)-asan/.python: %/.python: $(VENV)/.python
 	site $(BIN)/python >"$$(site $*/bin/python)/packages-of-release-venv.pth"
 	@touch $@
 
-$(VENV)-sdk2/.python: $(VENV)/.python
-	@rm -rf $(VENV)-sdk2 && $(BIN)/python -m venv $(VENV)-sdk2
+$(VENV)-sdk2/.python $(VENV)-gateway/.python: %/.python: $(VENV)/.python
+	@rm -rf $* && $(BIN)/python -m venv $*
 	@touch $@
 
-$(VENV)-sdk2/.group-sdk2: pyproject.toml $(VENV)-sdk2/.python
-	@echo "installing packages into $(VENV)-sdk2"
-	@$(PIP) --python $(VENV)-sdk2/bin/python install --group sdk2
+$(VENV)-%/.packages: pyproject.toml $(VENV)-%/.python
+	@echo "installing packages into $(VENV)-$*"
+	@$(PIP) --python $(VENV)-$*/bin/python install --group $*
 	@touch $@
 
 $(VENV)/.group-%: pyproject.toml $(VENV)/.python
@@ -70,8 +71,8 @@ $(VENV)/.group-%: pyproject.toml $(VENV)/.python
 
 $(VENV)-debug/.installed $(VENV)-sdk2/.installed: export MGP_DEBUG := 1
 $(VENV)-asan/.installed: export MGP_SANITIZE := address,undefined
-$(VENV)-sdk2/.installed: $(VENV)-sdk2/.group-sdk2
-$(VENV)/.installed $(VENV)-debug/.installed $(VENV)-asan/.installed $(VENV)-sdk2/.installed: %/.installed: %/.python $(VENV)/.group-base $(BUILD_INPUTS)
+$(VENV)-sdk2/.installed $(VENV)-gateway/.installed: %/.installed: %/.packages
+$(VENV)/.installed $(VENV)-debug/.installed $(VENV)-asan/.installed $(VENV)-sdk2/.installed $(VENV)-gateway/.installed: %/.installed: %/.python $(VENV)/.group-base $(BUILD_INPUTS)
 	@# setuptools packs whatever lies in its build folder, files removed from the sources included.
 	@if [ -d build ]; then find build -type f ! -name '*.o' ! -name '*.so' -delete; fi
 	@echo "building into $*"
@@ -83,17 +84,32 @@ FORCE:
 
 # ---------------------------------------------------------------- running
 
-.PHONY: demo bench
-demo: $(VENV)/.installed ## real servers, real calls, the series as scraped (KEEP=1 goes on serving)
-	$(BIN)/python examples/demo.py $(if $(KEEP),--keep)
+.PHONY: demo demo-lite bench bench-gateway faults plots dashboard
+demo: $(VENV)-gateway/.installed ## the real gateway with this pool: real servers, real calls, its endpoint's series (KEEP=1 goes on serving)
+	$(VENV)-gateway/bin/python -P examples/gateway_demo.py $(if $(KEEP),--keep)
+
+demo-lite: $(VENV)/.installed ## the pool without the gateway: real servers, real calls, the series as scraped (KEEP=1)
+	$(BIN)/python -P examples/demo.py $(if $(KEEP),--keep)
 
 bench: $(VENV)/.installed ## measure against the gateway's own pool
 	$(BIN)/python benchmarks/run.py
 
+bench-gateway: $(VENV)-gateway/.installed ## tool calls through the real gateway: its pool, this one, none
+	$(VENV)-gateway/bin/python -P benchmarks/gateway.py
+
+faults: $(VENV)/.installed $(VENV)-sdk2/.installed ## what callers meet when servers break, beside the gateway's own pool
+	$(BIN)/python -P benchmarks/faults.py --sdk2-python $(VENV)-sdk2/bin/python
+
+plots: $(VENV)/.installed $(VENV)/.group-plots ## draw the dashboard from the demo into docs/images (needs prometheus)
+	$(BIN)/python -P scripts/plot_dashboard.py
+
+dashboard: ## write the Grafana dashboard anew
+	$(BIN)/python -P scripts/make_dashboard.py
+
 # ---------------------------------------------------------------- tests
 
-.PHONY: test test-c test-py test-sdk2 soak
-test: test-c test-py test-sdk2 ## every test: C, then Python, then real sessions on the MCP SDK 2.x
+.PHONY: test test-c test-py test-sdk2 test-gateway soak
+test: test-c test-py test-sdk2 test-gateway ## every test: C, Python, real sessions on the MCP SDK 2.x, the real gateway
 
 test-c: ## C tests: plain, then under the address and thread sanitizers
 	$(MAKE) -C tests/c check check-asan check-tsan
@@ -106,9 +122,23 @@ test-py: $(VENV)/.installed $(VENV)-debug/.installed $(VENV)/.group-test ## Pyth
 test-sdk2: $(VENV)-sdk2/.installed ## the tests with real sessions on the MCP SDK 2.x
 	PYTHONMALLOC=debug $(VENV)-sdk2/bin/python -P -m pytest -m 'not release_build' $(PYTEST_ARGS) tests/integration
 
+# Not -W error: the gateway and its many dependencies warn of what is theirs. The gateway takes long to start
+# where the machine is busy, three workers of it more so: the limits are only there to end what hangs.
+test-gateway: $(VENV)-gateway/.installed ## the tests inside the real gateway
+	$(VENV)-gateway/bin/python -P -m pytest -o filterwarnings=default \
+		--timeout 400 -o faulthandler_timeout=430 $(PYTEST_ARGS) tests/gateway
+
 SOAK_VENV := $(VENV)$(if $(filter 2,$(SDK)),-sdk2)
 soak: $(SOAK_VENV)/.installed $(if $(filter 2,$(SDK)),,$(VENV)/.group-test) ## 10 minutes of calls while servers are killed and stopped (SECONDS=60, SDK=2)
 	$(SOAK_VENV)/bin/python -P tests/soak/soak.py --seconds $(if $(filter command line,$(origin SECONDS)),$(SECONDS),600)
+
+.PHONY: fuzz
+fuzz: ## 5 minutes of random bytes for the reader of counters files (SECONDS=60); needs clang
+	mkdir -p build/corpus
+	clang -g -O1 -std=c11 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -DMGP_DEBUG \
+		tests/fuzz/fuzz_segment.c csrc/base/*.c csrc/metrics/*.c -o build/fuzz_segment
+	build/fuzz_segment -max_len=20000 -timeout=5 build/corpus tests/fuzz/corpus/segment \
+		-max_total_time=$(if $(filter command line,$(origin SECONDS)),$(SECONDS),300)
 
 .PHONY: sanitize sanitize-c sanitize-py
 sanitize: sanitize-c sanitize-py ## C and Python tests under the address and undefined-behaviour sanitizers
@@ -156,4 +186,4 @@ clean: ## remove what building and testing left
 	$(MAKE) -C tests/c clean
 
 distclean: clean ## the same, and the environments
-	rm -rf .venv .venv-* $(VENV) $(VENV)-debug $(VENV)-asan $(VENV)-sdk2
+	rm -rf .venv .venv-* $(VENV) $(VENV)-debug $(VENV)-asan $(VENV)-sdk2 $(VENV)-gateway

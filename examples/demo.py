@@ -12,7 +12,6 @@ import contextlib
 import logging
 import signal
 import statistics
-import subprocess
 import sys
 import time
 import urllib.request
@@ -30,7 +29,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from mcpgateway_pool import MCPSessionPool, TransportType, register_collector
 
-SERVER_SCRIPT = Path(__file__).resolve().parent / "demo_server.py"
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from demo_servers import DemoServer
 
 USERS = ("alice", "bob", "carol")
 SESSIONS_PER_KEY = 3
@@ -53,41 +53,13 @@ THE_SIX = (
 Samples = dict[tuple[str, str, str], float]  # by name, gateway id, reason
 
 
-class Server:
-    """One MCP server in a process of its own, and the gateway id under which it is called."""
+class Server(DemoServer):
+    """A server, and the gateway id under which it is called: its name."""
 
-    def __init__(self, gateway_id: str, transport: TransportType) -> None:
+    def __init__(self, gateway_id: str, transport_type: TransportType) -> None:
+        super().__init__(gateway_id, transport_type.value)
         self.gateway_id = gateway_id
-        self.transport = transport
-        self.port = 0
-        self._process: subprocess.Popen[str] | None = None
-
-    @property
-    def url(self) -> str:
-        path = "sse" if self.transport is TransportType.SSE else "mcp"
-        return f"http://127.0.0.1:{self.port}/{path}"
-
-    def _spawn(self) -> subprocess.Popen[str]:
-        command = [sys.executable, str(SERVER_SCRIPT), self.transport.value, str(self.port)]
-        # A process group of its own: Ctrl-C is for the demo, which then ends the servers.
-        return subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, process_group=0
-        )
-
-    async def start(self) -> None:
-        """Start it, on the port that it had before; returns when it listens."""
-        process = self._process = self._spawn()
-        assert process.stdout is not None
-        line = await asyncio.to_thread(process.stdout.readline)
-        if not line:
-            raise RuntimeError(f"{SERVER_SCRIPT.name} did not start")
-        self.port = int(line)
-
-    def kill(self) -> None:
-        process, self._process = self._process, None
-        if process is not None:
-            process.kill()
-            process.communicate()
+        self.transport_type = transport_type
 
 
 @dataclass
@@ -117,7 +89,7 @@ class Traffic:
             async with pool.session(
                 server.url,
                 {"Authorization": f"Bearer token-of-{user}"},
-                server.transport,
+                server.transport_type,
                 user_identity=user,
                 gateway_id=server.gateway_id,
             ) as pooled:
@@ -161,7 +133,7 @@ async def restart(pool: MCPSessionPool, server: Server, traffic: Traffic) -> flo
     server.kill()
     await asyncio.wait(slow)
     failed_after = time.perf_counter() - killed
-    await server.start()
+    await asyncio.to_thread(server.start)
     return failed_after
 
 
@@ -169,7 +141,7 @@ async def restart(pool: MCPSessionPool, server: Server, traffic: Traffic) -> flo
 async def new_session(server: Server, user: str) -> AsyncIterator[ClientSession]:
     """A session for one call, without the pool: as the SDK's documentation does it."""
     headers = {"Authorization": f"Bearer token-of-{user}"}
-    if server.transport is TransportType.SSE:
+    if server.transport_type is TransportType.SSE:
         async with (
             sse_client(server.url, headers=headers) as (read, write),
             ClientSession(read, write) as session,
@@ -340,24 +312,27 @@ def print_summary(
 
 
 async def keep_serving(pool: MCPSessionPool, servers: list[Server], url: str) -> None:
-    print(f"\nGoing on with light traffic until Ctrl-C.\n  series  {url}")
-    for server in servers:
-        print(f"  server  {server.url}  ({server.transport.value})")
-    sys.stdout.flush()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
+    # Printed last: who reads it may send the signal at once.
+    print("\nGoing on with light traffic until Ctrl-C.")
+    for server in servers:
+        print(f"  server  {server.url}  ({server.transport})")
+    print(f"  series  {url}", flush=True)
     traffic = Traffic()
     while not stop.is_set():
         await main_traffic(pool, servers, traffic, rounds=1)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), 1.0)
     print(f"\n{traffic.sent} more calls, {len(traffic.failures)} failed")
+    for failure, count in Counter(traffic.failures).items():
+        print(f"  {count} x {failure}")
 
 
 async def demo(metrics_url: str, servers: list[Server], *, keep: bool) -> int:
-    await asyncio.gather(*(server.start() for server in servers))
+    await asyncio.gather(*(asyncio.to_thread(server.start) for server in servers))
     traffic = Traffic()
     async with MCPSessionPool(max_sessions_per_key=SESSIONS_PER_KEY) as pool:
         print(
@@ -389,7 +364,10 @@ async def demo(metrics_url: str, servers: list[Server], *, keep: bool) -> int:
         if keep:
             await keep_serving(pool, servers, metrics_url)
         else:
-            print(f"They were at {metrics_url}; `make demo KEEP=1` goes on serving. Meaning: docs/metrics.md")
+            print(
+                f"They were at {metrics_url}; `make demo-lite KEEP=1` goes on serving. "
+                "Meaning: docs/metrics.md"
+            )
     return 1 if wrong else 0
 
 

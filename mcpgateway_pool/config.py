@@ -172,7 +172,7 @@ class Settings:
     max_tracked_urls: int = _checked(count)
     isolation: Isolation = _checked(isolation_name)
     session_ttl_jitter: float = _checked(fraction)
-    health_checks_per_second: int = _checked(count, least=1)
+    health_checks_per_second: int = _checked(count)
     cleanup_timeout_seconds: float = _checked(seconds)
     clock: Callable[[], float] | None = _checked(callback)
 

@@ -29,7 +29,7 @@ SECONDS = [
     "health_check_timeout_seconds",
     "cleanup_timeout_seconds",
 ]
-AT_LEAST_ONE = ["max_sessions_per_key", "circuit_breaker_threshold", "health_checks_per_second"]
+AT_LEAST_ONE = ["max_sessions_per_key", "circuit_breaker_threshold"]
 AT_LEAST_ZERO = [
     "max_total_keys",
     "max_total_sessions",

@@ -38,6 +38,7 @@ def series_in_code() -> dict[str, tuple[str, str]]:
     for family in PoolCollector().describe():
         by_reason = reasons.get(family.name)
         labels = "none" if by_reason is None else "gateway_id, reason" if by_reason else "gateway_id"
+        labels += ", le" if family.type == "histogram" else ""
         suffix = "_total" if family.type == "counter" else ""
         series[family.name + suffix] = (family.type, labels)
     return series
@@ -47,8 +48,38 @@ def series_in(text: str) -> dict[str, tuple[str, str]]:
     rows = [row for row in rows_of(text) if row[0].startswith(PREFIX)]
     series = {row[0]: (row[1], row[2]) for row in rows}
     assert len(series) == len(rows), "a series is documented twice"
-    assert all(len(row) == 4 and row[3] for row in rows), "a series has no meaning"
+    assert all(row[3] for row in rows), "a series has no meaning"
     return series
+
+
+def series_named_in(expression: str) -> set[str]:
+    """The series of an expression, histograms by the name of their family."""
+    names = set(re.findall(r"\b" + PREFIX + r"\w+", expression))
+    families = {name for name, (kind, _) in series_in_code().items() if kind == "histogram"}
+    return {
+        base if (base := re.sub("_(bucket|count|sum)$", "", name)) in families else name for name in names
+    }
+
+
+def alerts_by_series() -> dict[str, set[str]]:
+    """Which alerts look at a series, by themselves or through what they record before."""
+    text = text_of("mcpgateway_pool", "dashboards", "mcpgateway-pool.rules.yaml")
+    text = re.sub(r"(?m)^ *#.*$", "", text)
+    rules = re.findall(r"- (record|alert): (\S+)\s+expr:(.*?)(?=\n *(?:- |for:|labels:)|\Z)", text, re.DOTALL)
+    recorded: dict[str, set[str]] = {}
+    alerts: dict[str, set[str]] = {}
+    for kind, name, expression in rules:
+        used = {word for word in re.findall(r"[\w:]+", expression) if word in recorded}
+        series = series_named_in(re.sub(r"\w+:[\w:]+", "", expression)).union(
+            *(recorded[name] for name in used)
+        )
+        assert series, name
+        if kind == "record":
+            recorded[name] = series
+            continue
+        for one in series:
+            alerts.setdefault(one, set()).add(name)
+    return alerts
 
 
 def test_every_series_is_documented_with_its_type_and_labels_and_no_other() -> None:
@@ -66,13 +97,31 @@ def test_every_reason_is_documented_in_the_order_of_the_code(stem: str) -> None:
     assert ["reason", *in_code] in tables
 
 
-def test_every_series_has_a_query_and_queries_name_no_other() -> None:
-    named = {
-        name
-        for query in queries_of(text_of("docs", "metrics.md"))
-        for name in re.findall(PREFIX + r"\w+", query)
+def test_every_series_names_the_alerts_that_look_at_it() -> None:
+    rows = [row for row in rows_of(text_of("docs", "metrics.md")) if row[0].startswith(PREFIX)]
+    documented = {row[0]: set(re.findall(r"\[(\w+)\]", row[4])) for row in rows}
+    assert {name: alerts for name, alerts in documented.items() if alerts} == alerts_by_series()
+    links = {link for row in rows for link in re.findall(r"\(([^)]*)\)", row[4])}
+    assert all(link == f"runbook.md#{link.removeprefix('runbook.md#').lower()}" for link in links)
+
+
+def test_alerts_of_the_metrics_page_are_in_the_runbook() -> None:
+    alerts = set().union(*alerts_by_series().values())
+    headings = re.findall(r"(?m)^#+ (\w+)$", text_of("docs", "runbook.md"))
+    assert alerts <= set(headings)
+
+
+def test_every_bucket_is_documented() -> None:
+    rows = rows_of(text_of("docs", "metrics.md"))
+    documented = {row[0]: row[1] for row in rows if row[0] in _core.buckets() and len(row) == 2}
+    assert documented == {
+        stem: ", ".join(f"{float(bound):g}" for bound in bounds) for stem, bounds in _core.buckets().items()
     }
-    assert named == set(series_in_code())
+
+
+def test_every_series_has_a_query_and_queries_name_no_other() -> None:
+    queries = queries_of(text_of("docs", "metrics.md"))
+    assert set().union(*map(series_named_in, queries)) == set(series_in_code())
 
 
 @pytest.mark.skipif(
@@ -114,11 +163,14 @@ def test_the_architecture_page_names_every_source_file_and_no_other() -> None:
             there = {path.name for path in (ROOT / folder).glob("*.py*") if path.is_file()}
         assert sorted(named) == sorted(there), folder
     folders = {f"csrc/{path.name}/" for path in (ROOT / "csrc").iterdir() if path.is_dir()}
-    assert set(sections) == folders | {"mcpgateway_pool/"}
+    packages = {
+        f"{path.parent.relative_to(ROOT)}/" for path in (ROOT / "mcpgateway_pool").rglob("__init__.py")
+    }
+    assert set(sections) == folders | packages
 
 
 def test_links_and_paths_lead_somewhere() -> None:
-    for page in ("README.md", "docs/metrics.md", "docs/architecture.md"):
+    for page in ["README.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]:
         text = text_of(page)
         targets = re.findall(r"\]\((?!https?:)([^)#]+)\)", text)
         for target in targets:

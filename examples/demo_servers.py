@@ -1,0 +1,53 @@
+"""The MCP servers of the demos, as processes of their own. Standard library only."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPT = Path(__file__).resolve().parent / "demo_server.py"
+
+
+class DemoServer:
+    """One MCP server in a process of its own.
+
+    Args:
+        name: by which the demo calls it.
+        transport: ``"streamablehttp"`` or ``"sse"``.
+    """
+
+    def __init__(self, name: str, transport: str) -> None:
+        self.name = name
+        self.transport = transport
+        self.port = 0
+        self._process: subprocess.Popen[str] | None = None
+
+    @property
+    def url(self) -> str:
+        """The MCP endpoint."""
+        path = "sse" if self.transport == "sse" else "mcp"
+        return f"http://127.0.0.1:{self.port}/{path}"
+
+    def start(self) -> None:
+        """Start it, on the port that it had before; returns when it listens."""
+        # A process group of its own: Ctrl-C is for the demo, which then ends the servers.
+        process = self._process = subprocess.Popen(
+            [sys.executable, str(SCRIPT), self.transport, str(self.port)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            process_group=0,
+        )
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{SCRIPT.name} did not start")
+        self.port = int(line)
+
+    def kill(self) -> None:
+        """End it at once; harmless when it does not run."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.communicate()

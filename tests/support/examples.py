@@ -1,0 +1,64 @@
+"""Run the programs of ``examples/`` as processes of their own, and see what they leave behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+_EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+
+
+def start_example(folder: Path, name: str, *arguments: str) -> subprocess.Popen[str]:
+    """Start one; its outputs are captured.
+
+    Args:
+        folder: for its temporary files. All of its processes have it in their environment.
+        name: of the program.
+    """
+    return subprocess.Popen(
+        [sys.executable, "-P", str(_EXAMPLES / name), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        process_group=0,
+        env={**os.environ, "TMPDIR": str(folder)},
+    )
+
+
+def read_until(process: subprocess.Popen[str], start: str) -> str:
+    """Its output up to the line that begins so, or to its end."""
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if line.strip().startswith(start):
+            break
+    return "".join(lines)
+
+
+def fetch(url: str) -> str:
+    """A page of 127.0.0.1, whatever proxies the environment names."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(url, timeout=30) as response:
+        content: bytes = response.read()
+    return content.decode()
+
+
+def processes_left(folder: Path) -> list[str]:
+    """Command lines of the processes of a folder's examples, once those that are ending have had time to."""
+    end = time.monotonic() + 10
+    while True:
+        left = []
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                if str(folder).encode() in (entry / "environ").read_bytes():
+                    left.append((entry / "cmdline").read_text().replace("\0", " "))
+            except OSError:
+                continue
+        if not left or time.monotonic() > end:
+            return left
+        time.sleep(0.05)
