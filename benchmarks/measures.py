@@ -14,6 +14,8 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
+from scrape_workers import Writer
+from scrape_workers import scrape_workers as page_of_workers
 from scrapes import scrape  # noqa: F401  # measured like the functions here
 from sides import Clock, Side
 
@@ -185,3 +187,8 @@ async def hand_off(side: Side, waiters: int) -> float:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
     return seconds / hand_offs
+
+
+async def scrape_workers(side: Side, writer: Writer, workers: int, gateways: int) -> float:
+    """One page over several processes; see :mod:`scrape_workers`."""
+    return page_of_workers(writer, workers, gateways)

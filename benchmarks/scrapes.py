@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client import generate_latest as by_prometheus_client
@@ -29,24 +29,26 @@ async def scrape(side: Side, writer: Writer, gateways: int) -> float:
     prometheus_client, too; ``c``: those of the pool, written by the package.
     """
     if writer == "native":
-        native = _native(gateways)
-        return _best(lambda: by_prometheus_client(native), 2)
+        native = make_native(gateways)
+        return best_of(lambda: by_prometheus_client(native), 2)
     from mcpgateway_pool import forget_gateway, generate_latest, register_collector, set_max_gateways
 
     set_max_gateways(2 * gateways)
     registry = CollectorRegistry()
     register_collector(registry)
-    await _count(side, gateways)
+    pool = await use_gateways(side, gateways)
+    await pool.close_all()
     try:
         if writer == "c":
-            return _best(lambda: generate_latest(registry), 10)
-        return _best(lambda: by_prometheus_client(registry), 2)
+            return best_of(lambda: generate_latest(registry), 10)
+        return best_of(lambda: by_prometheus_client(registry), 2)
     finally:
         for gateway_id in gateway_ids(gateways):
             forget_gateway(gateway_id)
 
 
-def _best(write: Callable[[], bytes], times: int) -> float:
+def best_of(write: Callable[[], bytes], times: int) -> float:
+    """The shortest of so many pages, in seconds of this thread's processor time."""
     best = float("inf")
     gc.collect()
     gc.freeze()
@@ -60,17 +62,17 @@ def _best(write: Callable[[], bytes], times: int) -> float:
     return best
 
 
-async def _count(side: Side, gateways: int) -> None:
-    """So many gateways in the pool's rows."""
+async def use_gateways(side: Side, gateways: int) -> Any:
+    """A pool that has counted for so many gateways."""
     pool = side.make_pool()
     for gateway_id in gateway_ids(gateways):
         for _ in range(CALLS):
             pooled = await pool.acquire(URL, {}, side.transport, user_identity="user", gateway_id=gateway_id)
             await pool.release(pooled)
-    await pool.close_all()
+    return pool
 
 
-def _native(gateways: int) -> CollectorRegistry:
+def make_native(gateways: int) -> CollectorRegistry:
     """The same series for so many gateways, as a program without the pool would have them."""
     from mcpgateway_pool import _core
 
@@ -91,7 +93,7 @@ def _native(gateways: int) -> CollectorRegistry:
             for value in values:
                 histogram.labels(*value).observe(0.02)
         else:
-            gauge = Gauge(name, text, labels, registry=registry)
+            gauge = Gauge(name, text, labels, registry=registry, multiprocess_mode="livesum")
             for value in values:
                 gauge.labels(*value).set(1)
     return registry
