@@ -9,7 +9,7 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from . import _core
+from . import _core, shared
 
 if TYPE_CHECKING:
     from .pool import MCPSessionPool
@@ -27,6 +27,7 @@ def add_pool(pool: MCPSessionPool) -> None:
         _pools.add(pool)
     publish_limits()
     _core.open_file()
+    shared.report()
 
 
 def live_pools() -> list[MCPSessionPool]:

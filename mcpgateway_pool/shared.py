@@ -30,8 +30,9 @@ def directory() -> str | None:
 def use_environment() -> None:
     """Share counters where the environment names a directory; called once, when the package is imported.
 
-    The directory is made (mode 0700) where it is missing. Where it cannot be used, that is a warning, and
-    each process shows its own counters.
+    Where it is missing, the first pool of a process makes it (mode 0700): who only looks, perhaps as another
+    user, leaves nothing behind. Where it cannot be used, that is a warning, and each process shows its own
+    counters.
     """
     global _directory  # noqa: PLW0603
     path = next((value for name in DIRECTORY_VARIABLES if (value := os.environ.get(name))), None)
@@ -39,22 +40,18 @@ def use_environment() -> None:
         return
     path = os.path.abspath(path)  # a server may change its directory later
     try:
-        os.mkdir(path, 0o700)
-    except FileExistsError:
-        pass
-    except OSError as error:
-        logger.warning("counters are not shared: cannot make the directory %s: %s", path, error.strerror)
-        return
-    try:
         mode = os.stat(path).st_mode
-        _core.use_directory(path)
-    except (OSError, ValueError) as error:
-        logger.warning("counters are not shared: %s: %s", path, error)
+    except FileNotFoundError:
+        mode = stat.S_IFDIR | 0o700
+    except OSError as error:
+        logger.warning("counters are not shared: %s: %s", path, error.strerror)
         return
     if not stat.S_ISDIR(mode):
         logger.warning("counters are not shared: %s is not a directory", path)
-    elif mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+        return
+    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
         logger.warning("shared counters: everybody may remove files of %s; its mode should be 0700", path)
+    _core.use_directory(path)
     _directory = path
 
 
@@ -71,15 +68,12 @@ def forget(label: str) -> bool:
     if len(_forgotten) < _MAX_REMEMBERED:
         _forgotten.add(label)
     done = _core.fold((label,))
-    _report()
+    report()
     return done
 
 
 def tidy() -> None:
-    """After each scrape: fold files of finished processes into the archive, and log what is new and wrong.
-
-    Each problem is logged once.
-    """
+    """After each scrape: fold files of finished processes into the archive, and report."""
     if _directory is None:
         return
     if _core.has_finished():
@@ -87,10 +81,11 @@ def tidy() -> None:
             if _core.has_row(label):
                 _forgotten.discard(label)
         _core.fold(tuple(_forgotten))
-    _report()
+    report()
 
 
-def _report() -> None:
+def report() -> None:
+    """Log what is new and wrong, each problem once."""
     for name, what, error in _core.take_problems():
         if (name, what) in _reported:
             continue

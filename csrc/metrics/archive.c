@@ -277,6 +277,9 @@ mgp_archive_fold(const struct mgp_archive_job *job)
 {
     struct folding folding = {.job = job};
     int directory = open(job->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (directory < 0 && errno == ENOENT) {
+        return MGP_OK; /* nobody has counted yet; or the scrape says that it was removed */
+    }
     if (directory < 0) {
         mgp_problems_add(job->problems, "", MGP_FLAW_SYSTEM);
         return MGP_ERR_SYSTEM;

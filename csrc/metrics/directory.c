@@ -102,7 +102,9 @@ mgp_directory_visit(int directory,
     if (status >= 0 && errno != 0) {
         status = MGP_ERR_SYSTEM;
     }
+    int error = errno;
     closedir(stream);
+    errno = error;
     return status;
 }
 
@@ -122,6 +124,30 @@ mgp_directory_load_archive(int directory, struct mgp_reader *reader)
 }
 
 /* ---- a scrape ---- */
+
+/* This process lacks something just now, and nothing is wrong with the file. What it contains
+ * must not look as if it were gone: totals would go back, and then leap. */
+static bool
+is_shortage(int error)
+{
+    return error == EMFILE || error == ENFILE || error == ENOMEM;
+}
+
+/* What a flaw means for the whole reading: MGP_OK where the file is left out, or there is none. */
+static int
+note_flaw(struct mgp_problems *problems, const char *name, enum mgp_flaw flaw)
+{
+    if (flaw == MGP_FLAW_NO_MEMORY) {
+        return MGP_ERR_NOMEM;
+    }
+    if (flaw == MGP_FLAW_SYSTEM && is_shortage(errno)) {
+        return MGP_ERR_SYSTEM;
+    }
+    if (flaw != MGP_FLAW_NONE && flaw != MGP_FLAW_VANISHED) {
+        mgp_problems_add(problems, name, flaw);
+    }
+    return MGP_OK;
+}
 
 struct reading {
     struct mgp_file_id own;
@@ -150,11 +176,13 @@ read_process(struct reading *reading, int directory, const char *name, struct mg
             status = mgp_reader_add(&reading->file, life, reading->snapshot);
         }
     }
-    if (flaw != MGP_FLAW_NONE && flaw != MGP_FLAW_VANISHED) {
-        mgp_problems_add(reading->problems, name, flaw);
+    if (flaw != MGP_FLAW_NONE) {
+        status = note_flaw(reading->problems, name, flaw);
     }
     if (fd >= 0) {
+        int error = errno;
         close(fd);
+        errno = error;
     }
     return status;
 }
@@ -215,8 +243,7 @@ archive_is_the_same(struct reading *reading, int directory, enum mgp_flaw first)
     return mgp_file_id_equals(id, reading->archive.header->preamble.id);
 }
 
-/* One reading: MGP_OK, or MGP_ERR_STALE when a process folded meanwhile. The archive is read
- * first. If it is unchanged at the end, then no file went into it in between: each was either
+/* One reading: MGP_ERR_STALE when a process folded meanwhile. The archive is read first. If it is unchanged at the end, then no file went into it in between: each was either
  * in it and is known by its id, or was read from its own file. */
 static int
 read_once(struct reading *reading, int directory)
@@ -224,16 +251,14 @@ read_once(struct reading *reading, int directory)
     char name[MGP_FILE_NAME_BYTES];
     mgp_file_name(name, MGP_NAME_ARCHIVE, (struct mgp_file_id){{0, 0}});
     enum mgp_flaw flaw = mgp_directory_load_archive(directory, &reading->archive);
-    int status = MGP_OK;
+    int status = note_flaw(reading->problems, name, flaw);
     if (flaw == MGP_FLAW_NONE) {
         status = mgp_reader_add(&reading->archive, MGP_LIFE_FINISHED, reading->snapshot);
-    } else if (flaw != MGP_FLAW_VANISHED) {
-        mgp_problems_add(reading->problems, name, flaw);
     }
     if (status >= 0) {
         status = mgp_directory_visit(directory, read_file, reading);
     }
-    if (status == MGP_ERR_SYSTEM) {
+    if (status == MGP_ERR_SYSTEM && !is_shortage(errno)) {
         mgp_problems_add(reading->problems, "", MGP_FLAW_SYSTEM);
         return MGP_OK;
     }
@@ -249,11 +274,14 @@ mgp_directory_read(const char *path, struct mgp_file_id own, struct mgp_siphash_
 {
     int status = MGP_OK;
     struct reading reading = {.own = own, .snapshot = snapshot, .problems = problems};
+    bool has_own = !mgp_file_id_equals(own, (struct mgp_file_id){{0, 0}});
+    *has_finished = false;
     mgp_snapshot_init(snapshot, hash_key);
     int directory = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (directory < 0) {
-        mgp_problems_add(problems, "", MGP_FLAW_SYSTEM);
-        return MGP_OK;
+        /* The first file brings the directory with it. */
+        enum mgp_flaw flaw = errno == ENOENT && !has_own ? MGP_FLAW_VANISHED : MGP_FLAW_SYSTEM;
+        return note_flaw(problems, "", flaw);
     }
     mgp_reader_init(&reading.archive);
     mgp_reader_init(&reading.file);
@@ -266,16 +294,21 @@ mgp_directory_read(const char *path, struct mgp_file_id own, struct mgp_siphash_
         mgp_snapshot_fini(snapshot);
         mgp_snapshot_init(snapshot, hash_key);
     }
-    if (status == MGP_OK && !reading.has_seen_own &&
-        !mgp_file_id_equals(own, (struct mgp_file_id){{0, 0}})) {
+    if (status == MGP_ERR_STALE) {
+        status = MGP_ERR_SYSTEM;
+        errno = EAGAIN;
+    }
+    if (status == MGP_OK && !reading.has_seen_own && has_own) {
         char name[MGP_FILE_NAME_BYTES];
         mgp_file_name(name, MGP_NAME_PROCESS, own);
         errno = 0;
         mgp_problems_add(problems, name, MGP_FLAW_REMOVED);
     }
+    int error = errno;
     mgp_reader_fini(&reading.archive);
     mgp_reader_fini(&reading.file);
     close(directory);
+    errno = error;
     *has_finished = reading.has_finished;
     return status;
 }

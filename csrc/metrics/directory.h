@@ -32,7 +32,9 @@ const char *mgp_flaw_text(enum mgp_flaw flaw);
 /* Adds all files but the one with the id `own` (zeros: there is none) to a new snapshot, which this initialises; the
  * caller ends it with fini even after a failure. No file is counted twice or left out because
  * another process folds meanwhile. `*has_finished` says whether there is something to fold.
- * MGP_OK, or MGP_ERR_NOMEM; what cannot be read is a problem, and left out. */
+ * What cannot be read is a problem, and left out; a directory that is missing is empty, until
+ * this process has a file there. MGP_OK; MGP_ERR_NOMEM; or MGP_ERR_SYSTEM and errno where this
+ * process is short of descriptors, or others folded all the time. */
 int mgp_directory_read(const char *path, struct mgp_file_id own, struct mgp_siphash_key hash_key,
                        struct mgp_snapshot *snapshot, bool *has_finished,
                        struct mgp_problems *problems);

@@ -95,6 +95,7 @@ open_once(struct mgp_segment *segment, int directory)
     segment->fd =
         openat(directory, unfinished, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (segment->fd < 0) {
+        mgp_segment_init(segment); /* no file: no id */
         return -1;
     }
     if (fchmod(segment->fd, 0600) == 0 && prepare(segment, directory, unfinished) == MGP_OK &&
@@ -108,11 +109,22 @@ open_once(struct mgp_segment *segment, int directory)
     return -1;
 }
 
+static int
+open_directory(const char *path)
+{
+    const int flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC;
+    int directory = open(path, flags);
+    if (directory < 0 && errno == ENOENT && (mkdir(path, 0700) == 0 || errno == EEXIST)) {
+        directory = open(path, flags);
+    }
+    return directory;
+}
+
 int
 mgp_segment_open(struct mgp_segment *segment, const char *directory_path)
 {
     int result = -1;
-    int directory = open(directory_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int directory = open_directory(directory_path);
     if (directory < 0) {
         return MGP_ERR_SYSTEM;
     }

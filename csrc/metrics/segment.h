@@ -20,7 +20,7 @@
 struct mgp_segment {
     int fd;                         /* what is mapped; -1: there is no file */
     int lock_fd;                    /* the lock, and nothing else */
-    struct mgp_file_id id;          /* random */
+    struct mgp_file_id id;          /* random; zeros: there is no file */
     struct mgp_file_header *header; /* mapped */
     uint32_t row_room;              /* the file has room for so many */
     struct mgp_segment_map *maps;   /* owned; what mgp_segment_close() unmaps */
@@ -28,9 +28,9 @@ struct mgp_segment {
 
 void mgp_segment_init(struct mgp_segment *segment);
 
-/* Makes the file in a directory that exists, with room for no row yet. Nobody sees it under
- * its name before it is complete and locked. MGP_OK; MGP_ERR_NOMEM; or MGP_ERR_SYSTEM and
- * errno: then there is no file. */
+/* Makes the file, with room for no row yet; and its directory (0700), where only that is missing.
+ * Nobody sees the file under its name before it is complete and locked. MGP_OK; or
+ * MGP_ERR_SYSTEM and errno: then there is no file. */
 int mgp_segment_open(struct mgp_segment *segment, const char *directory);
 
 /* `count` more rows in the file, all zero, one behind the other and numbered on; they never

@@ -62,19 +62,34 @@ keep_problems(py_state *state, const struct mgp_problems *problems)
 }
 
 static int
-read_others(py_state *state, struct mgp_snapshot *snapshot)
+read_others_once(py_state *state, struct mgp_snapshot *snapshot, struct mgp_file_id own)
 {
     int status;
     bool has_finished = false;
     struct mgp_problems problems = {.count = 0};
     const char *directory = state->rows.directory; /* for ever, once there is one */
-    struct mgp_file_id own = state->rows.segment.id;
     Py_BEGIN_ALLOW_THREADS
     status =
         mgp_directory_read(directory, own, state->hash_key, snapshot, &has_finished, &problems);
     Py_END_ALLOW_THREADS
+    int error = errno;
     keep_problems(state, &problems);
     state->has_finished = has_finished;
+    errno = error;
+    return status;
+}
+
+/* Another thread may have made this process's file meanwhile: then it was perhaps read as one of
+ * another process, and would count twice. It is made once. */
+static int
+read_others(py_state *state, struct mgp_snapshot *snapshot)
+{
+    struct mgp_file_id own = state->rows.segment.id;
+    int status = read_others_once(state, snapshot, own);
+    if (status >= 0 && !mgp_file_id_equals(own, state->rows.segment.id)) {
+        mgp_snapshot_fini(snapshot);
+        status = read_others_once(state, snapshot, state->rows.segment.id);
+    }
     return status;
 }
 
@@ -90,9 +105,13 @@ py_snapshot_take(py_state *state, struct mgp_snapshot *snapshot)
     if (status >= 0) {
         status = mgp_snapshot_add_own(snapshot, &state->rows);
     }
+    if (status == MGP_ERR_SYSTEM) {
+        PyErr_SetFromErrnoWithFilename(PyExc_OSError, state->rows.directory);
+    } else if (status < 0) {
+        PyErr_NoMemory();
+    }
     if (status < 0) {
         mgp_snapshot_fini(snapshot);
-        PyErr_NoMemory();
         return -1;
     }
     mgp_snapshot_finish(snapshot);

@@ -146,7 +146,11 @@ append_breaker(const struct mgp_endpoint_view *view, void *context)
         view->is_open
             ? PyFloat_FromDouble((double)(view->open_until_ns - breakers->now_ns) / NS_PER_SECOND)
             : Py_NewRef(Py_None);
-    entry = until == NULL ? NULL : Py_BuildValue("(NIN)", url, view->failures, until);
+    if (until == NULL) {
+        Py_DECREF(url);
+        return -1;
+    }
+    entry = Py_BuildValue("(NIN)", url, view->failures, until);
     int result = entry == NULL ? -1 : PyList_Append(breakers->list, entry);
     Py_XDECREF(entry);
     return result;

@@ -16,9 +16,15 @@ from support.fakes import *
 """
 
 
-def run_script(body: str, *arguments: str, timeout: float = 50) -> subprocess.CompletedProcess[str]:
-    """Run a program with the installed package and these helpers; its output is captured."""
-    environment = {**os.environ, "PYTHONPATH": _TESTS}
+def run_script(
+    body: str, *arguments: str, timeout: float = 50, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a program with the installed package and these helpers; its output is captured.
+
+    Args:
+        variables: more of its environment.
+    """
+    environment = {**os.environ, "PYTHONPATH": _TESTS, **variables}
     return subprocess.run(
         [sys.executable, "-P", "-X", "faulthandler", "-c", PRELUDE + dedent(body), *arguments],
         env=environment,

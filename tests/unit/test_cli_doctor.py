@@ -131,6 +131,20 @@ def test_doctor_says_that_a_missing_directory_will_be_made(run: Run, tmp_path: P
     assert not (tmp_path / "new").exists()
 
 
+def test_doctor_does_not_make_the_directory_that_the_environment_names(tmp_path: Path) -> None:
+    environment = {**os.environ, "MCPGATEWAY_POOL_METRICS_DIR": str(tmp_path / "new")}
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "mcpgateway_pool.cli", "doctor"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert "(MCPGATEWAY_POOL_METRICS_DIR) is not there" in done.stdout
+    assert not (tmp_path / "new").exists()
+
+
 def test_doctor_reads_what_processes_counted(run: Run, directory: Path) -> None:
     program = """
 import asyncio

@@ -164,10 +164,12 @@ async def test_timeout_says_how_many_are_active_idle_waiting_and_the_limit():
     creating = asking(pool)
     await until(lambda: pool.creations)
     first, second = asking(pool, "http://user:s3cret@server.test/mcp"), asking(pool)
+    await until(lambda: pool.count("waiters") == 1)
+    clock.advance(1)  # so that the others go on waiting when the second gives up
     other = [asking(pool), asking(pool)]
     await until(lambda: pool.count("waiters") == 3)
     first.cancel()
-    clock.advance(6.9)
+    clock.advance(5.9)
     await asyncio.sleep(0.05)
     assert not second.done()
     clock.advance(0.2)
@@ -176,6 +178,7 @@ async def test_timeout_says_how_many_are_active_idle_waiting_and_the_limit():
     text = str(caught.value)
     for part in ("after 7 s", "2 active", "0 idle", "1 being created", "3 waiting", "limit 3"):
         assert part in text
+    clock.advance(1)
     await asyncio.wait({first, *other})
     assert first.cancelled()
     assert all(isinstance(task.exception(), AcquireTimeoutError) for task in other)
