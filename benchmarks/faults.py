@@ -230,7 +230,10 @@ def main() -> int:
         work = cost(second == "shared", int(third)) if first == "cost" else one_fault(first, second, third)
         print(json.dumps(asyncio.run(work)), flush=True)
         return 0
-    pythons = [sys.executable, *filter(None, [arguments.sdk2_python])]
+    pythons = [sys.executable]
+    if arguments.sdk2_python:
+        # Absolute, because workers run in another folder; not resolved, or it would leave its environment.
+        pythons.append(str(Path(arguments.sdk2_python).absolute()))
     if arguments.what != "cost":
         try:
             peer_python = arguments.peer_python or str(peer.ensure_environment(HERE.parent / ".venv-peer"))
