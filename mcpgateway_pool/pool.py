@@ -71,8 +71,7 @@ class MCPSessionPool(PoolCore):
         isolation: ``"identity"``, the default, or ``"session"``: a session is then never reused for another
             downstream session (header x-mcp-session-id), and used once where that header is missing.
         session_ttl_jitter: each lifetime is shortened by a random part of up to this, 0 to 1, default 0.1.
-        health_checks_per_second: bound on checks in the background, default 10; 0: none, a session is then
-            checked only when it is to be handed out.
+        health_checks_per_second: bound on checks in the background, default 10; 0: at hand-out alone.
         cleanup_timeout_seconds: bound on closing a session, default 5.
         clock: function that returns monotonic seconds, instead of the system's; for tests.
 
@@ -313,7 +312,7 @@ class MCPSessionPool(PoolCore):
             self._upkeep_timer.cancel()
             self._upkeep_timer = None
         listener, self._rpc_listener_task = self._rpc_listener_task, None
-        if listener is not None and not listener.done():
+        if listener is not None and listener.get_loop() is asyncio.get_running_loop():  # else out of reach
             listener.cancel()
             await asyncio.wait({listener}, timeout=upkeep.CANCEL_GRACE_SECONDS)
 

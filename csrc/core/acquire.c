@@ -365,6 +365,18 @@ mgp_pool_created(struct mgp_pool *pool, int64_t now_ns, struct mgp_ticket creati
     return pool->is_closed ? MGP_ERR_CLOSED : MGP_OK;
 }
 
+/* A breaker opened: waiters that have nothing else to wait for fail; the others want no
+ * place now. */
+static void
+refuse_waiters(struct mgp_pool *pool, int64_t now_ns, struct mgp_endpoint *endpoint)
+{
+    struct mgp_list *waiting = &endpoint->waiting;
+    for (struct mgp_link *link = waiting->head.next, *next; link != &waiting->head; link = next) {
+        next = link->next;
+        mgp_key_serve(pool, now_ns, mgp_container_of(link, struct mgp_waitq, endpoint_link)->key);
+    }
+}
+
 int
 mgp_pool_create_failed(struct mgp_pool *pool, int64_t now_ns, struct mgp_ticket creation,
                        enum mgp_fault fault)
@@ -381,20 +393,41 @@ mgp_pool_create_failed(struct mgp_pool *pool, int64_t now_ns, struct mgp_ticket 
         bool has_opened = mgp_endpoint_creation_failed(pool, now_ns, session);
         mgp_session_drop_creation(pool, session);
         if (has_opened) {
-            /* Waiters that have nothing else to wait for fail; the others want no place now. */
-            struct mgp_list *waiting = &key->endpoint->waiting;
-            for (struct mgp_link *link = waiting->head.next, *next; link != &waiting->head;
-                 link = next) {
-                next = link->next;
-                mgp_key_serve(pool, now_ns,
-                              mgp_container_of(link, struct mgp_waitq, endpoint_link)->key);
-            }
+            refuse_waiters(pool, now_ns, key->endpoint);
         }
         mgp_endpoint_serve(pool, now_ns, key->endpoint);
         mgp_key_serve(pool, now_ns, key);
     }
     mgp_settle(pool, now_ns);
     return MGP_OK;
+}
+
+int
+mgp_pool_note_failure(struct mgp_pool *pool, int64_t now_ns, struct mgp_bytes url,
+                      struct mgp_row *row)
+{
+    struct mgp_endpoint *endpoint = mgp_endpoint_find(pool, url);
+    if (endpoint == NULL) {
+        endpoint = mgp_endpoint_new(pool, url);
+    }
+    if (endpoint == NULL) {
+        return MGP_ERR_NOMEM;
+    }
+    if (mgp_endpoint_note_failure(pool, now_ns, endpoint, row)) {
+        refuse_waiters(pool, now_ns, endpoint);
+    }
+    mgp_settle(pool, now_ns);
+    return MGP_OK;
+}
+
+void
+mgp_pool_note_success(struct mgp_pool *pool, int64_t now_ns, struct mgp_bytes url)
+{
+    struct mgp_endpoint *endpoint = mgp_endpoint_find(pool, url);
+    if (endpoint != NULL && mgp_endpoint_note_success(pool, now_ns, endpoint)) {
+        mgp_endpoint_serve(pool, now_ns, endpoint);
+    }
+    mgp_settle(pool, now_ns);
 }
 
 int

@@ -143,18 +143,16 @@ mgp_endpoint_creation_succeeded(struct mgp_pool *pool, struct mgp_session *sessi
     }
 }
 
-bool
-mgp_endpoint_creation_failed(struct mgp_pool *pool, int64_t now_ns, struct mgp_session *session)
+static bool
+count_failure(struct mgp_pool *pool, int64_t now_ns, struct mgp_endpoint *endpoint, bool is_trial,
+              struct mgp_row *row)
 {
-    struct mgp_key *key = session->key;
-    struct mgp_endpoint *endpoint = key->endpoint;
-    if (!mgp_breaker_fail(&endpoint->breaker, session->is_trial, now_ns,
-                          pool->config.breaker_threshold, pool->config.breaker_reset_ns,
-                          mgp_random_unit(pool))) {
+    if (!mgp_breaker_fail(&endpoint->breaker, is_trial, now_ns, pool->config.breaker_threshold,
+                          pool->config.breaker_reset_ns, mgp_random_unit(pool))) {
         return false;
     }
-    mgp_count(pool, key->row, MGP_WORD_CIRCUIT_BREAKER_TRIPS);
-    set_trip_row(pool, endpoint, key->row);
+    mgp_count(pool, row, MGP_WORD_CIRCUIT_BREAKER_TRIPS);
+    set_trip_row(pool, endpoint, row);
     update_retry(pool, endpoint);
     endpoint->swept_before = ++pool->sequence;
     mgp_list_splice_back(&endpoint->keys_to_sweep, &endpoint->keys);
@@ -162,6 +160,52 @@ mgp_endpoint_creation_failed(struct mgp_pool *pool, int64_t now_ns, struct mgp_s
         mgp_list_push_back(&pool->sweeping, &endpoint->sweep_link);
     }
     return true;
+}
+
+bool
+mgp_endpoint_creation_failed(struct mgp_pool *pool, int64_t now_ns, struct mgp_session *session)
+{
+    struct mgp_key *key = session->key;
+    return count_failure(pool, now_ns, key->endpoint, session->is_trial, key->row);
+}
+
+/* Whether what was seen counts as the trial of a breaker that has been open for long enough. */
+static bool
+begin_trial(struct mgp_endpoint *endpoint, int64_t now_ns)
+{
+    return !mgp_breaker_refuses(&endpoint->breaker, now_ns) &&
+           mgp_breaker_begin(&endpoint->breaker);
+}
+
+bool
+mgp_endpoint_note_failure(struct mgp_pool *pool, int64_t now_ns, struct mgp_endpoint *endpoint,
+                          struct mgp_row *row)
+{
+    bool is_trial = begin_trial(endpoint, now_ns);
+    bool has_opened = count_failure(pool, now_ns, endpoint, is_trial, row);
+    if (endpoint->key_count == 0) {
+        mgp_heap_remove(&pool->remembered, &endpoint->oblivion);
+        remember(pool, endpoint); /* which may forget this one */
+        return false;
+    }
+    return has_opened;
+}
+
+bool
+mgp_endpoint_note_success(struct mgp_pool *pool, int64_t now_ns, struct mgp_endpoint *endpoint)
+{
+    bool has_closed = mgp_breaker_succeed(&endpoint->breaker, begin_trial(endpoint, now_ns));
+    if (has_closed) {
+        set_trip_row(pool, endpoint, NULL);
+        update_retry(pool, endpoint);
+    }
+    if (endpoint->key_count == 0) {
+        if (endpoint->breaker.failures == 0) {
+            mgp_endpoint_forget(pool, endpoint);
+        }
+        return false;
+    }
+    return has_closed;
 }
 
 void

@@ -89,6 +89,12 @@ bool mgp_endpoint_creation_failed(struct mgp_pool *pool, int64_t now_ns,
                                   struct mgp_session *session);
 void mgp_endpoint_creation_undecided(struct mgp_pool *pool, int64_t now_ns,
                                      struct mgp_session *session);
+/* The same for what somebody else saw. True when the breaker opened, or closed, which is
+ * said only of an endpoint with keys: one without may be forgotten thereby. */
+bool mgp_endpoint_note_failure(struct mgp_pool *pool, int64_t now_ns, struct mgp_endpoint *endpoint,
+                               struct mgp_row *row);
+bool mgp_endpoint_note_success(struct mgp_pool *pool, int64_t now_ns,
+                               struct mgp_endpoint *endpoint);
 /* One key of one endpoint whose breaker opened; false when nothing was left to do. */
 bool mgp_sweep_step(struct mgp_pool *pool);
 

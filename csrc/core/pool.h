@@ -128,6 +128,12 @@ int mgp_pool_created(struct mgp_pool *pool, int64_t now_ns, struct mgp_ticket cr
 /* MGP_OK or MGP_ERR_STALE. */
 int mgp_pool_create_failed(struct mgp_pool *pool, int64_t now_ns, struct mgp_ticket creation,
                            enum mgp_fault fault);
+/* What somebody else saw of an endpoint counts for its breaker as the end of a creation does.
+ * An opening is counted in `row`. While a breaker refuses creations, nothing does. MGP_OK or
+ * MGP_ERR_NOMEM. */
+int mgp_pool_note_failure(struct mgp_pool *pool, int64_t now_ns, struct mgp_bytes url,
+                          struct mgp_row *row);
+void mgp_pool_note_success(struct mgp_pool *pool, int64_t now_ns, struct mgp_bytes url);
 /* Its caller was cancelled; the creation goes on. MGP_OK or MGP_ERR_STALE. */
 int mgp_pool_creation_unwanted(struct mgp_pool *pool, struct mgp_ticket creation);
 /* The caller took the session of its creation: counted as a miss. MGP_OK or MGP_ERR_STALE. */

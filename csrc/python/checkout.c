@@ -225,6 +225,42 @@ ensure_row(py_pool *self, PyObject *gateway_id)
     return row;
 }
 
+/* _note_outcome(url, is_failure). Before the pool has a loop it has no sessions either, so
+ * that nothing here needs one. */
+PyObject *
+py_pool_note_outcome(py_pool *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    int64_t now_ns;
+    struct mgp_bytes url;
+    PyObject *url_bytes = NULL;
+    int status = MGP_OK;
+    if (nargs != 2 || !PyUnicode_Check(args[0])) {
+        PyErr_SetString(PyExc_TypeError, "_note_outcome() takes a str and a bool");
+        return NULL;
+    }
+    if ((self->core == NULL || self->loop != NULL ? py_pool_enter(self, &now_ns)
+                                                  : py_pool_now(self, &now_ns)) < 0 ||
+        text_bytes(args[0], &url_bytes, &url) < 0) {
+        return NULL;
+    }
+    if (args[1] == Py_True) {
+        struct mgp_row *row = ensure_row(self, Py_None); /* whose callers it was is not known */
+        if (row == NULL) {
+            Py_XDECREF(url_bytes);
+            return NULL;
+        }
+        status = mgp_pool_note_failure(self->core, now_ns, url, row);
+    } else {
+        mgp_pool_note_success(self->core, now_ns, url);
+    }
+    Py_XDECREF(url_bytes);
+    py_pool_leave(self, now_ns);
+    if (status < 0) {
+        return PyErr_NoMemory();
+    }
+    Py_RETURN_NONE;
+}
+
 /* No session at once: a Pending. `pending` is made before the machine changes. */
 static PyObject *
 acquire_slowly(py_pool *self, int64_t now_ns, uint64_t hash, const py_key *key,

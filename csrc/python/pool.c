@@ -439,6 +439,9 @@ static PyMethodDef py_pool_methods[] = {
     METHOD("_create_failed", py_pool_create_failed, METH_FASTCALL,
            "_create_failed($self, pending, counts, /)\n--\n\n"
            "The creation failed; `counts`: for the circuit breaker."),
+    METHOD("_note_outcome", py_pool_note_outcome, METH_FASTCALL,
+           "_note_outcome($self, url, is_failure, /)\n--\n\n"
+           "A creation that somebody else made for this URL; counts for its circuit breaker."),
     METHOD("_checked", py_pool_checked, METH_FASTCALL,
            "_checked($self, ticket, is_usable, /)\n--\n\nA health check has ended."),
     METHOD("_close_ended", py_pool_close_ended, METH_O,

@@ -88,6 +88,7 @@ PyObject *py_pool_lease_of(py_pool *self, PyObject *pooled);
 PyObject *py_pool_holds(py_pool *self, PyObject *const *args, Py_ssize_t nargs);
 PyObject *py_pool_note_anonymous(py_pool *self, PyObject *ignored);
 PyObject *py_pool_reap_leaks(py_pool *self, PyObject *ignored);
+PyObject *py_pool_note_outcome(py_pool *self, PyObject *const *args, Py_ssize_t nargs);
 /* The record under which the pool knows an object: borrowed, or NULL. Prefers one that
  * is checked out. */
 py_connection *py_pool_find_connection(py_pool *self, PyObject *pooled);

@@ -39,8 +39,12 @@ class Heartbeat:
 
     @property
     def is_running(self) -> bool:
-        """Whether this worker's heartbeat is kept going."""
-        return self._task is not None and not self._task.done()
+        """Whether this worker's heartbeat is kept going, in the running loop.
+
+        A loop that was closed under its task leaves it neither running nor done.
+        """
+        task = self._task
+        return task is not None and not task.done() and task.get_loop() is asyncio.get_running_loop()
 
     def start(self) -> None:
         """Keep the key alive from now on; harmless when that goes on already, or the affinity is off."""
@@ -50,8 +54,9 @@ class Heartbeat:
 
     async def stop(self) -> None:
         """Stop, and take the key away. Harmless when it is not running."""
+        is_running = self.is_running
         task, self._task = self._task, None
-        if task is None:
+        if task is None or not (is_running or task.done()):
             return
         # Not cancelled: a client that is cancelled while it connects leaves its connection open.
         self._stopping.set()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import time
 from typing import Any
 
 from mcpgateway_pool.redact import safe_error, safe_text, safe_url
@@ -13,6 +15,9 @@ from .ownership import Ownership
 
 # The most recently used mappings are kept; the gateway's own module keeps all of them for ever.
 MAX_KNOWN = 10_000
+
+# A warning that each request of a user can cause is logged at most this often, in seconds.
+WARN_EVERY_SECONDS = 60.0
 
 MappingKey = tuple[str, str, str, str]
 PoolKey = tuple[str, str, str, str, str]
@@ -38,6 +43,7 @@ class SessionMapping:
         self.local_hits = 0
         self.redis_hits = 0
         self.misses = 0
+        self._warned: dict[str, float] = {}
 
     async def register(
         self, mcp_session_id: str, url: str, gateway_id: str, transport_type: str, user_email: str | None
@@ -116,9 +122,8 @@ class SessionMapping:
         where = "local" if is_local else "Redis"
         if found != user_hash(user_identity):
             self.misses += 1
-            logger.warning(
-                "Session mapping (%s) of another user ignored: %s...", where, short(mcp_session_id)
-            )
+            text = "Session mapping (%s) of another user ignored: %s..."
+            logger.log(self._level_of_warning(where), text, where, short(mcp_session_id))
             return False
         if is_local:
             self.local_hits += 1
@@ -126,6 +131,13 @@ class SessionMapping:
             self.redis_hits += 1
         logger.debug("Session affinity hit (%s): %s...", where, short(mcp_session_id))
         return True
+
+    def _level_of_warning(self, where: str) -> int:
+        now = time.monotonic()
+        if now - self._warned.get(where, -WARN_EVERY_SECONDS) < WARN_EVERY_SECONDS:
+            return logging.DEBUG
+        self._warned[where] = now
+        return logging.WARNING
 
     def _keep(self, key: MappingKey, pool_key: PoolKey) -> PoolKey:
         self.known.pop(key, None)

@@ -135,10 +135,6 @@ class SessionAffinity:
             mcp_session_id, url, gateway_id or "", transport_type, user_identity
         )
 
-    def count_mapping_miss(self) -> None:
-        """Count an acquire that has no session id to look up; the gateway's pool counts it as a miss."""
-        self._mapping.misses += 1
-
     # --- Ownership ---
 
     async def register_pool_session_owner(self, mcp_session_id: str) -> None:

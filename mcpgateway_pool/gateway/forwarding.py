@@ -139,11 +139,17 @@ def _as_rpc(
 def _rpc_answer(response: Any) -> dict[str, Any]:
     """The result or the error of a JSON-RPC response."""
     answer = response.json()
-    if isinstance(answer, dict) and "error" in answer:
-        return {"error": answer["error"]}
-    # A refusal of the application (401, 422, …) is no JSON-RPC response, and no empty result either.
-    if not isinstance(answer, dict) or ("result" not in answer and _status(response) >= 400):
-        detail = answer.get("detail") if isinstance(answer, dict) else None
+    error = answer.get("error") if isinstance(answer, dict) else None
+    if isinstance(error, dict):
+        return {"error": error}
+    # A refusal of the application (401, 422, …) is no JSON-RPC response, and no empty result either; whoever
+    # forwarded the request reads a code and a message from an error, whatever it was.
+    if (
+        not isinstance(answer, dict)
+        or error is not None
+        or ("result" not in answer and _status(response) >= 400)
+    ):
+        detail = answer.get("detail", error) if isinstance(answer, dict) else None
         text = safe_text(detail) if isinstance(detail, str) else f"HTTP {_status(response)}"
         return {"error": {"code": _INTERNAL_ERROR, "message": text}}
     return {"result": answer.get("result", {})}
@@ -159,7 +165,7 @@ def _base_url(gateway: ModuleType) -> str:
 
 
 def _timeout(gateway: ModuleType) -> float:
-    return gateway.settings.mcpgateway_pool_rpc_forward_timeout  # type: ignore[no-any-return]
+    return float(gateway.settings.mcpgateway_pool_rpc_forward_timeout)
 
 
 @asynccontextmanager

@@ -97,7 +97,12 @@ class GatewayPool(BasePool):
             RuntimeError: also when another worker owns the downstream session, and lives.
         """
         session_id = _session_header(headers)
-        if session_id is not None and self._read_affinity() and not self._closed:
+        if (
+            session_id is not None
+            and self._read_affinity()
+            and not self._closed
+            and isinstance(transport_type, TransportType)  # anything else is refused below
+        ):
             await self._session_affinity.look_up_session_mapping(
                 session_id, url, gateway_id, transport_type.value, user_identity or "anonymous"
             )
@@ -285,7 +290,7 @@ def _affinity_settings(settings: Any) -> AffinitySettings:
     return AffinitySettings(
         enabled=True,
         ttl_seconds=int(settings.mcpgateway_session_affinity_ttl),
-        forward_timeout_seconds=settings.mcpgateway_pool_rpc_forward_timeout,
+        forward_timeout_seconds=float(settings.mcpgateway_pool_rpc_forward_timeout),
     )
 
 

@@ -162,6 +162,10 @@ def init_mcp_session_pool(
         options["max_total_keys"] = max_total_keys
     if max_total_sessions is not None:
         options["max_total_sessions"] = max_total_sessions
+    if circuit_breaker_threshold < 1:
+        # As in the gateway's own pool, where none and one are the same.
+        logger.warning("MCP_SESSION_POOL_CIRCUIT_BREAKER_THRESHOLD counts as 1: it must be at least 1")
+        circuit_breaker_threshold = 1
     if enable_notifications and message_handler_factory is None:
         message_handler_factory = _notifying_handlers(notification_debounce_seconds)
     _mcp_session_pool = MCPSessionPool(

@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from mcpgateway_pool.redact import safe_url
 from mcpgateway_pool.views import SETTINGS
 
 if TYPE_CHECKING:
@@ -93,6 +94,19 @@ def _mcp_session_mapping(pool: GatewayPool) -> dict[tuple[str, str, str, str], t
     return pool._session_affinity.mappings  # type: ignore[return-value]
 
 
+def _record_failure(pool: GatewayPool, url: str) -> None:
+    """Count a failure to open a session to this URL, which may open its circuit breaker."""
+    trips = pool._circuit_breaker_trips
+    pool._note_outcome(url, True)
+    if pool._circuit_breaker_trips != trips:
+        pool._log().warning("Circuit breaker opened for %s", safe_url(url))
+
+
+def _record_success(pool: GatewayPool, url: str) -> None:
+    """Count that a session to this URL was opened: its failures are over."""
+    pool._note_outcome(url, False)
+
+
 def _failures(pool: GatewayPool) -> dict[str, int]:
     """Consecutive failures by URL, 0 for any other; a copy."""
     return defaultdict(int, {url: failures for url, failures, _ in pool._breakers()})
@@ -130,5 +144,5 @@ def add_stock_names(cls: type[GatewayPool]) -> None:
     }
     for name, read in properties.items():
         setattr(cls, name, property(read))
-    for method in (_is_circuit_open, _maybe_evict_idle_pool_keys):
+    for method in (_is_circuit_open, _maybe_evict_idle_pool_keys, _record_failure, _record_success):
         setattr(cls, method.__name__, method)

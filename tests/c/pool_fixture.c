@@ -457,6 +457,13 @@ pool_suspect(struct opened *opened)
 }
 
 void
+pool_retire(struct opened *opened)
+{
+    mgp_session_retire(pool, now_ns, opened->session);
+    end_operation();
+}
+
+void
 pool_doubt(struct opened *opened)
 {
     mgp_session_doubt(opened->session);

@@ -85,6 +85,7 @@ void pool_release(struct caller *caller, enum mgp_verdict verdict);
 
 void pool_broken(struct opened *opened);
 void pool_suspect(struct opened *opened);
+void pool_retire(struct opened *opened);
 void pool_doubt(struct opened *opened);
 void pool_set_created(struct opened *opened, int64_t created_ns);
 void pool_set_last_used(struct opened *opened, int64_t last_used_ns);

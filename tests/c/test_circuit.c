@@ -523,6 +523,72 @@ endpoint_is_dropped_while_it_is_still_to_be_swept(void)
     pool_end();
 }
 
+static void
+note(bool is_failure)
+{
+    struct mgp_key_spec *spec = pool_spec(1);
+    if (is_failure) {
+        CHECK(mgp_pool_note_failure(pool, now_ns, spec->endpoint, spec->row) == MGP_OK);
+    } else {
+        mgp_pool_note_success(pool, now_ns, spec->endpoint);
+    }
+    pool_check();
+}
+
+static void
+what_others_saw_of_an_endpoint_without_keys_counts(void)
+{
+    struct mgp_endpoint_view view;
+    pool_start(pool_config());
+    note(false); /* of an endpoint that is not known */
+    CHECK(!breaker_of("endpoint-0", &view) && pool_counts().endpoints == 0);
+    for (int i = 0; i < THRESHOLD - 1; i++) {
+        note(true);
+    }
+    note(false);
+    CHECK(!breaker_of("endpoint-0", &view) && pool_counts().endpoints == 0);
+    for (int i = 0; i < THRESHOLD; i++) {
+        note(true);
+    }
+    note(true); /* nothing changes while it refuses */
+    note(false);
+    CHECK(breaker_of("endpoint-0", &view) && view.failures == THRESHOLD && view.is_open);
+    CHECK(pool_acquire(1)->status == MGP_ERR_CIRCUIT_OPEN);
+    CHECK(pool_total(MGP_WORD_CIRCUIT_BREAKER_TRIPS) == 1);
+    pool_upkeep();
+    pool_advance(RESET);
+    note(true); /* the trial */
+    CHECK(breaker_of("endpoint-0", &view) && view.failures == THRESHOLD + 1);
+    CHECK(view.open_until_ns > now_ns + RESET && view.open_until_ns <= now_ns + 2 * RESET);
+    pool_advance(2 * RESET);
+    note(false);
+    CHECK(!breaker_of("endpoint-0", &view));
+    CHECK(pool_total(MGP_WORD_CIRCUIT_BREAKERS_OPEN) == 0);
+    CHECK(pool_acquire(1)->answer == MGP_ANSWER_CREATE);
+    pool_end();
+}
+
+static void
+what_others_saw_of_an_endpoint_reaches_its_sessions_and_waiters(void)
+{
+    struct mgp_config config = pool_config();
+    config.max_sessions_per_key = 1;
+    pool_start(config);
+    struct caller *creating = pool_acquire(1); /* key 1 is full, and has nothing active */
+    struct caller *waiting = pool_acquire(1);
+    (void)pool_open_idle(2);
+    CHECK(waiting->answer == MGP_ANSWER_WAIT);
+    for (int i = 0; i < THRESHOLD; i++) {
+        note(true);
+    }
+    pool_upkeep();
+    CHECK_EFFECTS("fail c2 circuit_open, close s1 circuit_breaker");
+    pool_create_failed(creating, MGP_FAULT_ENDPOINT);
+    pool_close_ended(pool_session(1));
+    CHECK_EFFECTS("gone s1");
+    pool_end();
+}
+
 int
 main(void)
 {
@@ -550,5 +616,7 @@ main(void)
     RUN(table_of_remembered_endpoints_is_bounded_and_the_oldest_failure_goes_first);
     RUN(endpoint_without_failures_is_dropped_with_its_last_key);
     RUN(endpoint_is_dropped_while_it_is_still_to_be_swept);
+    RUN(what_others_saw_of_an_endpoint_without_keys_counts);
+    RUN(what_others_saw_of_an_endpoint_reaches_its_sessions_and_waiters);
     return harness_end();
 }

@@ -1,5 +1,5 @@
-/* Out of memory: an acquire that cannot have what it needs changes nothing, and nothing
- * else needs memory. */
+/* Out of memory: an acquire, or a failure to note, that cannot have what it needs changes
+ * nothing, and nothing else needs memory. */
 #include <string.h>
 
 #include "failing_alloc.h"
@@ -263,6 +263,29 @@ nothing_but_acquire_needs_memory(void)
     pool_end();
 }
 
+static void
+failure_to_note_whose_nth_allocation_fails_changes_nothing(void)
+{
+    size_t failed = 0;
+    for (int status = MGP_ERR_NOMEM; status != MGP_OK; failed++) {
+        struct snapshot before;
+        memset(&before, 0, sizeof(before));
+        pool_start(pool_config());
+        struct mgp_key_spec *spec = pool_spec(1);
+        take_snapshot(&before);
+        failing_alloc_fail_at(failed + 1);
+        status = mgp_pool_note_failure(pool, now_ns, spec->endpoint, spec->row);
+        failing_alloc_fail_at(0);
+        if (status != MGP_OK) {
+            CHECK(status == MGP_ERR_NOMEM);
+            check_unchanged(&before);
+        }
+        pool_check();
+        pool_end();
+    }
+    CHECK(failed > 1);
+}
+
 int
 main(void)
 {
@@ -270,5 +293,6 @@ main(void)
     RUN(acquire_for_which_no_memory_is_left_changes_nothing);
     RUN(pool_that_cannot_be_made_is_not_made);
     RUN(nothing_but_acquire_needs_memory);
+    RUN(failure_to_note_whose_nth_allocation_fails_changes_nothing);
     return harness_end();
 }

@@ -671,6 +671,23 @@ longer_lease_of_a_shared_session_does_not_make_it_suspect_again(void)
     pool_end();
 }
 
+static void
+without_background_checks_a_session_is_checked_at_hand_out_alone(void)
+{
+    struct mgp_config config = config_long_lived();
+    config.checks_per_second = 0;
+    pool_start(config);
+    open_idle_sessions(1, 1);
+    for (int i = 0; i < 3; i++) {
+        pool_advance(INTERVAL);
+        pool_upkeep();
+        CHECK_EFFECTS("");
+    }
+    CHECK(pool_acquire(1)->answer == MGP_ANSWER_WAIT);
+    CHECK_EFFECTS("probe s1");
+    pool_end();
+}
+
 int
 main(void)
 {
@@ -708,5 +725,6 @@ main(void)
     RUN(doubted_session_alone_is_checked_before_its_next_hand_out);
     RUN(session_doubted_in_use_is_checked_when_it_comes_back);
     RUN(longer_lease_of_a_shared_session_does_not_make_it_suspect_again);
+    RUN(without_background_checks_a_session_is_checked_at_hand_out_alone);
     return harness_end();
 }

@@ -460,6 +460,18 @@ async def test_limits_come_from_the_arguments_else_from_the_environment(
     assert (pool._settings.max_waiters, pool._settings.isolation) == (9, "session")
 
 
+async def test_a_breaker_threshold_below_1_counts_as_1_as_in_the_gateways_own_pool(
+    stand_in: ModuleType, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, logger=stand_in.logger.name):
+        pool = stand_in.init_mcp_session_pool(circuit_breaker_threshold=0, enable_notifications=False)
+    try:
+        assert pool._circuit_breaker_threshold == 1
+        assert "CIRCUIT_BREAKER_THRESHOLD counts as 1" in caplog.text
+    finally:
+        await stand_in.close_mcp_session_pool()
+
+
 async def test_drain_replaces_the_sessions_and_is_harmless_without_a_pool(
     stand_in: ModuleType, sdk: FakeSdk, nobodys_pool: None
 ) -> None:

@@ -223,6 +223,42 @@ async def test_circuit_breaker_is_readable_by_url(stand_in: ModuleType) -> None:
     await pool.close_all()
 
 
+def test_the_circuit_breaker_counts_what_is_recorded_by_hand_without_a_loop(stand_in: ModuleType) -> None:
+    pool = stand_in.MCPSessionPool(circuit_breaker_threshold=2)
+    pool._record_success(URL)
+    pool._record_failure(URL)
+    assert pool._failures[URL] == 1
+    assert not pool._is_circuit_open(URL)
+    pool._record_success(URL)
+    assert pool._failures[URL] == 0
+    pool._record_failure(URL)
+    pool._record_failure(URL)
+    assert pool._is_circuit_open(URL)
+    assert pool._circuit_breaker_trips == 1
+    assert pool.get_metrics()["circuit_breakers"][URL]["failures"] == 2
+
+
+async def test_what_is_recorded_by_hand_decides_acquires_and_closes_idle_sessions(
+    stand_in: ModuleType,
+) -> None:
+    pool = new_pool(stand_in, circuit_breaker_threshold=2)
+    async with pool.session(URL):
+        pass
+    pool._record_failure(URL)
+    pool._record_failure(URL)
+    with pytest.raises(RuntimeError, match="Circuit breaker open"):
+        await pool.acquire(URL)
+    await pool._maybe_evict_idle_pool_keys()
+    assert pool._evictions == 1
+    await pool.close_all()
+
+
+@pytest.mark.parametrize("arguments", [(), (URL,), (URL, True, True), (7, True)])
+def test_what_is_recorded_by_hand_is_checked(stand_in: ModuleType, arguments: tuple[Any, ...]) -> None:
+    with pytest.raises(TypeError):
+        stand_in.MCPSessionPool()._note_outcome(*arguments)
+
+
 # ---- upkeep and checks
 
 
@@ -331,3 +367,65 @@ async def test_close_all_ends_a_listener_that_was_assigned(stand_in: ModuleType)
     await pool.close_all()
     assert listener.cancelled()
     assert pool._rpc_listener_task is None
+
+
+# ---- what tests put in the place of the gateway's settings and of its other workers
+
+
+def mocked_settings(**values: Any) -> MagicMock:
+    """As a mock of the gateway's settings has them: numbers that nobody gave are mocks."""
+    return MagicMock(mcpgateway_session_affinity_enabled=True, port=4444, **values)
+
+
+async def test_settings_that_are_mocks_forward_a_request(stand_in: ModuleType) -> None:
+    answers = MagicMock(
+        subscribe=AsyncMock(),
+        unsubscribe=AsyncMock(),
+        aclose=AsyncMock(),
+        get_message=AsyncMock(return_value={"type": "message", "data": b'{"result": 1}'}),
+    )
+    client = AsyncMock(get=AsyncMock(return_value=b"other:1"), pubsub=MagicMock(return_value=answers))
+    pool = new_pool(stand_in)
+    with (
+        patch.object(stand_in, "settings", mocked_settings()),
+        patch("mcpgateway.utils.redis_client.get_redis_client", AsyncMock(return_value=client)),
+    ):
+        assert await pool.forward_request_to_owner("session-1", {"method": "ping"}) == {"result": 1}
+    client.publish.assert_awaited_once()
+    assert pool._forwarded_requests == 1
+    await pool.close_all()
+
+
+@pytest.mark.parametrize(
+    ("answered", "expected"),
+    [
+        ({"result": {"n": 1}}, {"result": {"n": 1}}),
+        ({"result": {"n": 1}, "error": None}, {"result": {"n": 1}}),
+        ({"error": {"code": -1, "message": "no"}}, {"error": {"code": -1, "message": "no"}}),
+        ({"error": "too many"}, {"error": {"code": -32603, "message": "too many"}}),
+        ({"error": ["?"]}, {"error": {"code": -32603, "message": "HTTP 200"}}),
+    ],
+)
+async def test_settings_and_a_client_that_are_mocks_execute_a_request(
+    stand_in: ModuleType, answered: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    client = MagicMock(post=AsyncMock(return_value=MagicMock(json=MagicMock(return_value=answered))))
+    client.__aenter__ = AsyncMock(return_value=client)
+    client.__aexit__ = AsyncMock(return_value=None)
+    pool = new_pool(stand_in)
+    with (
+        patch.object(stand_in, "settings", mocked_settings()),
+        patch("httpx.AsyncClient", return_value=client),
+    ):
+        assert await pool._execute_forwarded_request({"method": "ping"}) == expected
+    await pool.close_all()
+
+
+async def test_another_transport_is_refused_with_affinity_as_without(stand_in: ModuleType) -> None:
+    pool = new_pool(stand_in)
+    with (
+        patch.object(stand_in, "settings", mocked_settings()),
+        pytest.raises(TypeError, match="TransportType"),
+    ):
+        await pool.acquire(URL, {"x-mcp-session-id": "session-1"}, "sse")
+    await pool.close_all()

@@ -21,7 +21,7 @@ from mcpgateway.services import http_client_service
 from mcpgateway.utils.ssl_context_cache import get_cached_ssl_context
 
 from mcpgateway_pool import http
-from mcpgateway_pool.gateway import tls
+from mcpgateway_pool.gateway import tls, uninstall
 from servers.process import ServerProcess
 from support.certificates import Authority
 from support.gateway_process import SWITCH, GatewayProcess, failures
@@ -246,8 +246,9 @@ def test_a_factory_that_fails_leaves_no_sharing_behind() -> None:
     assert http_client_service.get_default_verify() is True
 
 
+@pytest.mark.parametrize("give_back", [tls.restore, uninstall])
 def test_modules_that_imported_the_function_early_are_reached_and_given_it_back(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, give_back: Callable[[], None]
 ) -> None:
     original = http_client_service.get_default_verify
     early = ModuleType("mcpgateway.early")
@@ -262,7 +263,7 @@ def test_modules_that_imported_the_function_early_are_reached_and_given_it_back(
 
     assert context_of(shared(factory)()) is context_of(shared()())
     assert other.get_default_verify is original
-    tls.restore()
+    give_back()
     assert early.get_default_verify is original
     assert http_client_service.get_default_verify is original
 

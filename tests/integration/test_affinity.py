@@ -318,7 +318,7 @@ async def test_another_users_mapping_is_a_miss_and_is_logged(
     assert counted(one) == (0, 0, 1)
     assert counted(other) == (0, 0, 2)
     assert other.affinity.mappings == {}
-    assert len(caplog.messages) == 3
+    assert len(caplog.messages) == 2  # once a minute by each worker
     assert all("of another user ignored" in message for message in caplog.messages)
 
 

@@ -154,7 +154,8 @@ def test_names_that_are_asked_for_are_the_same_as_theirs(
     registry: CollectorRegistry, names: list[str], accept: str | None
 ):
     page = assert_same(registry.restricted_registry(names), accept).decode()
-    lines = page.removesuffix("\n").split("\n") if page else []  # not splitlines(): labels hold what it splits at
+    # Not splitlines(): labels may hold what it splits at.
+    lines = page.removesuffix("\n").split("\n") if page else []
     shown = {line.split("{")[0].split(" ")[0] for line in lines if not line.startswith("#")}
     assert shown <= set(names)
 
