@@ -9,9 +9,10 @@
 # The last two hold the package only, and see the rest in .venv through a .pth file.
 #   .venv-sdk2   the debug build beside the MCP SDK 2.x, complete in itself (tests/integration)
 #   .venv-gateway  the release build inside the real gateway, complete in itself (demo, tests/gateway)
+#   .venv-gateway-1.1.0, -1.0.7  the same in gateways with the session registry (tests/gateway_registry)
 #
 # Variables: PYTHON=python3.12 (default: what .venv has, else the first usable one), VENV=.venv,
-#            PYTEST_ARGS='-k waiter', KEEP=1 (demo), SECONDS=60 and SDK=2 (soak)
+#            PYTEST_ARGS='-k waiter', KEEP=1 and GATEWAY=1.1.0 (demo), SECONDS=60 and SDK=2 (soak)
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
@@ -20,6 +21,13 @@ SHELL := /bin/bash
 PYTHON ?=
 VENV ?= .venv
 PYTEST_ARGS ?=
+GATEWAY ?=
+
+# The gateways with the session registry, each on a Python that it supports.
+REGISTRY_GATEWAYS := 1.0.7 1.1.0
+PYTHON_1.0.7 ?= python3.11 python3.12
+PYTHON_1.1.0 ?= python3.12 python3.13
+REGISTRY_VENVS := $(REGISTRY_GATEWAYS:%=$(VENV)-gateway-%)
 
 BIN := $(abspath $(VENV))/bin
 PIP_FLAGS := --disable-pip-version-check -qq
@@ -45,7 +53,7 @@ $(VENV)/.python: FORCE
 	python=$$(scripts/find-python $(PYTHON)) || exit 1; \
 	if [ "$$python" = "$$(cat $@ 2>/dev/null)" ] && $(BIN)/python -c '' 2>/dev/null; then exit 0; fi; \
 	echo "making $(VENV) with $$python"; \
-	rm -rf $(VENV) $(VENV)-debug $(VENV)-asan $(VENV)-sdk2 $(VENV)-gateway && $$python -m venv $(VENV) \
+	rm -rf $(VENV) $(VENV)-debug $(VENV)-asan $(VENV)-sdk2 $(VENV)-gateway $(REGISTRY_VENVS) && $$python -m venv $(VENV) \
 		&& $(PIP) install --upgrade 'pip>=25.1' && echo "$$python" >$@  # 25.1: dependency groups
 
 $(VENV)-debug/.python $(VENV)-asan/.python: %/.python: $(VENV)/.python
@@ -57,6 +65,10 @@ $(VENV)-debug/.python $(VENV)-asan/.python: %/.python: $(VENV)/.python
 
 $(VENV)-sdk2/.python $(VENV)-gateway/.python: %/.python: $(VENV)/.python
 	@rm -rf $* && $(BIN)/python -m venv $*
+	@touch $@
+
+$(REGISTRY_VENVS:=/.python): $(VENV)-gateway-%/.python: $(VENV)/.python
+	@python=$$(scripts/find-python $(PYTHON_$*)) && rm -rf $(@D) && $$python -m venv $(@D)
 	@touch $@
 
 $(VENV)-%/.packages: pyproject.toml $(VENV)-%/.python
@@ -71,8 +83,8 @@ $(VENV)/.group-%: pyproject.toml $(VENV)/.python
 
 $(VENV)-debug/.installed $(VENV)-sdk2/.installed: export MGP_DEBUG := 1
 $(VENV)-asan/.installed: export MGP_SANITIZE := address,undefined
-$(VENV)-sdk2/.installed $(VENV)-gateway/.installed: %/.installed: %/.packages
-$(VENV)/.installed $(VENV)-debug/.installed $(VENV)-asan/.installed $(VENV)-sdk2/.installed $(VENV)-gateway/.installed: %/.installed: %/.python $(VENV)/.group-base $(BUILD_INPUTS)
+$(VENV)-sdk2/.installed $(VENV)-gateway/.installed $(REGISTRY_VENVS:=/.installed): %/.installed: %/.packages
+$(VENV)/.installed $(VENV)-debug/.installed $(VENV)-asan/.installed $(VENV)-sdk2/.installed $(VENV)-gateway/.installed $(REGISTRY_VENVS:=/.installed): %/.installed: %/.python $(VENV)/.group-base $(BUILD_INPUTS)
 	@# setuptools packs whatever lies in its build folder, files removed from the sources included.
 	@if [ -d build ]; then find build -type f ! -name '*.o' ! -name '*.so' -delete; fi
 	@echo "building into $*"
@@ -85,8 +97,11 @@ FORCE:
 # ---------------------------------------------------------------- running
 
 .PHONY: demo demo-lite bench bench-gateway faults plots dashboard
-demo: $(VENV)-gateway/.installed ## the real gateway with this pool: real servers, real calls, its endpoint's series (KEEP=1 goes on serving)
-	$(VENV)-gateway/bin/python -P examples/gateway_demo.py $(if $(KEEP),--keep)
+# GATEWAY=1.1.0 or 1.0.7: a gateway with the registry; default 1.0.0rc1, the last with the pool.
+REGISTRY_RELEASE := $(filter-out 1.0.0rc1,$(GATEWAY))
+DEMO_VENV := $(VENV)-gateway$(REGISTRY_RELEASE:%=-%)
+demo: $(DEMO_VENV)/.installed ## the real gateway with this pool: real servers, real calls, its endpoint's series (GATEWAY=1.1.0; KEEP=1 goes on serving)
+	$(DEMO_VENV)/bin/python -P examples/$(if $(REGISTRY_RELEASE),registry,gateway)_demo.py $(if $(KEEP),--keep)
 
 demo-lite: $(VENV)/.installed ## the pool without the gateway: real servers, real calls, the series as scraped (KEEP=1)
 	$(BIN)/python -P examples/demo.py $(if $(KEEP),--keep)
@@ -108,8 +123,8 @@ dashboard: ## write the Grafana dashboard anew
 
 # ---------------------------------------------------------------- tests
 
-.PHONY: test test-c test-py test-sdk2 test-gateway soak
-test: test-c test-py test-sdk2 test-gateway ## every test: C, Python, real sessions on the MCP SDK 2.x, the real gateway
+.PHONY: test test-c test-py test-sdk2 test-gateway test-registry soak
+test: test-c test-py test-sdk2 test-gateway test-registry ## every test: C, Python, real sessions on the MCP SDK 2.x, the real gateways
 
 test-c: ## C tests: plain, then under the address and thread sanitizers
 	$(MAKE) -C tests/c check check-asan check-tsan
@@ -127,6 +142,16 @@ test-sdk2: $(VENV)-sdk2/.installed ## the tests with real sessions on the MCP SD
 test-gateway: $(VENV)-gateway/.installed ## the tests inside the real gateway
 	$(VENV)-gateway/bin/python -P -m pytest -o filterwarnings=default \
 		--timeout 400 -o faulthandler_timeout=430 $(PYTEST_ARGS) tests/gateway
+
+test-registry: $(addprefix test-registry-,$(or $(REGISTRY_RELEASE),$(REGISTRY_GATEWAYS))) ## the tests inside the gateways with the session registry (GATEWAY=1.1.0: in one)
+
+.PHONY: $(REGISTRY_GATEWAYS:%=test-registry-%)
+$(REGISTRY_GATEWAYS:%=test-registry-%): test-registry-%:
+	@if ! scripts/find-python $(PYTHON_$*) >/dev/null; then \
+		echo "!!! SKIPPED the tests in gateway $*: it needs one of $(PYTHON_$*)"; exit 0; fi; \
+	$(MAKE) $(VENV)-gateway-$*/.installed && set -x && \
+	$(VENV)-gateway-$*/bin/python -P -m pytest -o filterwarnings=default \
+		--timeout 400 -o faulthandler_timeout=430 $(PYTEST_ARGS) tests/gateway_registry
 
 SOAK_VENV := $(VENV)$(if $(filter 2,$(SDK)),-sdk2)
 soak: $(SOAK_VENV)/.installed $(if $(filter 2,$(SDK)),,$(VENV)/.group-test) ## 10 minutes of calls while servers are killed and stopped (SECONDS=60, SDK=2)
@@ -186,4 +211,4 @@ clean: ## remove what building and testing left
 	$(MAKE) -C tests/c clean
 
 distclean: clean ## the same, and the environments
-	rm -rf .venv .venv-* $(VENV) $(VENV)-debug $(VENV)-asan $(VENV)-sdk2 $(VENV)-gateway
+	rm -rf .venv .venv-* $(VENV) $(VENV)-debug $(VENV)-asan $(VENV)-sdk2 $(VENV)-gateway $(REGISTRY_VENVS)

@@ -20,8 +20,11 @@ VARIABLE = "MCPGATEWAY_POOL_ENABLED"
 TRUE = frozenset({"1", "true", "yes", "on"})
 FALSE = frozenset({"0", "false", "no", "off", ""})
 
-# The modules that the package replaces; mcpgateway_pool.gateway.releases says which, in which release.
-REPLACED = frozenset({"mcpgateway.services.mcp_session_pool"})
+# The modules that the package replaces, or replaces a class in; mcpgateway_pool.gateway.releases says which
+# of them, in which release.
+REPLACED = frozenset(
+    {"mcpgateway.services.mcp_session_pool", "mcpgateway.services.upstream_session_registry"}
+)
 # Imported by every gateway process: where none of those exists, this is the place to say so.
 _MAIN = "mcpgateway.main"
 
@@ -50,7 +53,7 @@ class Finder:
                 return None
             from mcpgateway_pool.gateway import switch
 
-            return switch.find_spec(name)
+            return switch.find_spec(name, path)
         except Exception:
             import logging
 

@@ -13,9 +13,13 @@ import sys
 import threading
 
 import uvicorn
-from mcp.server.fastmcp import FastMCP
 
-server = FastMCP("demo server", log_level="CRITICAL")
+try:
+    from mcp.server.mcpserver import MCPServer
+except ModuleNotFoundError:  # the SDK 1.x
+    from mcp.server.fastmcp import FastMCP as MCPServer
+
+server = MCPServer("demo server", log_level="CRITICAL")
 
 
 @server.tool()

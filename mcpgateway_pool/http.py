@@ -192,12 +192,16 @@ class HttpWatch:
 
         def watched(headers: dict[str, str] | None = None, timeout: Any = None, auth: Any = None) -> Any:
             client = inner(headers=headers, timeout=timeout, auth=auth)
-            # Above authentication and redirects; and whatever class of client a caller's factory makes.
-            client.send = functools.partial(self._send, client.send)
-            self._clients.append(client)
+            self.attach(client)
             return client
 
         return watched
+
+    def attach(self, client: Any) -> None:
+        """Watch a client."""
+        # Above authentication and redirects; and whatever class of client a caller's factory makes.
+        client.send = functools.partial(self._send, client.send)
+        self._clients.append(client)
 
     def detach(self) -> None:
         """Leave the clients and the listener, so that no cycle holds them for the collector."""

@@ -119,7 +119,7 @@ def _check_gateway() -> Iterator[Finding]:
             f"supported: {releases.describe_supported()}; the gateway keeps its own pool",
         )
         return
-    yield fine("gateway", f"ContextForge {release.version}; replaced: {release.family.module}")
+    yield fine("gateway", f"ContextForge {release.version}; replaced: {release.family.replaced}")
 
 
 def _check_switch() -> Iterator[Finding]:

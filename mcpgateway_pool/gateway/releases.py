@@ -17,14 +17,15 @@ Version = tuple[int, int, int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """Releases in which the same module is replaced.
+    """Releases in which the same thing is replaced in the same way.
 
     Attributes:
-        what: one word for it, ``pool`` for the session pool.
+        what: one word for it: ``pool``, or ``registry``, of sessions.
         since, before: the first version, and the first that no longer belongs to it.
         module: what the gateway imports.
-        stand_in: the module of ours that takes its place.
-        running: the stand-in's, and the gateway's, variable that holds what runs; None when nothing does.
+        class_name: the class that is replaced in that module; None: the module itself is.
+        stand_in: the module of ours that takes its place, or has that class.
+        running: the module's variable that holds what runs; None when nothing does.
         exposition: the module whose ``generate_latest`` makes the text of the Prometheus endpoint.
         described: these versions, for a message.
     """
@@ -33,10 +34,16 @@ class Family:
     since: Version
     before: Version
     module: str
+    class_name: str | None
     stand_in: str
     running: str
     exposition: str
     described: str
+
+    @property
+    def replaced(self) -> str:
+        """What is replaced, for a message."""
+        return self.module if self.class_name is None else f"{self.module}.{self.class_name}"
 
 
 FAMILIES = (
@@ -45,10 +52,22 @@ FAMILIES = (
         since=(1, 0, 0, _STAGES["b"], 2),
         before=(1, 0, 0, _RELEASED, 0),
         module="mcpgateway.services.mcp_session_pool",
+        class_name=None,
         stand_in="mcpgateway_pool.gateway.session_pool",
         running="_mcp_session_pool",
         exposition="prometheus_fastapi_instrumentator.instrumentation",
         described="1.0.0b2 to the last release candidate of 1.0.0",
+    ),
+    Family(
+        what="registry",
+        since=(1, 0, 0, _RELEASED, 0),
+        before=(1, 2, 0, 0, 0),
+        module="mcpgateway.services.upstream_session_registry",
+        class_name="UpstreamSessionRegistry",
+        stand_in="mcpgateway_pool.gateway.registry",
+        running="_registry",
+        exposition="mcpgateway.services.metrics",
+        described="1.0.0 to 1.1.x",
     ),
 )
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
 from mcpgateway_pool import config
 from mcpgateway_pool.redact import safe_text
 
 PREFIX = "MCPGATEWAY_POOL_"
+
+Concurrency = Literal["exclusive", "shared"]
 
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
@@ -35,6 +37,23 @@ class GatewaySettings:
         max_total_sessions: MCPGATEWAY_POOL_MAX_TOTAL_SESSIONS: default 0, unlimited.
         max_total_keys: MCPGATEWAY_POOL_MAX_TOTAL_KEYS: default 0, unlimited.
         shared_tls: MCPGATEWAY_POOL_SHARED_TLS: whether sessions share one TLS context; default true.
+
+    Only for the registry of 1.0.0 and later; 0 seconds stand for no limit:
+
+    Attributes:
+        concurrency: MCPGATEWAY_POOL_CONCURRENCY: ``"exclusive"``, the default, one call at a time on a
+            session; or ``"shared"``, all calls of a downstream session at once on its session.
+        max_calls_per_session: MCPGATEWAY_POOL_MAX_CALLS_PER_SESSION: so many at once, where they are shared;
+            default 32, 0 is unlimited.
+        session_ttl_seconds: MCPGATEWAY_POOL_SESSION_TTL_SECONDS: lifetime of a session; default 0.
+        idle_timeout_seconds: MCPGATEWAY_POOL_IDLE_TIMEOUT_SECONDS: an idle session unused for so long is
+            closed; default 0.
+        circuit_breaker_threshold: MCPGATEWAY_POOL_CIRCUIT_BREAKER_THRESHOLD: consecutive failures to open a
+            session that stop further attempts to its URL; default 0, no breaker.
+        circuit_breaker_reset_seconds: MCPGATEWAY_POOL_CIRCUIT_BREAKER_RESET_SECONDS: for how long; default
+            60.
+        acquire_timeout_seconds: MCPGATEWAY_POOL_ACQUIRE_TIMEOUT_SECONDS: how long a call waits for its
+            session; default 0.
     """
 
     enabled: bool = False
@@ -43,6 +62,13 @@ class GatewaySettings:
     max_total_sessions: int = 0
     max_total_keys: int = 0
     shared_tls: bool = True
+    concurrency: Concurrency = "exclusive"
+    max_calls_per_session: int = 32
+    session_ttl_seconds: float = 0.0
+    idle_timeout_seconds: float = 0.0
+    circuit_breaker_threshold: int = 0
+    circuit_breaker_reset_seconds: float = 60.0
+    acquire_timeout_seconds: float = 0.0
 
     def of_pool(self) -> dict[str, Any]:
         """Those that the pool's constructor takes, where they differ from its defaults."""
@@ -81,6 +107,24 @@ def _isolation(variable: str, text: str) -> config.Isolation:
         ) from None
 
 
+def _concurrency(variable: str, text: str) -> Concurrency:
+    word = text.strip().lower()
+    if word == "exclusive":
+        return "exclusive"
+    if word == "shared":
+        return "shared"
+    raise SettingError(f"{variable} must be 'exclusive' or 'shared', not {safe_text(text, 60)!r}")
+
+
+def _seconds(variable: str, text: str) -> float:
+    try:
+        return config.seconds(variable, float(text))
+    except ValueError:
+        raise SettingError(
+            f"{variable} must be a number of seconds, not negative, not {safe_text(text, 60)!r}"
+        ) from None
+
+
 _PARSERS: dict[str, Callable[[str, str], Any]] = {
     "enabled": _boolean,
     "isolation": _isolation,
@@ -88,6 +132,13 @@ _PARSERS: dict[str, Callable[[str, str], Any]] = {
     "max_total_sessions": _count,
     "max_total_keys": _count,
     "shared_tls": _boolean,
+    "concurrency": _concurrency,
+    "max_calls_per_session": _count,
+    "session_ttl_seconds": _seconds,
+    "idle_timeout_seconds": _seconds,
+    "circuit_breaker_threshold": _count,
+    "circuit_breaker_reset_seconds": _seconds,
+    "acquire_timeout_seconds": _seconds,
 }
 
 

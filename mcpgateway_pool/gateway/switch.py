@@ -1,4 +1,5 @@
-"""Puts our module in the place of the gateway's, before or after the gateway was imported, and back.
+"""Puts our module in the place of the gateway's, or our class into the gateway's module, before or after the
+gateway was imported, and back.
 
 The module in ``sys.modules`` under the gateway's name is our stand-in itself, not a copy: whoever replaces a
 name in ``mcpgateway.services.mcp_session_pool`` replaces it where our code looks it up. It keeps its own
@@ -13,8 +14,9 @@ import importlib
 import logging
 import sys
 import threading
+from collections.abc import Sequence
 from importlib.abc import Loader
-from importlib.machinery import ModuleSpec
+from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import PackageNotFoundError, version
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
@@ -32,6 +34,9 @@ _lock = threading.Lock()
 
 # The gateway's own modules that were loaded when ours took their places.
 _stock: dict[str, ModuleType] = {}
+
+# The gateway's own classes that ours have replaced, by their modules.
+_stock_classes: dict[str, type] = {}
 
 # Those that ours have replaced, so that this is said once.
 _begun: set[str] = set()
@@ -54,7 +59,12 @@ def install() -> bool:
             _say_unsupported(release)
             return False
         loaded = sys.modules.get(family.module)
-        if loaded is not None and loaded is not sys.modules.get(family.stand_in):
+        if loaded is not None and family.class_name is not None:
+            if not _has_our_class(loaded, family):
+                _require_stopped(loaded, family, "install")
+                _put_class(family, loaded)
+                _begin(release, family)
+        elif loaded is not None and loaded is not sys.modules.get(family.stand_in):
             _require_stopped(loaded, family, "install")
             stand_in = importlib.import_module(family.stand_in)
             _stock[family.module] = loaded
@@ -74,7 +84,12 @@ def uninstall() -> None:
     with _lock:
         release = installed_release()
         family = release.family
-        if family is not None:
+        loaded = None if family is None else sys.modules.get(family.module)
+        if family is not None and family.class_name is not None:
+            if loaded is not None and _has_our_class(loaded, family):
+                _require_stopped(loaded, family, "uninstall")
+                setattr(loaded, family.class_name, _stock_classes.pop(family.module))
+        elif family is not None:
             stand_in = sys.modules.get(family.stand_in)
             if stand_in is not None and sys.modules.get(family.module) is stand_in:
                 _require_stopped(stand_in, family, "uninstall")
@@ -87,6 +102,9 @@ def uninstall() -> None:
         hook.remove()
         _begun.clear()
         ENDPOINT.hide()
+        tls = sys.modules.get(f"{__package__}.tls")
+        if tls is not None:  # else it has replaced nothing
+            tls.restore()
 
 
 def is_installed() -> bool:
@@ -97,14 +115,18 @@ def is_installed() -> bool:
     loaded = sys.modules.get(release.family.module)
     if loaded is None:
         return hook.FINDER in sys.meta_path and hook.FINDER.mistake is None
+    if release.family.class_name is not None:
+        return _has_our_class(loaded, release.family)
     return loaded is sys.modules.get(release.family.stand_in)
 
 
-def find_spec(name: str) -> ModuleSpec | None:
-    """What the import hook answers: our module for the one that is replaced, None for any other.
+def find_spec(name: str, path: Sequence[str] | None = None) -> ModuleSpec | None:
+    """What the import hook answers: our module for the one that is replaced, the gateway's own with our class
+    for the one that is kept, None for any other.
 
     Args:
         name: of a module that the hook watches.
+        path: where its package is.
     """
     release = installed_release()
     family = release.family
@@ -113,6 +135,11 @@ def find_spec(name: str) -> ModuleSpec | None:
         return None
     if name != family.module:
         return None
+    if family.class_name is not None:
+        spec = PathFinder.find_spec(name, path)
+        if spec is not None and spec.loader is not None:
+            spec.loader = _ClassLoader(spec.loader, release, family)
+        return spec
     stand_in = importlib.import_module(family.stand_in)
     _begin(release, family)
     return ModuleSpec(name, _StandInLoader(stand_in), origin=stand_in.__file__)
@@ -138,6 +165,52 @@ class _StandInLoader(Loader):
         loader: Any = self._own_spec.loader if self._own_spec is not None else None
         code: CodeType | None = loader.get_code(self._stand_in.__name__)
         return code
+
+
+class _ClassLoader(Loader):
+    """Loads the gateway's module by the gateway's loader, then puts our class into it."""
+
+    def __init__(self, stock: Loader, release: Release, family: Family) -> None:
+        self._stock = stock
+        self._release = release
+        self._family = family
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stock, name)  # get_source(), get_code() and what else tools ask for
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        """As the gateway's loader does."""
+        return self._stock.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Execute it. If our class cannot be put in, that is logged, and the gateway keeps its own."""
+        self._stock.exec_module(module)
+        if self._family.class_name is None:
+            return
+        try:
+            _put_class(self._family, module)
+            _begin(self._release, self._family)
+        except Exception:
+            _log.exception(
+                "mcpgateway-pool cannot take the place of %s; the gateway goes on without it",
+                self._family.replaced,
+            )
+
+
+def _put_class(family: Family, module: ModuleType) -> None:
+    """Our class under the name of the module's own, which is kept for :func:`uninstall`."""
+    assert family.class_name is not None
+    ours = getattr(importlib.import_module(family.stand_in), family.class_name)
+    stock = getattr(module, family.class_name)
+    if stock is not ours:
+        _stock_classes[family.module] = stock
+        setattr(module, family.class_name, ours)
+
+
+def _has_our_class(module: ModuleType, family: Family) -> bool:
+    ours = sys.modules.get(family.stand_in)
+    name = family.class_name or ""
+    return ours is not None and getattr(module, name, None) is getattr(ours, name)
 
 
 def _require_stopped(module: ModuleType, family: Family, what: str) -> None:

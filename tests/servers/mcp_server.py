@@ -92,6 +92,16 @@ async def notify(ctx: Context, kind: str = "log", text: str = "hello") -> str:
     return kind
 
 
+def note(name: str = "nobody") -> str:
+    """A text: what the prompt ``note`` and the resource ``note://all`` give."""
+    return f"a note for {name}"
+
+
+def notes() -> str:
+    """The resource."""
+    return note("all")
+
+
 TOOLS = (echo, add, slow, fail, die, whoami, counter, notify)
 
 
@@ -108,6 +118,8 @@ def build_app(transport: str, json_response: bool, stateless: bool) -> tuple[Any
         options = {"json_response": json_response, "stateless_http": stateless}
     for tool in TOOLS:
         server.add_tool(tool)
+    server.prompt(name="note")(note)
+    server.resource("note://all")(notes)
     app = server.sse_app() if transport == "sse" else server.streamable_http_app(**options)
     info = {"sdk": SDK_VERSION, "transport": transport}
     return FaultLayer(app, info), path

@@ -36,6 +36,7 @@ AT_LEAST_ZERO = [
     "max_waiters",
     "max_creating_per_url",
     "max_tracked_urls",
+    "health_checks_per_second",
 ]
 CALLBACKS = ["identity_extractor", "message_handler_factory", "clock"]
 SECRET = "s3cret"

@@ -1,0 +1,347 @@
+"""The pool behind the registry of 1.0.0 and later: one session for each downstream session and gateway.
+
+The sessions that it holds are the release's own ``UpstreamSession`` objects, opened by the release's own
+factory, so that its TLS, authentication and choice of protocol stay.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import re
+import weakref
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from mcpgateway_pool import MCPSessionPool, _core
+from mcpgateway_pool._core import Ticket
+from mcpgateway_pool.config import TransportType
+from mcpgateway_pool.errors import SessionCreateError
+from mcpgateway_pool.failures import mark_callers_mistake
+from mcpgateway_pool.redact import safe_url
+from mcpgateway_pool.upkeep import CANCEL_GRACE_SECONDS
+
+from .registry_watch import SessionWatch
+from .settings import GatewaySettings
+
+if TYPE_CHECKING:
+    from .registry import UpstreamSessionRegistry
+
+# Whose session is being opened: a creation runs in the context of the acquire that wants it.
+downstream_session: ContextVar[str] = ContextVar("mcpgateway_pool_downstream_session")
+
+# The groups of keys that are evicted together.
+BY_DOWNSTREAM_SESSION, BY_GATEWAY = 0, 1
+
+_FOR_EVER = float("inf")
+_UNLIMITED = 2**32 - 1
+# The release's factory bounds itself, and then cleans up for at most 5 s. Beyond this, it hangs.
+_CREATE_MARGIN_SECONDS = 10.0
+_HEALTH_CHECK_METHODS = ("ping", "list_tools", "list_prompts", "list_resources", "skip")
+_INTERNAL_HEADERS = frozenset({"x-mcp-session-id", "mcp-session-id"})
+_ACCEPT = "application/json, text/event-stream"
+# How the release words that the caller was refused: it says nothing about the server.
+_REFUSAL = re.compile(r"\[(?:auth_unauthorized|auth_forbidden|url_policy)\]|\[http_error\] \w+: \D*'?400\b")
+
+
+@dataclass(slots=True)
+class _Open:
+    """An open session.
+
+    Attributes:
+        upstream: the release's object.
+        generation: see :attr:`RegistryPool.generation`.
+        doubted_for: its ``last_used`` when a check was last asked for.
+    """
+
+    upstream: Any
+    generation: int
+    doubted_for: float | None = None
+
+
+class RegistryPool(MCPSessionPool):
+    """The pool of one registry.
+
+    Attributes:
+        sessions: the newest open session of each (downstream session id, gateway id).
+        generation: rises with each :meth:`UpstreamSessionRegistry.close_all`; a session is of the one in
+            which its creation began.
+
+    Args:
+        registry: whose settings and factory are looked up at each use.
+        release: the release's module.
+        settings: what the environment says.
+    """
+
+    def __init__(
+        self, registry: UpstreamSessionRegistry, release: ModuleType, settings: GatewaySettings
+    ) -> None:
+        self.generation = 0
+        self._registry = registry
+        self._release = release
+        self._closes: list[asyncio.Task[None]] | None = None
+        super().__init__(
+            max_sessions_per_key=1,
+            session_ttl_seconds=settings.session_ttl_seconds or _FOR_EVER,
+            health_check_interval_seconds=max(0.0, registry._idle_validation_seconds),
+            acquire_timeout_seconds=settings.acquire_timeout_seconds or _FOR_EVER,
+            session_create_timeout_seconds=registry._session_create_timeout_seconds + _CREATE_MARGIN_SECONDS,
+            circuit_breaker_threshold=settings.circuit_breaker_threshold or _UNLIMITED,
+            circuit_breaker_reset_seconds=settings.circuit_breaker_reset_seconds,
+            idle_pool_eviction_seconds=settings.idle_timeout_seconds or _FOR_EVER,
+            health_check_methods=getattr(release, "_HEALTH_CHECK_CHAIN", _HEALTH_CHECK_METHODS),
+            health_check_timeout_seconds=registry._health_check_timeout_seconds,
+            max_total_sessions=settings.max_total_sessions,
+            max_total_keys=settings.max_total_keys,
+            max_waiters=settings.max_waiters,
+            health_checks_per_second=0,  # the release checks at hand-out only
+            cleanup_timeout_seconds=registry._shutdown_timeout_seconds,
+        )
+        is_shared = settings.concurrency == "shared"
+        self._share(settings.max_calls_per_session or _UNLIMITED if is_shared else 1, True)
+
+    def _forget_loop(self) -> None:
+        super()._forget_loop()
+        self.sessions: dict[tuple[str, str], Any] = {}
+        self._open: dict[int, _Open] = {}
+        self._creating: dict[asyncio.Task[Any], int] = {}
+
+    # ---- what the registry asks
+
+    def look_after(self, key: tuple[str, str], url: str, transport: TransportType) -> None:
+        """See to it that a session that must not be handed out, or not unchecked, is not."""
+        upstream = self.sessions.get(key)
+        if upstream is None:
+            return
+        if upstream.is_closed:
+            self._mark_broken(upstream, True, False)
+        elif upstream.url != url or upstream.transport_type.value != transport.value:
+            # The gateway was changed, perhaps by another worker: no call may go to the old place.
+            self._retire(upstream)
+        elif upstream.idle_seconds > self._registry._idle_validation_seconds:
+            self._ask_for_check(upstream)
+
+    def _ask_for_check(self, upstream: Any) -> None:
+        """Its own clock, which is the wall's and can be set, says that it was idle for long."""
+        record = self._open[id(upstream)]
+        # Once for each time of idleness: callers who come during the check wait for that one.
+        if record.doubted_for != upstream.last_used and self._lease_ticket(upstream) is None:
+            record.doubted_for = upstream.last_used
+            self._doubt(upstream)
+
+    async def evict(self, group: int, name: str) -> int:
+        """Close the sessions of a group; those in use when their calls have ended.
+
+        Returns:
+            How many these are. The closes that it began have ended, or their bound has passed.
+        """
+        closes: list[asyncio.Task[None]] = []
+        self._closes = closes
+        try:
+            count = self._evict_group(group, name)
+        finally:
+            self._closes = None
+        if closes:
+            await asyncio.wait(closes, timeout=self._close_bound())
+        return count
+
+    async def close_generation(self, timeout: float) -> None:
+        """Close every session that was begun by now; calls in flight have ``timeout`` seconds to end."""
+        self.generation += 1
+        generation = self.generation
+        loop = asyncio.get_running_loop()
+        end = loop.time() + timeout
+        await self.drain_all()
+        while (left := end - loop.time()) > 0:
+            busy = self._tasks_before(generation)
+            if not busy:
+                break
+            await asyncio.wait(busy, timeout=left)
+        creations = {task for task, born in self._creating.items() if born < generation}
+        for task in creations:
+            task.cancel("the registry was closed")
+        if creations:
+            await asyncio.wait(creations, timeout=self._close_bound())
+        remaining = [
+            self._close_session(record.upstream)
+            for record in self._open.values()
+            if record.generation < generation
+        ]
+        await asyncio.gather(*remaining, return_exceptions=True)
+
+    def _tasks_before(self, generation: int) -> set[asyncio.Task[Any]]:
+        """Those that own a session of an earlier generation, or open one."""
+        owners = {
+            owner
+            for record in self._open.values()
+            if record.generation < generation and (owner := _owner_of(record.upstream)) is not None
+        }
+        creations = {task for task, born in self._creating.items() if born < generation}
+        return {task for task in owners | creations if not task.done()}
+
+    # ---- hooks
+
+    async def _create_session(
+        self,
+        url: str,
+        headers: dict[str, str] | None,
+        transport_type: TransportType,
+        httpx_client_factory: Callable[..., Any] | None,
+        timeout: float | None = None,
+        gateway_id: str | None = None,
+    ) -> Any:
+        """The release's ``UpstreamSession``, by the release's factory or the one that was injected."""
+        task = asyncio.current_task()
+        assert task is not None
+        generation = self._creating[task] = self.generation
+        try:
+            upstream = await self._open_upstream(
+                url, headers, transport_type, httpx_client_factory, gateway_id
+            )
+        except asyncio.CancelledError:
+            if self.generation != generation and task.uncancel() == 0:
+                raise SessionCreateError(
+                    f"Failed to create MCP session for {safe_url(url)}: the registry was closed"
+                ) from None
+            raise
+        except RuntimeError as error:
+            if _REFUSAL.search(str(error)):
+                mark_callers_mistake(error)
+            raise
+        finally:
+            del self._creating[task]
+        self._open[id(upstream)] = _Open(upstream, generation)
+        self.sessions[upstream.downstream_session_id, upstream.gateway_id] = upstream
+        return upstream
+
+    async def _open_upstream(
+        self,
+        url: str,
+        headers: dict[str, str] | None,
+        transport_type: TransportType,
+        httpx_client_factory: Callable[..., Any] | None,
+        gateway_id: str | None,
+    ) -> Any:
+        release, registry = self._release, self._registry
+        downstream_session_id = downstream_session.get()
+        transport = release.TransportType(transport_type.value)
+        factory = registry._session_factory
+        watch: SessionWatch | None = None
+        if factory is None:
+            factory = release._default_session_factory
+            watch = SessionWatch(transport_type.value)
+            httpx_client_factory = watch.client_factory(httpx_client_factory)
+        try:
+            request = release.SessionCreateRequest(
+                url=url,
+                transport_type=transport,
+                headers=_headers_for_server(headers),
+                gateway_id=gateway_id,
+                downstream_session_id=downstream_session_id,
+                httpx_client_factory=httpx_client_factory,
+                message_handler_factory=registry._message_handler_factory,
+                timeout_seconds=registry._session_create_timeout_seconds,
+            )
+        except ValueError as error:
+            mark_callers_mistake(error)
+            raise
+        session, second = await factory(request)
+        if hasattr(release, "SessionLifecycle"):
+            parts = {
+                "client": second.client,
+                "_owner_task": second.owner_task,
+                "_shutdown_event": second.shutdown_event,
+            }
+        else:  # 1.0: the factory leaves them on the session
+            parts = {
+                "_owner_task": getattr(session, "_cf_owner_task", None),
+                "_shutdown_event": getattr(session, "_cf_shutdown_event", None),
+            }
+        upstream = release.UpstreamSession(
+            downstream_session_id=downstream_session_id,
+            gateway_id=gateway_id,
+            url=url,
+            transport_type=transport,
+            session=session,
+            **parts,
+        )
+        if watch is not None:
+            self._begin_watch(watch, upstream)
+        return upstream
+
+    def _begin_watch(self, watch: SessionWatch, upstream: Any) -> None:
+        pool_ref = weakref.ref(self)
+
+        def broken() -> None:
+            pool = pool_ref()
+            if pool is not None:
+                pool._mark_broken(upstream, True, True)
+
+        def doubtful() -> None:
+            pool = pool_ref()
+            if pool is not None:
+                pool._doubt(upstream)
+
+        watch.begin(
+            upstream.session, on_end=upstream._shutdown_event.set, on_broken=broken, on_doubt=doubtful
+        )
+        upstream._owner_task.add_done_callback(lambda _task: watch.end())
+
+    def _on_close(self, pooled: Any, ticket: Ticket, reason: str) -> asyncio.Task[None] | None:
+        self._forget(pooled)
+        task = super()._on_close(pooled, ticket, reason)
+        if task is not None and self._closes is not None:
+            self._closes.append(task)
+        return task
+
+    async def _close_session(self, pooled: Any) -> None:
+        """End the owner task: ask it, wait; cancel it, wait a little. Once more is harmless."""
+        pooled._closed = True
+        event, owner = pooled._shutdown_event, _owner_of(pooled)
+        if isinstance(event, asyncio.Event):
+            event.set()
+        try:
+            if owner is None or owner.done():
+                return
+            await asyncio.wait({owner}, timeout=self._cleanup_timeout())
+            if not owner.done():
+                self._warn("a session did not end in time, cancelling its task: %s", safe_url(pooled.url))
+                owner.cancel()
+                await asyncio.wait({owner}, timeout=CANCEL_GRACE_SECONDS)
+        finally:
+            if owner is not None and owner.done() and not owner.cancelled():
+                owner.exception()  # so that nobody is told that it was never retrieved
+            self._open.pop(id(pooled), None)
+            self._forget(pooled)
+
+    def _forget(self, upstream: Any) -> None:
+        with contextlib.suppress(AttributeError):
+            key = (upstream.downstream_session_id, upstream.gateway_id)
+            if self.sessions.get(key) is upstream:
+                del self.sessions[key]
+
+    # ---- what is looked up in the release's module
+
+    def _cleanup_timeout(self) -> float:
+        return self._registry._shutdown_timeout_seconds
+
+    def _log(self) -> logging.Logger:
+        return self._release.logger  # type: ignore[no-any-return]
+
+
+def _owner_of(upstream: Any) -> asyncio.Task[Any] | None:
+    owner = getattr(upstream, "_owner_task", None)
+    return owner if isinstance(owner, asyncio.Task) else None
+
+
+def _headers_for_server(headers: dict[str, str] | None) -> dict[str, str]:
+    """The caller's, on top of ``Accept``; what belongs to the downstream session stays here."""
+    merged = {"Accept": _ACCEPT, **(headers or {})}
+    return {name: value for name, value in merged.items() if name.lower() not in _INTERNAL_HEADERS}
+
+
+_core.remember_hooks(RegistryPool)

@@ -1,0 +1,51 @@
+"""The gateway's package, imported here with settings that keep it to this process and to a folder of its own.
+
+For releases with the registry. Tests that start a gateway as a process give it an environment of its own
+instead.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from types import ModuleType
+
+import pytest
+
+_FOLDER = tempfile.mkdtemp(prefix="mcpgateway-pool-tests-")
+
+# Before anything imports mcpgateway: it reads its settings once.
+os.environ.update(
+    {
+        "DATABASE_URL": f"sqlite:///{_FOLDER}/gateway.db",
+        "FILELOCK_NAME": f"{_FOLDER}/leader.lock",
+        "CACHE_TYPE": "memory",
+        "AUTH_REQUIRED": "false",
+        "JWT_SECRET_KEY": "a-test-secret-Of-40-characters-9f3b7c1d2e",
+        "AUTH_ENCRYPTION_SECRET": "another-test-secret-Of-40-chars-5a8e0b4c",
+        "BASIC_AUTH_PASSWORD": "A-test-passw0rd!",
+        "PLATFORM_ADMIN_PASSWORD": "A-test-passw0rd!",
+        "DEFAULT_USER_PASSWORD": "A-test-passw0rd!",
+        "SSRF_ALLOW_LOCALHOST": "true",
+    }
+)
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(_FOLDER, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def release() -> Iterator[ModuleType]:
+    """The release's ``upstream_session_registry``, with our class in it."""
+    from mcpgateway_pool import gateway
+
+    assert gateway.install()
+    try:
+        from mcpgateway.services import upstream_session_registry
+
+        yield upstream_session_registry
+    finally:
+        gateway.uninstall()
