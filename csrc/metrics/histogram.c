@@ -7,21 +7,6 @@
 
 /* The default bounds: what they are compared with, in nanoseconds, and what is shown, in
  * seconds. X is passed on with its argument. */
-#define ACQUIRE_WAIT_SECONDS_BOUNDS(X, a)                                                          \
-    X(a, 1000000, "0.001")                                                                         \
-    X(a, 5000000, "0.005")                                                                         \
-    X(a, 10000000, "0.01")                                                                         \
-    X(a, 25000000, "0.025")                                                                        \
-    X(a, 50000000, "0.05")                                                                         \
-    X(a, 100000000, "0.1")                                                                         \
-    X(a, 250000000, "0.25")                                                                        \
-    X(a, 500000000, "0.5")                                                                         \
-    X(a, 1000000000, "1.0")                                                                        \
-    X(a, 2500000000, "2.5")                                                                        \
-    X(a, 5000000000, "5.0")                                                                        \
-    X(a, 10000000000, "10.0")                                                                      \
-    X(a, 30000000000, "30.0")                                                                      \
-    X(a, 60000000000, "60.0")
 #define CREATE_SECONDS_BOUNDS(X, a)                                                                \
     X(a, 5000000, "0.005")                                                                         \
     X(a, 10000000, "0.01")                                                                         \
@@ -36,6 +21,9 @@
     X(a, 10000000000, "10.0")                                                                      \
     X(a, 30000000000, "30.0")                                                                      \
     X(a, 60000000000, "60.0")
+#define ACQUIRE_WAIT_SECONDS_BOUNDS(X, a)                                                          \
+    X(a, 1000000, "0.001")                                                                         \
+    CREATE_SECONDS_BOUNDS(X, a)
 #define USE_SECONDS_BOUNDS(X, a)                                                                   \
     ACQUIRE_WAIT_SECONDS_BOUNDS(X, a)                                                              \
     X(a, 120000000000, "120.0")                                                                    \

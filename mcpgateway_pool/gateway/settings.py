@@ -11,15 +11,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
+from _mcpgateway_pool_switch import FALSE, TRUE
 from mcpgateway_pool import config
 from mcpgateway_pool.redact import safe_text
 
 PREFIX = "MCPGATEWAY_POOL_"
 
 Concurrency = Literal["exclusive", "shared"]
-
-_TRUE = frozenset({"1", "true", "yes", "on"})
-_FALSE = frozenset({"0", "false", "no", "off"})
 
 
 class SettingError(ValueError):
@@ -84,9 +82,9 @@ _DEFAULTS: dict[str, Any] = {setting.name: setting.default for setting in fields
 
 def _boolean(variable: str, text: str) -> bool:
     value = text.strip().lower()
-    if value not in _TRUE | _FALSE:
+    if value not in TRUE | FALSE:
         raise SettingError(f"{variable} must be true or false, not {safe_text(text, 60)!r}")
-    return value in _TRUE
+    return value in TRUE
 
 
 def _count(variable: str, text: str) -> int:
