@@ -66,7 +66,12 @@ link_args = []
 if debug:
     compile_args += ["-O1", "-g", "-UNDEBUG", "-DMGP_DEBUG"]
 else:
-    compile_args += ["-O2"]
+    compile_args += ["-O3"]
+    if "gcc" in os.environ.get("CC", sysconfig.get_config_var("CC") or ""):
+        # The way of a hit leads through many small functions in many files: inlined, it takes a tenth less
+        # time. Other compilers may lack the linker's part.
+        compile_args += ["-flto=auto"]
+        link_args += ["-flto=auto"]
 if sanitizers:
     # No recovery: undefined behaviour must fail the test that meets it, not print a line among others.
     # No wrapv, which Python's own flags contain: it would define signed overflow instead of reporting it.

@@ -2,9 +2,11 @@
 import asyncio
 from collections.abc import Callable, Container
 from types import NotImplementedType
-from typing import Any, Final, Literal, NoReturn, final
+from typing import Any, Final, Literal, NoReturn, TypeVar, final
 
 from typing_extensions import disjoint_base
+
+_Context = TypeVar("_Context", bound=SessionContextCore)
 
 SERIES: Final[tuple[tuple[str, str, tuple[str, ...], str, int], ...]]
 PROCESS_SERIES: Final[tuple[tuple[str, str, str], ...]]
@@ -136,6 +138,29 @@ class PoolCore:
     def _breakers(self) -> list[tuple[str, int, float | None]]: ...
     def _after_fork(self) -> None: ...
 
+@disjoint_base
+class SessionContextCore:
+    _pooled: Any
+    _lease: int
+    @property
+    def _pool(self) -> PoolCore: ...
+    @property
+    def _arguments(self) -> tuple[Any, ...]: ...
+
+def make_context(
+    cls: type[_Context],
+    pool: PoolCore,
+    url: Any,
+    headers: Any,
+    transport_type: Any,
+    httpx_client_factory: Any,
+    timeout: Any,
+    user_identity: Any,
+    gateway_id: Any,
+    /,
+) -> _Context: ...
+def enter(context: SessionContextCore, /) -> Any: ...
+def leave(context: SessionContextCore, /) -> asyncio.Task[None] | bool | NotImplementedType | None: ...
 def acquire(
     pool: PoolCore,
     url: Any,

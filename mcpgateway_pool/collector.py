@@ -50,13 +50,14 @@ def _histogram(
     name: str, bounds: tuple[str, ...], word: int, by_gateway: list[tuple[dict[str, str], tuple[int, ...]]]
 ) -> Iterator[Sample]:
     """Its samples: cumulative buckets, which in C each count for themselves, their number, and the sum."""
-    last = word + len(bounds)
+    in_bucket, of_all, in_all = name + "_bucket", name + "_count", name + "_sum"
+    bounds = (*bounds, "+Inf")
+    end, sum_word = word + len(bounds), word + _core.BUCKETS_MAX + 1
     for labels, words in by_gateway:
-        counts = accumulate(words[word : last + 1])
-        for bound, count in zip((*bounds, "+Inf"), counts, strict=True):
-            yield Sample(name + "_bucket", {**labels, "le": bound}, count)
-        yield Sample(name + "_count", labels, count)
-        yield Sample(name + "_sum", labels, _seconds(words[word + _core.BUCKETS_MAX + 1]))
+        for bound, count in zip(bounds, accumulate(words[word:end]), strict=True):
+            yield Sample(in_bucket, {**labels, "le": bound}, count)
+        yield Sample(of_all, labels, count)
+        yield Sample(in_all, labels, _seconds(words[sum_word]))
 
 
 def read_counters(read: Callable[[], T]) -> T:
@@ -185,6 +186,8 @@ if hasattr(os, "register_at_fork"):
 
 
 def _retry_forgotten() -> None:
+    if not _forgotten:
+        return
     with _lock:
         for label in list(_forgotten):
             if _core.forget_row(label) and shared.forget(label):

@@ -29,7 +29,7 @@ _REFUSALS = frozenset({400, 401, 403})
 
 def counts_for_breaker(error: BaseException) -> bool:
     """Whether a failed creation says something about the server, rather than about the caller."""
-    if isinstance(error, asyncio.CancelledError) or is_callers_mistake(error):
+    if isinstance(error, (asyncio.CancelledError, PoolClosedError)) or is_callers_mistake(error):
         return False
     return http_status_of(error) not in _REFUSALS
 
@@ -47,14 +47,19 @@ class Creation:
         self._has_timed_out = False
         self.done: asyncio.Future[None] = loop.create_future()
         self._timer = pool._timer(pool._settings.session_create_timeout_seconds, self._time_out)
-        self.task = pool._spawn(self._run(), "create", in_context=True)
-        self.task.add_done_callback(self._ended)
+        try:
+            self.task = pool._spawn(self._run(), "create", in_context=True)
+            self.task.add_done_callback(self._ended)
+        except BaseException:
+            self._timer.cancel()
+            raise
 
     async def _run(self) -> None:
         pool = self._pool
         url, headers, transport_type, factory, timeout, _, gateway_id = self._arguments
         if timeout is None:
             timeout = pool._settings.default_transport_timeout_seconds
+        has_ended = True
         try:
             await self._permit()
             pooled = await pool._create_session(url, headers, transport_type, factory, timeout, gateway_id)
@@ -64,15 +69,24 @@ class Creation:
         except Exception as error:
             self._fail(error)
         except GeneratorExit:
-            raise  # its loop was closed: the pool has given this up, or is about to
+            has_ended = False  # its loop was closed: the pool has given this up, or is about to
+            raise
         except BaseException as error:
             self._fail(error)
             raise
         else:
-            await self._open(pooled)
+            try:
+                is_taken = self._give_to_pool(pooled)
+            except Exception as error:
+                self._fail(error)
+                is_taken = False
+            if not is_taken:
+                pool._log().debug("a session came that cannot be used any more: closing it")
+                await close_bounded(pool, pooled)
         finally:
             self._timer.cancel()
-            self._answer()
+            if has_ended:
+                self._answer()
 
     async def _permit(self) -> None:
         try:
@@ -81,7 +95,8 @@ class Creation:
             mark_callers_mistake(error)
             raise
 
-    async def _open(self, pooled: Any) -> None:
+    def _give_to_pool(self, pooled: Any) -> bool:
+        """Whether the pool took the session; not when its creation was given up before."""
         pool = self._pool
         _, headers, _, _, _, user_identity, gateway_id = self._arguments
         # Duck-typed objects may refuse; the pool's own key does not depend on these.
@@ -92,11 +107,11 @@ class Creation:
             )
             pooled.user_identity = user_identity or "anonymous"
             pooled.gateway_id = gateway_id or ""
-        if pool._created(self._pending, pooled):
-            watch(pool, pooled)
-        else:
-            pool._log().debug("a session came after its creation was given up: closing it")
-            await close_bounded(pool, pooled)
+        is_taken = pool._created(self._pending, pooled)
+        if is_taken:
+            with contextlib.suppress(MemoryError):  # its death would be noticed at its next use only
+                watch(pool, pooled)
+        return is_taken
 
     def _fail(self, error: BaseException | None) -> None:
         """The end without a session; None for a cancellation from outside."""
@@ -123,10 +138,12 @@ class Creation:
         error.__cause__ = cause
         return error
 
-    def _ended(self, _task: asyncio.Task[None]) -> None:
-        """A task that is cancelled before its first step never runs: it owes its answer all the same."""
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """A task that is cancelled before its first step, or has no memory for it, never runs: it owes its
+        answer all the same.
+        """
         if not self.done.done():
-            self._fail(None)
+            self._fail(None if task.cancelled() else task.exception())
             self._timer.cancel()
             self._answer()
 
@@ -156,11 +173,15 @@ async def create(pool: MCPSessionPool, pending: Pending, arguments: AcquireArgum
         PoolClosedError: the pool was closed meanwhile.
         Exception: whatever ``_create_session`` raised.
     """
-    if pending.is_anonymous:
-        pool._warn_once(
-            "callers without an identity share sessions: neither a user nor an identity header was given"
-        )
-    creation = Creation(pool, pending, arguments)
+    try:
+        if pending.is_anonymous:
+            pool._warn_once(
+                "callers without an identity share sessions: neither a user nor an identity header was given"
+            )
+        creation = Creation(pool, pending, arguments)
+    except BaseException:
+        pool._create_failed(pending, False)  # nobody else will report its end
+        raise
     try:
         await creation.done
     except BaseException:

@@ -23,9 +23,10 @@ import asyncio
 import functools
 import os
 import ssl
+import urllib.parse
 from collections.abc import AsyncIterator, Callable
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from . import sdk
 from .redact import safe_text, safe_url
@@ -133,6 +134,21 @@ def default_client_factory(verify: Verify = True, cert: Cert = None) -> sdk.Clie
     return factory
 
 
+def check_url(url: str) -> None:
+    """Parse a URL as those do who will: the HTTP library, and over SSE the SDK. Their own messages quote what
+    is wrong with it, which may be a password.
+
+    Raises:
+        InvalidURL: the HTTP library's; the message shows no credentials.
+    """
+    http = sdk.http_library()
+    try:
+        http.URL(url)
+        urllib.parse.urlsplit(url).port  # noqa: B018
+    except (http.InvalidURL, ValueError):
+        raise http.InvalidURL(f"not a valid URL: {safe_url(url)}") from None
+
+
 def status_error(response: Any) -> Exception:
     """The HTTP library's ``HTTPStatusError`` for a response, with a message that holds no credentials and no
     query.
@@ -159,7 +175,7 @@ class HttpListener(Protocol):
         """A streamable HTTP request will get no answer any more, unless it had one already."""
 
     def refused(self, status: int) -> None:
-        """A request was answered with an HTTP status of 400 or more."""
+        """A request was answered with an HTTP status of 400 or more, or redirected where nobody follows."""
 
     def connection_failed(self, problem: str) -> None:
         """A POST failed, or one that is no request was refused. On SSE, the listener ends the session."""
@@ -235,6 +251,9 @@ class HttpWatch:
         if response.status_code < HTTPStatus.BAD_REQUEST:
             if exchange is not None:
                 exchange.answered(response)
+            elif self._sse and response.status_code >= HTTPStatus.MULTIPLE_CHOICES:
+                # Only the SDK knows whether it follows. Where not, it asks this, and logs what is raised.
+                response.raise_for_status = functools.partial(self._give_up, response, method)
             return response
         return await self._refused(response, method, request_id)
 
@@ -268,14 +287,12 @@ class HttpWatch:
 
     async def _refused(self, response: Any, method: str, request_id: RequestId | None) -> Any:
         """What the transport gets in place of a response of status 400 or more."""
+        if self._sse:
+            await response.aclose()
+            self._give_up(response, method)
         error = status_error(response)
         if method == "initialize":
             self.refusal = error
-        if self._sse:
-            await response.aclose()
-            self._tell_refusal(response.status_code)
-            self._tell_failure(f"the server refused a message: {status_text(response)}")
-            raise error
         if response.status_code == HTTPStatus.NOT_FOUND:
             return response  # the SDK's business: it means that the session has expired
         if request_id is not None:
@@ -291,6 +308,15 @@ class HttpWatch:
             self._tell_failure(f"the server refused a message: {status_text(response)}")
             raise error
         return response
+
+    def _give_up(self, response: Any, method: str) -> NoReturn:
+        """A message was refused over SSE: no answer to it can come, on whichever stream."""
+        error = status_error(response)
+        if method == "initialize":
+            self.refusal = error
+        self._tell_refusal(response.status_code)
+        self._tell_failure(f"the server refused a message: {status_text(response)}")
+        raise error
 
     async def _body(self, response: Any) -> bytes | None:
         """A JSON body; None for others, for one beyond 1 MiB, and when it cannot be read."""

@@ -19,6 +19,7 @@ from typing import Any, Self
 from . import _core, config, health, http, transport, upkeep, views
 from ._core import Pending, PoolCore, PooledSession, Ticket
 from ._core import acquire as _acquire
+from ._core import make_context as _make_context
 from ._core import release as _release
 from .closing import close_contexts
 from .config import IdentityExtractor, Isolation, MessageHandlerFactory, Settings, TransportType
@@ -245,36 +246,51 @@ class MCPSessionPool(PoolCore):
 
         When the block raises, the session is closed instead of being pooled, and the exception goes on.
         """
-        return SessionContext(
-            self, (url, headers, transport_type, httpx_client_factory, timeout, user_identity, gateway_id)
+        return _make_context(
+            SessionContext,
+            self,
+            url,
+            headers,
+            transport_type,
+            httpx_client_factory,
+            timeout,
+            user_identity,
+            gateway_id,
         )
 
     async def _acquire_slowly(self, pending: Pending, arguments: AcquireArguments) -> PooledSession:
-        url = arguments.url
-        if pending.future is not None:
-            timer = self._timer(self._settings.acquire_timeout_seconds, self._acquire_timed_out, pending, url)
-            try:
+        timer = None
+        try:
+            arguments = arguments.copy()
+            if pending.future is not None:
+                limit = self._settings.acquire_timeout_seconds
+                timer = self._timer(limit, self._acquire_timed_out, pending, arguments)
                 await pending.future
-            except BaseException:
-                self._cancel(pending)
-                raise
-            finally:
+        except BaseException:
+            if pending.future is None:
+                self._create_failed(pending, False)  # it has its place, which nobody will use
+            self._cancel(pending)
+            raise
+        finally:
+            if timer is not None:
                 timer.cancel()
-            pooled = self._take(pending, url)
+        if pending.future is not None:
+            pooled = self._take(pending, arguments.url)
             if pooled is not pending:
                 return pooled  # type: ignore[no-any-return]
         return await create(self, pending, arguments)
 
-    def _acquire_timed_out(self, pending: Pending, url: str) -> None:
+    def _acquire_timed_out(self, pending: Pending, arguments: AcquireArguments) -> None:
         numbers = self._time_out(pending)
-        if numbers is None:
-            return
-        active, idle, creating, closing, waiting = numbers
-        pending.error = AcquireTimeoutError(
-            f"Timeout waiting for available session for {safe_url(url)} after "
-            f"{self._settings.acquire_timeout_seconds:g} s: {active} active, {idle} idle, {creating} being "
-            f"created, {closing} being closed, {waiting} waiting, limit {self._settings.max_sessions_per_key}"
-        )
+        if numbers is not None:
+            active, idle, creating, closing, waiting = numbers
+            pending.error = AcquireTimeoutError(
+                f"Timeout waiting for available session for {safe_url(arguments.url)} after "
+                f"{self._settings.acquire_timeout_seconds:g} s: {active} active, {idle} idle, {creating} "
+                f"being created, {closing} being closed, {waiting} waiting, "
+                f"limit {self._settings.max_sessions_per_key}"
+            )
+        # Also where it waits no longer, but there was no memory to wake it.
         if pending.future is not None and not pending.future.done():
             pending.future.set_result(None)
 
@@ -492,9 +508,9 @@ class MCPSessionPool(PoolCore):
         loop = self._loop
         if loop is None or loop.is_closed():
             return None
-        self._log().debug("closing a session: %s", reason)
         task = self._spawn(upkeep.close(self, pooled, ticket), upkeep.close.__name__)
-        task.add_done_callback(partial(_if_cancelled, self._close_ended, ticket))
+        task.add_done_callback(partial(_when_done, self._close_ended, ticket))
+        self._log().debug("closing a session: %s", reason)
         return task
 
     def _on_check(self, pooled: Any, ticket: Ticket) -> asyncio.Task[None] | None:
@@ -502,7 +518,7 @@ class MCPSessionPool(PoolCore):
         if loop is None or loop.is_closed():
             return None
         task = self._spawn(upkeep.check(self, pooled, ticket), upkeep.check.__name__)
-        task.add_done_callback(partial(_if_cancelled, self._checked, ticket, False))
+        task.add_done_callback(partial(_when_done, self._checked, ticket, False))
         return task
 
     def _arm_timer(self, seconds: float) -> None:
@@ -531,7 +547,11 @@ class MCPSessionPool(PoolCore):
         loop = self._loop
         assert loop is not None
         context = None if in_context else contextvars.Context()
-        task = loop.create_task(coroutine, name=name, context=context)
+        try:
+            task = loop.create_task(coroutine, name=name, context=context)
+        except BaseException:
+            coroutine.close()  # else it would warn that nobody awaited it
+            raise
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
@@ -585,13 +605,12 @@ class MCPSessionPool(PoolCore):
         return sum(self._totals()["evictions"].values())
 
 
-def _if_cancelled(report: Callable[..., object], *arguments: Any) -> None:
-    """Done callback of a task, which is the last argument: one that was cancelled before its first step never
-    ran, and did not report its end. A second report is harmless.
+def _when_done(report: Callable[..., object], *arguments: Any) -> None:
+    """Done callback of a task, which is the last argument: one that was cancelled before its first step, or
+    had no memory for it, never ran, and did not report its end. A second report is harmless.
     """
-    *owed, task = arguments
-    if task.cancelled():
-        report(*owed)
+    *owed, _task = arguments
+    report(*owed)
 
 
 _VALIDATE_SESSION = MCPSessionPool._validate_session

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .pool import MCPSessionPool
 
 _pools: weakref.WeakSet[MCPSessionPool] = weakref.WeakSet()
+# Not used by `with`: where memory fails, that leaves a lock held, and every later scrape would hang.
 _lock = threading.Lock()
 
 # What a child has of its parent's, kept alive on purpose: dropping it would disturb the parent's event loop.
@@ -23,8 +24,11 @@ _parents: list[Any] = []
 
 def add_pool(pool: MCPSessionPool) -> None:
     """Remember a pool for as long as it lives."""
-    with _lock:
+    _lock.acquire()
+    try:
         _pools.add(pool)
+    finally:
+        _lock.release()
     publish_limits()
     _core.open_file()
     shared.report()
@@ -32,8 +36,11 @@ def add_pool(pool: MCPSessionPool) -> None:
 
 def live_pools() -> list[MCPSessionPool]:
     """Every pool of this process that is not garbage yet."""
-    with _lock:
+    _lock.acquire()
+    try:
         return list(_pools)
+    finally:
+        _lock.release()
 
 
 def publish_limits() -> None:

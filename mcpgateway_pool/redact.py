@@ -13,6 +13,8 @@ MAX_CHARS = 200
 _SCHEME = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.\-]{0,30})://")
 _PORT = re.compile(r"[^:]*(:\d{0,5})?|\[[^\]]*\](:\d{0,5})?")
 _URL_IN_TEXT = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]{0,30}://[^\s'\"<>]*")
+# As h11 and http.client quote what they refuse to send: the rest of the message is the value.
+_HEADER_VALUE_IN_TEXT = re.compile(r"(header value) b?['\"].*", re.IGNORECASE | re.DOTALL)
 
 
 def safe_text(text: str, limit: int = MAX_CHARS) -> str:
@@ -42,6 +44,7 @@ def safe_url(url: object, limit: int = MAX_CHARS) -> str:
     """Scheme, host, port and path of a URL; never its userinfo, query or fragment.
 
     A URL whose port is no number is shown by its scheme only: the rest may be a password that holds a ``/``.
+    Of what has no scheme, nothing is shown that stands before an ``@``.
 
     Args:
         url: any string; anything else is shown as :func:`safe_repr` does.
@@ -52,6 +55,8 @@ def safe_url(url: object, limit: int = MAX_CHARS) -> str:
     match = _SCHEME.match(url)
     scheme, rest = (match.group(1).lower() + "://", url[match.end() :]) if match else ("", url)
     rest = rest[: _first(rest, "?#")]
+    if not match:
+        rest = rest.rpartition("@")[2]
     split = _first(rest, "/\\")
     authority, path = rest[:split], rest[split:]
     host = authority.rpartition("@")[2]
@@ -86,7 +91,8 @@ def safe_repr(value: object) -> str:
 
 
 def safe_error(error: BaseException, limit: int = 300) -> str:
-    """An exception's class and message, every URL in the message cut down as :func:`safe_url` does.
+    """An exception's class and message, every URL in the message cut down as :func:`safe_url` does, and the
+    value of a header that a library refused to send left out.
 
     Args:
         error: any exception; its ``__str__`` may raise.
@@ -97,5 +103,6 @@ def safe_error(error: BaseException, limit: int = 300) -> str:
         message = str(error)
     except Exception:
         return name
-    message = _URL_IN_TEXT.sub(lambda match: safe_url(match.group(), limit), message[:10_000])
+    message = _HEADER_VALUE_IN_TEXT.sub(r"\1 …", message[:10_000])
+    message = _URL_IN_TEXT.sub(lambda match: safe_url(match.group(), limit), message)
     return f"{name}: {safe_text(message, limit)}" if message else name

@@ -6,17 +6,16 @@ import asyncio
 import logging
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from ._core import VERDICT_BROKEN, VERDICT_GOOD, Pending, PooledSession
-from ._core import acquire as _acquire
+from ._core import VERDICT_BROKEN, VERDICT_GOOD, Pending, PooledSession, SessionContextCore
+from ._core import enter as _enter
+from ._core import leave as _leave
 from ._core import release as _release
 from .config import TransportType
 from .failures import is_session_fatal
+from .redact import safe_url
 from .releasing import finish_release
-
-if TYPE_CHECKING:
-    from .pool import MCPSessionPool
 
 logger = logging.getLogger("mcpgateway_pool")
 
@@ -24,7 +23,9 @@ __all__ = ["PooledSession", "SessionContext"]
 
 
 class AcquireArguments(NamedTuple):
-    """The arguments of one ``acquire()``."""
+    """The arguments of one ``acquire()``. Its repr(), which event loops in debug mode log with a timer, shows
+    no secrets.
+    """
 
     url: str
     headers: dict[str, str] | None
@@ -34,60 +35,75 @@ class AcquireArguments(NamedTuple):
     user_identity: str | None
     gateway_id: str | None
 
+    def copy(self) -> AcquireArguments:
+        """The same with headers of its own: those that decided the key, whatever becomes of the caller's dict
+        while this waits.
+        """
+        # dict.items(): what it holds, as the key saw it, whatever a subclass makes of that.
+        return self if self.headers is None else self._replace(headers=dict(dict.items(self.headers)))
 
-class SessionContext:
+    def __repr__(self) -> str:
+        return f"<AcquireArguments {safe_url(self.url)}>"
+
+
+class SessionContext(SessionContextCore):
     """Acquires on entry, releases exactly that checkout on exit; what :meth:`MCPSessionPool.session` returns.
 
     When the block raises, the session is closed instead of being pooled, and the exception goes on. Use it
     once.
     """
 
-    __slots__ = ("_arguments", "_lease", "_pool", "_pooled")
-
-    # A plain tuple of the arguments: a NamedTuple takes longer to make than the rest of the common path.
-    def __init__(self, pool: MCPSessionPool, arguments: tuple[Any, ...]) -> None:
-        self._pool = pool
-        self._arguments = arguments
-        self._pooled: PooledSession | None = None
-        self._lease: int | None = None
+    __slots__ = ()
 
     async def __aenter__(self) -> PooledSession:
-        pool = self._pool
-        if pool._is_plain:
-            url, headers, transport_type, _, _, user_identity, gateway_id = self._arguments
-            pooled = _acquire(pool, url, headers, transport_type, user_identity, gateway_id)
-            if pooled.__class__ is Pending:
-                pooled = await pool._acquire_slowly(pooled, AcquireArguments(*self._arguments))
-        else:
-            url, headers, transport_type, factory, timeout, user_identity, gateway_id = self._arguments
-            pooled = await pool.acquire(
-                url,
-                headers,
-                transport_type,
-                httpx_client_factory=factory,
-                timeout=timeout,
-                user_identity=user_identity,
-                gateway_id=gateway_id,
-            )
-        self._pooled = pooled
-        self._lease = pool._lease_of(pooled)
+        pooled = _enter(self)
+        if pooled.__class__ is Pending:
+            pool: Any = self._pool
+            self._hold(await pool._acquire_slowly(pooled, AcquireArguments(*self._arguments)))
+            return self._pooled  # type: ignore[no-any-return]
+        if pooled is NotImplemented:
+            return await self._acquire()
         return pooled  # type: ignore[no-any-return]
+
+    async def _acquire(self) -> PooledSession:
+        """Acquire where a subclass or an instance has an ``acquire()`` or ``release()`` of its own."""
+        pool: Any = self._pool
+        url, headers, transport_type, factory, timeout, user_identity, gateway_id = self._arguments
+        pooled: PooledSession = await pool.acquire(
+            url,
+            headers,
+            transport_type,
+            httpx_client_factory=factory,
+            timeout=timeout,
+            user_identity=user_identity,
+            gateway_id=gateway_id,
+        )
+        self._hold(pooled)
+        return pooled
+
+    def _hold(self, pooled: Any) -> None:
+        self._pooled = pooled
+        self._lease = self._pool._lease_of(pooled) or 0
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        pool = self._pool
+        closing = NotImplemented if error is not None else _leave(self)
+        if closing is None:
+            return
+        pool: Any = self._pool
         pooled: Any = self._pooled
         self._pooled = None
-        if not pool._holds(pooled, self._lease):
-            logger.debug("a session was released inside its own session() block")
-            return
-        if error is not None:
-            is_fatal = not isinstance(error, asyncio.CancelledError) and is_session_fatal(error)
-            pool._mark_broken(pooled, True, is_fatal)
-        if pool._is_plain:
+        if closing is NotImplemented:
+            if not pool._holds(pooled, self._lease or None):
+                logger.debug("a session was released inside its own session() block")
+                return
+            if error is not None:
+                is_fatal = not isinstance(error, asyncio.CancelledError) and is_session_fatal(error)
+                pool._mark_broken(pooled, True, is_fatal)
+            if not pool._is_plain:
+                await pool.release(pooled, discard=error is not None)
+                return
             closing = _release(pool, pooled, VERDICT_GOOD if error is None else VERDICT_BROKEN)
-            if closing is not None:
-                await finish_release(pool, pooled, closing)
-        else:
-            await pool.release(pooled, discard=error is not None)
+        if closing is not None:
+            await finish_release(pool, pooled, closing)

@@ -10,12 +10,14 @@ import os
 import stat
 
 from . import _core
+from .redact import safe_text
 
 logger = logging.getLogger("mcpgateway_pool")
 
 DIRECTORY_VARIABLES = ("MCPGATEWAY_POOL_METRICS_DIR", "PROMETHEUS_MULTIPROC_DIR")
 
 _MAX_REMEMBERED = 1000
+_MAX_SHOWN = 4096  # characters of a path
 
 _directory: str | None = None
 _reported: set[tuple[str, str]] = set()
@@ -92,7 +94,8 @@ def report() -> None:
         if len(_reported) >= _MAX_REMEMBERED:
             _reported.clear()
         _reported.add((name, what))
-        path = os.path.join(_directory or "", name)
+        # Whoever can put files there chooses their names.
+        path = safe_text(os.path.join(_directory or "", name), _MAX_SHOWN)
         logger.warning("shared counters: %s: %s%s", path, what, f" ({os.strerror(error)})" if error else "")
 
 

@@ -51,16 +51,22 @@ class Timer:
 
     def _ask(self) -> None:
         assert self._clock is not None
-        left = self._due - self._clock()
+        try:
+            left = self._due - self._clock()
+        except BaseException:  # asked again
+            self._handle = self._loop.call_later(POLL_SECONDS, self._ask)
+            raise
         if left <= 0:
             self._callback(*self._arguments)
         else:
             self._handle = self._loop.call_later(min(left, POLL_SECONDS), self._ask)
 
     def __del__(self) -> None:
-        # The loop would keep the handle until it is due, long after a pool was dropped.
-        if self._handle is not None:
-            self._handle.cancel()
+        # The loop would keep the handle until it is due, long after a pool was dropped. There is none yet
+        # where making this timer failed.
+        handle = getattr(self, "_handle", None)
+        if handle is not None:
+            handle.cancel()
 
     def cancel(self) -> None:
         """Never call the function, if it was not called yet; let go of it, and of its arguments."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import re
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +29,10 @@ CANCEL_GRACE_SECONDS = 1.0
 
 _ACCEPT = "application/json, text/event-stream"
 _INTERNAL_HEADERS = frozenset({"x-mcp-session-id", "mcp-session-id"})
+# RFC 9110: a token; and what is visible, blanks and tabs. HTTP libraries let other control characters pass,
+# or quote the value when they do not.
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")
 
 # The loop keeps only weak references to tasks; these must run to their end although nobody awaits them.
 _background: set[asyncio.Task[Any]] = set()
@@ -53,9 +58,11 @@ def upstream_headers(headers: Mapping[str, str] | None) -> dict[str, str]:
             raise TypeError(
                 f"the value of header {safe_text(name)!r} must be a string, not {safe_repr(value)}"
             )
-        if not name or not name.isascii() or any(char in name for char in " \t\r\n\0:"):
+        # As the strings that they are, whatever a subclass makes of itself: as they count for the identity.
+        name, value = str.__str__(name), str.__str__(value)  # noqa: PLW2901
+        if not _HEADER_NAME.fullmatch(name):
             raise ValueError(f"{safe_text(name)!r} is no header name")
-        if not value.isascii() or value != value.strip(" \t") or any(char in value for char in "\r\n\0"):
+        if not _HEADER_VALUE.fullmatch(value) or value != value.strip(" \t"):
             raise ValueError(f"the value of header {safe_text(name)!r} cannot be sent: {safe_repr(value)}")
         if name.lower() not in _INTERNAL_HEADERS:
             result[name] = value
@@ -64,9 +71,9 @@ def upstream_headers(headers: Mapping[str, str] | None) -> dict[str, str]:
     return result
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class _Target:
-    """What an owner connects to."""
+    """What an owner connects to. No repr(): URL and headers hold credentials."""
 
     url: str
     headers: dict[str, str]
@@ -271,6 +278,8 @@ class SessionOwner:
             if native and target.client_factory
             else target.client_factory
         )
+        if native:
+            http.check_url(target.url)
         async with sdk.open_streams(
             target.transport, target.url, target.headers, target.timeout, factory, target.namespace
         ) as (incoming, outgoing):

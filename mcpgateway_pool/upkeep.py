@@ -28,19 +28,26 @@ def tick(pool_ref: weakref.ref[MCPSessionPool]) -> None:
 
 async def close(pool: MCPSessionPool, pooled: Any, ticket: Ticket) -> None:
     """Close a session for the machine; its place comes free when this ends, or its bound has passed."""
-    task = asyncio.current_task()
-    bound = pool._cleanup_timeout() + CANCEL_GRACE_SECONDS
-    timer = pool._timer(bound, overdue, pool, pooled, ticket, task)
+    timer = None
     has_ended = True
     try:
-        await pool._close_session(pooled)
+        try:
+            bound = pool._cleanup_timeout() + CANCEL_GRACE_SECONDS
+            timer = pool._timer(bound, overdue, pool, pooled, ticket, asyncio.current_task())
+        except Exception:  # noqa: S110 - closed all the same, where a hook or memory fails, and it cannot be bounded
+            pass
+        try:
+            await pool._close_session(pooled)
+        except MemoryError:  # it may not have begun: once more
+            await pool._close_session(pooled)
     except GeneratorExit:
         has_ended = False  # its loop was closed: the pool has given this up, or is about to
         raise
     except Exception as error:
         pool._log().debug("closing a session failed: %s", safe_error(error))
     finally:
-        timer.cancel()
+        if timer is not None:
+            timer.cancel()
         if has_ended:
             pool._close_ended(ticket)
 

@@ -38,8 +38,10 @@ void
 mgp_table_fini(struct mgp_table *table)
 {
     MGP_ASSERT(table->count == 0);
+    if (table->old_buckets != table->buckets) {
+        buckets_free(table, table->old_buckets);
+    }
     buckets_free(table, table->buckets);
-    buckets_free(table, table->old_buckets);
     mgp_table_init(table, table->hash_key);
 }
 
@@ -68,6 +70,24 @@ bucket_move(struct mgp_table *table, struct mgp_table_entry *entry)
     }
 }
 
+/* The old array is empty, or, where it shrinks in place, its end is. */
+static void
+resize_end(struct mgp_table *table)
+{
+    if (table->old_buckets != table->buckets) {
+        buckets_free(table, table->old_buckets);
+    } else {
+        size_t bytes = table->bucket_count * sizeof(*table->buckets);
+        struct mgp_table_entry **buckets = mgp_realloc(table->buckets, bytes);
+        if (buckets != NULL) { /* else it keeps the room that it has */
+            table->buckets = buckets;
+        }
+    }
+    table->old_buckets = NULL;
+    table->old_bucket_count = 0;
+    table->next_to_move = 0;
+}
+
 static void
 resize_step(struct mgp_table *table)
 {
@@ -84,10 +104,7 @@ resize_step(struct mgp_table *table)
         }
         table->next_to_move++;
         if (table->next_to_move == table->old_bucket_count) {
-            buckets_free(table, table->old_buckets);
-            table->old_buckets = NULL;
-            table->old_bucket_count = 0;
-            table->next_to_move = 0;
+            resize_end(table);
             return;
         }
     }
@@ -135,10 +152,9 @@ mgp_table_find(struct mgp_table *table, uint64_t hash, const void *bytes, size_t
     return chain_find(*bucket_find(table, hash), hash, bytes, size);
 }
 
-/* No memory for the new array: the table stays as it is, and the next insert or
- * remove that wants another size tries again. */
+/* No memory for the new array: the table stays as it is, and the next insert tries again. */
 static void
-resize_start(struct mgp_table *table, size_t bucket_count)
+grow(struct mgp_table *table, size_t bucket_count)
 {
     struct mgp_table_entry **buckets = mgp_alloc_zeroed(bucket_count, sizeof(*buckets));
     if (buckets == NULL) {
@@ -161,17 +177,23 @@ grow_if_full(struct mgp_table *table)
     while (bucket_count / 2 < table->count) {
         bucket_count *= 2;
     }
-    resize_start(table, bucket_count);
+    grow(table, bucket_count);
 }
 
+/* In place: what is beyond the new end is moved before it. A new array would be asked of malloc()
+ * just after many entries were freed; it then sorts them all first, which takes milliseconds. */
 static void
 shrink_if_sparse(struct mgp_table *table)
 {
     if (table->count >= table->bucket_count / SPARSE_RATIO || table->old_buckets != NULL) {
         return;
     }
-    if (table->bucket_count / SHRINK_BY >= ARRAY_MIN) {
-        resize_start(table, table->bucket_count / SHRINK_BY);
+    size_t bucket_count = table->bucket_count / SHRINK_BY;
+    if (bucket_count >= ARRAY_MIN) {
+        table->old_buckets = table->buckets;
+        table->old_bucket_count = table->bucket_count;
+        table->next_to_move = bucket_count;
+        table->bucket_count = bucket_count;
     }
 }
 

@@ -4,7 +4,7 @@
  *
  * Entries are embedded in the caller's structs; the table owns only its bucket
  * arrays. Inserting cannot fail: where a larger bucket array cannot be had, the
- * chains grow longer. Nothing is allocated before the second entry: until then
+ * chains grow longer. Removing asks for no memory: an array shrinks in place. Nothing is allocated before the second entry: until then
  * the one bucket is `first_bucket`. Cost: O(1) expected for find, insert and remove.
  *
  * While old_buckets is emptied, an entry is in the old array if and only if the
@@ -32,7 +32,7 @@ struct mgp_table_entry {
 
 struct mgp_table {
     struct mgp_table_entry **buckets;     /* owned, or &first_bucket; the newer array */
-    struct mgp_table_entry **old_buckets; /* likewise; being emptied, or NULL */
+    struct mgp_table_entry **old_buckets; /* likewise; being emptied, or NULL; to shrink: buckets */
     size_t bucket_count;                  /* a power of two */
     size_t old_bucket_count;
     size_t next_to_move; /* first bucket of old_buckets that was not emptied yet */

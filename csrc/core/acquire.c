@@ -545,6 +545,15 @@ mgp_pool_checked(struct mgp_pool *pool, int64_t now_ns, struct mgp_ticket check,
     return MGP_OK;
 }
 
+void
+mgp_pool_put_off_close(struct mgp_pool *pool, struct mgp_ticket close)
+{
+    struct mgp_session *session = find_session(pool, close, MGP_SESSION_CLOSING);
+    if (session != NULL) {
+        mgp_effect_push(pool, &session->effect, MGP_EFFECT_CLOSE);
+    }
+}
+
 int
 mgp_pool_close_ended(struct mgp_pool *pool, int64_t now_ns, struct mgp_ticket close)
 {

@@ -51,7 +51,7 @@ check_queue(const struct mgp_pool *pool, const struct mgp_key *key)
     MGP_ASSERT(link == NULL || pool->is_reconfigured || pool->config.max_leases_per_session == 1 ||
                mgp_session_of_place(link)->is_full);
     /* Every place is taken, or it is known who denies one, or checks will answer all. */
-    MGP_ASSERT(mgp_key_open(key) >= pool->config.max_sessions_per_key ||
+    MGP_ASSERT(pool->is_reconfigured || mgp_key_open(key) >= pool->config.max_sessions_per_key ||
                queue->starved_in != NULL || key->checking >= queue->count);
     MGP_ASSERT((queue->starved_in != NULL) == mgp_link_is_attached(&queue->starved_link));
     MGP_ASSERT(queue->demand == 0 || queue->starved_in == &pool->starved);
@@ -209,7 +209,8 @@ mgp_pool_check(const struct mgp_pool *pool)
                tally.sessions <= pool->config.max_total_sessions);
     MGP_ASSERT(pool->is_reconfigured || pool->config.max_total_keys == 0 ||
                counts->keys <= pool->config.max_total_keys);
-    MGP_ASSERT(mgp_list_is_empty(&pool->starved) || !mgp_pool_has_room(pool));
+    MGP_ASSERT(pool->is_reconfigured || mgp_list_is_empty(&pool->starved) ||
+               !mgp_pool_has_room(pool));
     MGP_ASSERT(mgp_list_is_empty(&pool->empty_keys));
     MGP_ASSERT(pool->demand == 0 || pool->demand <= counts->closing || counts->idle == 0);
     MGP_ASSERT(pool->leases.promised == counts->waiters + counts->creating);

@@ -30,6 +30,7 @@ take_session_effect(struct mgp_pool *pool, struct mgp_session *session, struct m
         break;
     case MGP_EFFECT_GONE:
         MGP_ASSERT(session->state == MGP_SESSION_GONE);
+        mgp_session_read_times(session, &effect->times);
         mgp_session_free(pool, session);
         break;
     case MGP_EFFECT_GRANT:

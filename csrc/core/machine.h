@@ -50,7 +50,7 @@ struct mgp_pool {
     struct mgp_pool_counts counts;
     uint64_t totals[MGP_WORD_COUNT];
     bool is_closed;
-    bool is_reconfigured; /* what is open may exceed limits that shrank */
+    bool is_reconfigured; /* open may be more than limits that shrank, or less than they grew to */
 };
 
 /* ---- counting: once in the row, once for the pool ---- */

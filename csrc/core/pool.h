@@ -237,11 +237,14 @@ struct mgp_effect {
     struct mgp_ticket ticket;
     enum mgp_eviction_reason reason; /* of CLOSE */
     int status;                      /* of FAIL */
+    struct mgp_session_times times;  /* of GONE: what the session's were */
 };
 
 bool mgp_pool_has_effects(const struct mgp_pool *pool);
 /* Takes the oldest; false when there is none. */
 bool mgp_pool_next_effect(struct mgp_pool *pool, struct mgp_effect *effect);
+/* A CLOSE effect cannot be carried out now: it comes again, after all others, under another ticket. */
+void mgp_pool_put_off_close(struct mgp_pool *pool, struct mgp_ticket close);
 
 /* ---- reading ---------------------------------------------------------------- */
 

@@ -12,7 +12,7 @@
  *
  * Numbers have the form of a Python float, with the exponents of Go: 3.0, 0.25, 1.5e+06.
  * Counts are whole numbers and durations whole microseconds, which need no more than their
- * own digits. (From 1e16 on, and from 272 years on, that is more digits than the shortest
+ * own digits. (From 2^53 on, and from 272 years on, that is more digits than the shortest
  * number that reads back the same: correct, though not byte by byte the same.) */
 #ifndef MGP_METRICS_TEXT_H
 #define MGP_METRICS_TEXT_H

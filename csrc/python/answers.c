@@ -1,6 +1,8 @@
 /* What Python code reports back to the machine: taken, cancelled, created, checked, closed. */
 #include "pool.h"
 
+#include <math.h>
+
 /* False with TypeError when `name`() got another number of arguments. */
 static bool
 has_two_arguments(Py_ssize_t nargs, const char *name)
@@ -114,6 +116,10 @@ take_created(py_pool *self, py_pending *pending, PyObject *url)
 {
     py_connection *connection = pending->connection;
     if (pending->state != PY_PENDING_CREATED || mgp_pool_answer(self->core, pending->ticket) < 0) {
+        if (pending->state == PY_PENDING_CREATING) {
+            pending->status = MGP_ERR_NOMEM; /* why its end was not reported */
+            py_pool_give_up(self, pending, false);
+        }
         pending->state = PY_PENDING_ENDED;
         return raise_error(self, pending, url);
     }
@@ -126,7 +132,7 @@ py_pool_take(py_pool *self, PyObject *const *args, Py_ssize_t nargs)
 {
     int64_t now_ns;
     py_pending *pending = has_two_arguments(nargs, "_take") ? check_pending(self, args[0]) : NULL;
-    if (pending == NULL || py_pool_enter(self, &now_ns) < 0) {
+    if (pending == NULL || py_pool_enter_to_report(self, &now_ns) < 0) {
         return NULL;
     }
     if (pending->state == PY_PENDING_WAITING) {
@@ -141,7 +147,7 @@ py_pool_time_out(py_pool *self, PyObject *object)
     int64_t now_ns;
     struct mgp_key_view view;
     py_pending *pending = check_pending(self, object);
-    if (pending == NULL || py_pool_enter(self, &now_ns) < 0) {
+    if (pending == NULL || py_pool_enter_to_report(self, &now_ns) < 0) {
         return NULL;
     }
     if (pending->state != PY_PENDING_WAITING || pending->waiter == NULL) {
@@ -211,7 +217,7 @@ connection_for(py_pool *self, PyObject *pooled)
     bool is_shared = self->config.max_leases_per_session > 1;
     if (!is_shared && py_pooled_session_check(self->state, pooled)) {
         py_connection *connection = ((py_pooled_session *)pooled)->connection;
-        if (connection->pool == NULL && connection->view == pooled) {
+        if (!connection->is_pooled && connection->view == pooled) {
             connection->owns_view = true;
             Py_INCREF(pooled);
             return (py_connection *)Py_NewRef((PyObject *)connection);
@@ -254,7 +260,7 @@ py_pool_created(py_pool *self, PyObject *const *args, Py_ssize_t nargs)
     struct mgp_session *session;
     py_pending *pending =
         has_two_arguments(nargs, "_created") ? check_pending(self, args[0]) : NULL;
-    if (pending == NULL || py_pool_enter(self, &now_ns) < 0) {
+    if (pending == NULL || py_pool_enter_to_report(self, &now_ns) < 0) {
         return NULL;
     }
     if (pending->state != PY_PENDING_CREATING) {
@@ -264,14 +270,18 @@ py_pool_created(py_pool *self, PyObject *const *args, Py_ssize_t nargs)
     if (connection == NULL) {
         return NULL;
     }
-    bool has_given_age = connection->created_at_given == connection->created_at_given;
-    int64_t age_ns = py_monotonic_ns() - connection->created_ns;
-    connection->pool = self; /* so that a GONE effect finds its way */
-    Py_INCREF(connection);   /* the machine's reference */
+    const struct mgp_session_times times = {
+        .created_ns = connection->created_ns,
+        .last_used_ns = connection->last_used_ns,
+    };
+    bool has_given_age = connection->given != NULL && !isnan(connection->given->created_at);
+    int64_t age_ns = py_monotonic_ns() - times.created_ns;
+    py_connection_join_pool(connection, self); /* so that a GONE effect finds its way */
+    Py_INCREF(connection);                     /* the machine's reference */
     int status =
         mgp_pool_created(self->core, now_ns, pending->ticket, connection, &session, &lease);
     if (status == MGP_ERR_STALE) {
-        py_connection_leave_pool(connection);
+        py_connection_leave_pool(connection, &times);
         Py_DECREF(connection);
         connection->is_closed = false;
         Py_RETURN_FALSE;
@@ -299,7 +309,7 @@ py_pool_create_failed(py_pool *self, PyObject *const *args, Py_ssize_t nargs)
     int64_t now_ns;
     py_pending *pending =
         has_two_arguments(nargs, "_create_failed") ? check_pending(self, args[0]) : NULL;
-    if (pending == NULL || py_pool_enter(self, &now_ns) < 0) {
+    if (pending == NULL || py_pool_enter_to_report(self, &now_ns) < 0) {
         return NULL;
     }
     if (pending->state == PY_PENDING_CREATING) {
@@ -318,7 +328,7 @@ py_pool_checked(py_pool *self, PyObject *const *args, Py_ssize_t nargs)
 {
     int64_t now_ns;
     py_ticket *ticket = has_two_arguments(nargs, "_checked") ? check_ticket(self, args[0]) : NULL;
-    if (ticket == NULL || py_pool_enter(self, &now_ns) < 0) {
+    if (ticket == NULL || py_pool_enter_to_report(self, &now_ns) < 0) {
         return NULL;
     }
     int status = mgp_pool_checked(self->core, now_ns, ticket->ticket, args[1] == Py_True);
@@ -331,7 +341,7 @@ py_pool_close_ended(py_pool *self, PyObject *object)
 {
     int64_t now_ns;
     py_ticket *ticket = check_ticket(self, object);
-    if (ticket == NULL || py_pool_enter(self, &now_ns) < 0) {
+    if (ticket == NULL || py_pool_enter_to_report(self, &now_ns) < 0) {
         return NULL;
     }
     int status = mgp_pool_close_ended(self->core, now_ns, ticket->ticket);
@@ -344,11 +354,11 @@ PyObject *
 py_pool_doubt(py_pool *self, PyObject *pooled)
 {
     int64_t now_ns;
-    if (py_pool_enter(self, &now_ns) < 0) {
+    if (py_pool_enter_to_report(self, &now_ns) < 0) {
         return NULL;
     }
     py_connection *connection = py_pool_find_connection(self, pooled);
-    if (connection == NULL || connection->core == NULL) {
+    if (connection == NULL || py_connection_core(connection) == NULL) {
         return PyErr_Occurred() ? NULL : Py_NewRef(Py_False);
     }
     mgp_session_doubt(connection->core);
@@ -365,11 +375,11 @@ py_pool_mark_broken(py_pool *self, PyObject *const *args, Py_ssize_t nargs)
         PyErr_SetString(PyExc_TypeError, "_mark_broken() takes 3 positional arguments");
         return NULL;
     }
-    if (py_pool_enter(self, &now_ns) < 0) {
+    if (py_pool_enter_to_report(self, &now_ns) < 0) {
         return NULL;
     }
     py_connection *connection = py_pool_find_connection(self, args[0]);
-    if (connection == NULL || connection->core == NULL) {
+    if (connection == NULL || py_connection_core(connection) == NULL) {
         return PyErr_Occurred() ? NULL : Py_NewRef(Py_False);
     }
     if (args[2] == Py_True) {

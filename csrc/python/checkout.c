@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "../base/check.h"
+
 /* ---- records and their views ------------------------------------------------ */
 
 PyObject *
@@ -23,7 +25,8 @@ PyObject *
 py_connection_check_out(py_connection *connection, struct mgp_ticket lease)
 {
     PyObject *view = connection->view;
-    connection->lease = lease;
+    connection->lease_index = lease.index;
+    connection->lease_generation = lease.generation;
     connection->is_leased = true;
     if (connection->is_foreign) {
         return Py_NewRef(view);
@@ -66,7 +69,52 @@ forget_foreign(py_pool *self, py_connection *connection)
 }
 
 void
-py_connection_leave_pool(py_connection *connection)
+py_connection_join_pool(py_connection *connection, py_pool *pool)
+{
+    connection->is_pooled = true;
+    connection->pool = pool;
+    connection->core = NULL;
+}
+
+void
+py_connection_detach(py_connection *connection, const struct mgp_session_times *times)
+{
+    /* From the pool's clock to that of a session without a pool. */
+    const py_pool *pool = connection->pool;
+    bool has_joined = connection->core != NULL;
+    int64_t offset_ns =
+        has_joined && pool->clock != NULL ? py_monotonic_ns() - pool->last_now_ns : 0;
+    connection->is_pooled = false;
+    connection->created_ns = times->created_ns + offset_ns;
+    connection->last_used_ns = times->last_used_ns + offset_ns;
+    connection->is_leased = false;
+    connection->is_closed = true;
+}
+
+/* Afterwards `closer` is valid again. */
+static void
+unlink_leaked(py_connection *connection)
+{
+    py_connection **where = &connection->pool->leaked;
+    while (*where != connection) {
+        where = &(*where)->next_leaked;
+    }
+    *where = connection->next_leaked;
+    connection->is_leaked = false;
+    connection->closer = NULL;
+}
+
+void
+py_connection_set_closer(py_connection *connection, PyObject *closer)
+{
+    if (connection->is_leaked) {
+        unlink_leaked(connection); /* it is being closed: nothing is left to reclaim */
+    }
+    Py_XSETREF(connection->closer, Py_NewRef(closer));
+}
+
+void
+py_connection_leave_pool(py_connection *connection, const struct mgp_session_times *times)
 {
     py_pool *pool = connection->pool;
     PyObject *view = NULL;
@@ -74,17 +122,9 @@ py_connection_leave_pool(py_connection *connection)
         PyErr_Clear();
     }
     if (connection->is_leaked) {
-        py_connection **where = &pool->leaked;
-        while (*where != connection) {
-            where = &(*where)->next_leaked;
-        }
-        *where = connection->next_leaked;
-        connection->is_leaked = false;
+        unlink_leaked(connection);
     }
-    connection->pool = NULL;
-    connection->core = NULL;
-    connection->is_leased = false;
-    connection->is_closed = true;
+    py_connection_detach(connection, times);
     PyObject *closer = connection->closer; /* a task, whose coroutine refers to the view */
     connection->closer = NULL;
     if (connection->owns_view) {
@@ -105,7 +145,7 @@ py_pool_find_connection(py_pool *self, PyObject *pooled)
     py_connection *found = NULL;
     if (py_pooled_session_check(self->state, pooled)) {
         found = ((py_pooled_session *)pooled)->connection;
-        if (found->pool != self) {
+        if (py_connection_pool(found) != self) {
             found = NULL;
         }
         if (PyDict_GET_SIZE(self->foreign) == 0 || (found != NULL && found->is_leased)) {
@@ -132,11 +172,12 @@ py_pool_find_connection(py_pool *self, PyObject *pooled)
 void
 py_pool_note_leak(py_connection *connection)
 {
-    py_pool *pool = connection->pool;
+    py_pool *pool = py_connection_pool(connection);
     PyObject *type, *value, *traceback;
     if (pool == NULL || connection->is_leaked) {
         return;
     }
+    MGP_ASSERT(connection->closer == NULL); /* it is in use: nobody closes it */
     connection->is_leaked = true;
     connection->next_leaked = pool->leaked;
     pool->leaked = connection;
@@ -155,6 +196,14 @@ py_pool_note_leak(py_connection *connection)
     PyErr_Restore(type, value, traceback);
 }
 
+int
+py_pool_reclaim_leaked(py_pool *self)
+{
+    PyObject *result = PyObject_CallMethodNoArgs((PyObject *)self, self->state->str_reap_leaks);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
 PyObject *
 py_pool_reap_leaks(py_pool *self, PyObject *Py_UNUSED(ignored))
 {
@@ -163,7 +212,7 @@ py_pool_reap_leaks(py_pool *self, PyObject *Py_UNUSED(ignored))
     if (self->core == NULL) {
         return PyLong_FromLong(0); /* the pool itself is garbage */
     }
-    if (py_pool_enter(self, &now_ns) < 0) {
+    if (py_pool_enter_to_report(self, &now_ns) < 0) {
         return NULL;
     }
     while (self->leaked != NULL) {
@@ -171,10 +220,10 @@ py_pool_reap_leaks(py_pool *self, PyObject *Py_UNUSED(ignored))
         if (py_connection_ensure_view(self->state, connection) == NULL) {
             return NULL;
         }
-        self->leaked = connection->next_leaked;
-        connection->is_leaked = false;
+        unlink_leaked(connection);
         connection->is_leased = false;
-        if (mgp_pool_release(self->core, now_ns, connection->lease, MGP_VERDICT_LEAKED) == MGP_OK) {
+        if (mgp_pool_release(self->core, now_ns, py_connection_lease(connection),
+                             MGP_VERDICT_LEAKED) == MGP_OK) {
             count++;
         }
     }
@@ -261,12 +310,21 @@ py_pool_note_outcome(py_pool *self, PyObject *const *args, Py_ssize_t nargs)
     Py_RETURN_NONE;
 }
 
+static PyObject *
+hand_out(const struct mgp_acquired *acquired, const py_connection **connection_out)
+{
+    py_connection *connection = acquired->payload;
+    connection->use_count++;
+    *connection_out = connection;
+    return py_connection_check_out(connection, acquired->ticket);
+}
+
 /* No session at once: a Pending. `pending` is made before the machine changes. */
 static PyObject *
 acquire_slowly(py_pool *self, int64_t now_ns, uint64_t hash, const py_key *key,
-               const py_key_arguments *arguments)
+               const py_key_arguments *arguments, const py_connection **connection_out)
 {
-    struct mgp_acquired acquired;
+    struct mgp_acquired acquired = {.answer = MGP_ANSWER_NONE};
     PyObject *result = NULL;
     PyObject *url_bytes = NULL, *user_bytes = NULL, *gateway_bytes = NULL;
     py_pending *pending = NULL;
@@ -275,6 +333,9 @@ acquire_slowly(py_pool *self, int64_t now_ns, uint64_t hash, const py_key *key,
         .is_anonymous = key->is_anonymous,
         .is_single_use = key->is_single_use,
     };
+    if (self->leaked != NULL && py_pool_reclaim_leaked(self) < 0) {
+        return NULL;
+    }
     struct mgp_row *row = ensure_row(self, arguments->gateway_id);
     if (row == NULL) {
         return NULL;
@@ -306,9 +367,7 @@ acquire_slowly(py_pool *self, int64_t now_ns, uint64_t hash, const py_key *key,
     if (status < 0) {
         (void)py_pool_raise(self, status, arguments->url);
     } else if (acquired.answer == MGP_ANSWER_SESSION) {
-        py_connection *connection = acquired.payload;
-        connection->use_count++;
-        result = py_connection_check_out(connection, acquired.ticket);
+        result = hand_out(&acquired, connection_out);
     } else if (acquired.answer == MGP_ANSWER_CREATE) {
         pending->state = PY_PENDING_CREATING;
         pending->ticket = acquired.ticket;
@@ -384,36 +443,40 @@ py_pool_note_anonymous(py_pool *self, PyObject *Py_UNUSED(ignored))
 }
 
 PyObject *
-py_module_acquire(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
+py_pool_acquire(py_pool *self, const py_key_arguments *arguments,
+                const py_connection **connection_out)
 {
     struct mgp_acquired acquired;
     int64_t now_ns;
     py_key key;
     PyObject *result = NULL;
-    py_pool *self = check_pool(PyModule_GetState(module), args, nargs, 6);
-    if (self == NULL) {
-        return NULL;
-    }
-    if (self->core != NULL && !py_pool_hooks_are_current(self) && py_pool_refresh_hooks(self) < 0) {
-        return NULL;
-    }
-    py_key_arguments arguments = {args[0], args[1], args[2], args[3], args[4], args[5]};
+    *connection_out = NULL;
     py_key_init(&key);
-    if (py_pool_enter(self, &now_ns) < 0 || build_key(self, &arguments, &key) < 0) {
+    if (py_pool_enter(self, &now_ns) < 0 || build_key(self, arguments, &key) < 0) {
         goto done;
     }
     uint64_t hash = mgp_pool_hash(self->core, key.bytes, key.size);
     mgp_pool_try_acquire(self->core, now_ns, hash, key.bytes, key.size, &acquired);
     if (acquired.answer == MGP_ANSWER_SESSION) {
-        py_connection *connection = acquired.payload;
-        connection->use_count++;
-        result = py_connection_check_out(connection, acquired.ticket);
+        result = hand_out(&acquired, connection_out);
     } else {
-        result = acquire_slowly(self, now_ns, hash, &key, &arguments);
+        result = acquire_slowly(self, now_ns, hash, &key, arguments, connection_out);
     }
 done:
     py_key_fini(&key);
     return result;
+}
+
+PyObject *
+py_module_acquire(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
+{
+    const py_connection *connection;
+    py_pool *self = check_pool(PyModule_GetState(module), args, nargs, 6);
+    if (self == NULL || py_pool_ensure_hooks(self) < 0) {
+        return NULL;
+    }
+    py_key_arguments arguments = {args[0], args[1], args[2], args[3], args[4], args[5]};
+    return py_pool_acquire(self, &arguments, &connection);
 }
 
 /* ---- release ---------------------------------------------------------------- */
@@ -435,25 +498,11 @@ py_pool_foreign_is_closed(py_pool *self, PyObject *pooled)
 }
 
 PyObject *
-py_module_release(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
+py_pool_release(py_pool *self, PyObject *pooled, enum mgp_verdict verdict)
 {
     int64_t now_ns;
     PyObject *result = NULL;
-    py_pool *self = check_pool(PyModule_GetState(module), args, nargs, 3);
-    if (self == NULL) {
-        return NULL;
-    }
-    PyObject *pooled = args[1];
-    /* False and True are numbers, too: GOOD and DISCARD. */
-    long verdict = args[2] == Py_False ? MGP_VERDICT_GOOD : PyLong_AsLong(args[2]);
-    if (verdict == -1 && PyErr_Occurred()) {
-        return NULL;
-    }
-    if (verdict < MGP_VERDICT_GOOD || verdict > MGP_VERDICT_BROKEN) {
-        PyErr_SetString(PyExc_ValueError, "not a verdict");
-        return NULL;
-    }
-    if (py_pool_enter(self, &now_ns) < 0) {
+    if (py_pool_enter_to_report(self, &now_ns) < 0) {
         return NULL;
     }
     py_connection *connection = py_pool_find_connection(self, pooled);
@@ -468,18 +517,37 @@ py_module_release(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
             goto done;
         }
     }
-    if (!connection->is_leased || connection->core == NULL) {
+    if (!connection->is_leased || py_connection_core(connection) == NULL) {
         result = Py_NewRef(Py_False);
         goto done;
     }
     check_in(connection);
-    (void)mgp_pool_release(self->core, now_ns, connection->lease,
-                           is_closed ? MGP_VERDICT_BROKEN : (enum mgp_verdict)verdict);
+    (void)mgp_pool_release(self->core, now_ns, py_connection_lease(connection),
+                           is_closed ? MGP_VERDICT_BROKEN : verdict);
     py_pool_leave(self, now_ns);
     result = Py_NewRef(connection->closer == NULL ? Py_None : connection->closer);
 done:
     Py_DECREF(connection);
     return result;
+}
+
+PyObject *
+py_module_release(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
+{
+    py_pool *self = check_pool(PyModule_GetState(module), args, nargs, 3);
+    if (self == NULL) {
+        return NULL;
+    }
+    /* False and True are numbers, too: GOOD and DISCARD. */
+    long verdict = args[2] == Py_False ? MGP_VERDICT_GOOD : PyLong_AsLong(args[2]);
+    if (verdict == -1 && PyErr_Occurred()) {
+        return NULL;
+    }
+    if (verdict < MGP_VERDICT_GOOD || verdict > MGP_VERDICT_BROKEN) {
+        PyErr_SetString(PyExc_ValueError, "not a verdict");
+        return NULL;
+    }
+    return py_pool_release(self, args[1], (enum mgp_verdict)verdict);
 }
 
 /* _holds(pooled, lease). A duck-typed object may be several sessions at once: the one of
@@ -501,13 +569,13 @@ py_pool_holds(py_pool *self, PyObject *const *args, Py_ssize_t nargs)
     if (PyErr_Occurred()) {
         return NULL;
     }
-    bool holds = connection->is_leased && connection->lease.generation == lease;
+    bool holds = connection->is_leased && connection->lease_generation == lease;
     PyObject *address = PyDict_GET_SIZE(self->foreign) == 0 ? NULL : PyLong_FromVoidPtr(pooled);
     PyObject *records =
         address == NULL ? NULL : PyDict_GetItemWithError(self->foreign, address); /* borrowed */
     for (Py_ssize_t i = 0; records != NULL && i < PyList_GET_SIZE(records); i++) {
         connection = (py_connection *)PyList_GET_ITEM(records, i);
-        if (connection->is_leased && connection->lease.generation == lease) {
+        if (connection->is_leased && connection->lease_generation == lease) {
             Py_ssize_t last = PyList_GET_SIZE(records) - 1;
             PyList_SET_ITEM(records, i, PyList_GET_ITEM(records, last));
             PyList_SET_ITEM(records, last, (PyObject *)connection);
@@ -526,14 +594,14 @@ py_pool_lease_of(py_pool *self, PyObject *pooled)
     if (connection == NULL || !connection->is_leased) {
         return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
     }
-    unsigned long long lease = connection->lease.generation;
+    unsigned long long lease = connection->lease_generation;
     PyObject *address = PyDict_GET_SIZE(self->foreign) == 0 ? NULL : PyLong_FromVoidPtr(pooled);
     PyObject *records =
         address == NULL ? NULL : PyDict_GetItemWithError(self->foreign, address); /* borrowed */
     for (Py_ssize_t i = 0; records != NULL && i < PyList_GET_SIZE(records); i++) {
         connection = (py_connection *)PyList_GET_ITEM(records, i);
-        if (connection->is_leased && connection->lease.generation > lease) {
-            lease = connection->lease.generation; /* of several, the latest checkout */
+        if (connection->is_leased && connection->lease_generation > lease) {
+            lease = connection->lease_generation; /* of several, the latest checkout */
         }
     }
     Py_XDECREF(address);

@@ -38,6 +38,7 @@ typedef struct {
     PyTypeObject *connection_type;
     PyTypeObject *pending_type;
     PyTypeObject *ticket_type;
+    PyTypeObject *session_context_type;
 
     PyObject *transport_sse; /* TransportType members, and the class */
     PyObject *transport_streamable_http;

@@ -26,7 +26,9 @@ py_connection_traverse(py_connection *self, visitproc visit, void *arg)
     Py_VISIT(self->gateway_id);
     Py_VISIT(self->owner_task);
     Py_VISIT(self->shutdown_event);
-    Py_VISIT(self->closer);
+    if (!self->is_leaked) {
+        Py_VISIT(self->closer);
+    }
     if (self->owns_view) {
         Py_VISIT(self->view);
     }
@@ -49,7 +51,9 @@ py_connection_clear(py_connection *self)
     Py_CLEAR(self->gateway_id);
     Py_CLEAR(self->owner_task);
     Py_CLEAR(self->shutdown_event);
-    Py_CLEAR(self->closer);
+    if (!self->is_leaked) {
+        Py_CLEAR(self->closer);
+    }
     Py_XDECREF(view);
     return 0;
 }
@@ -60,6 +64,7 @@ py_connection_dealloc(py_connection *self)
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
     (void)py_connection_clear(self);
+    PyMem_Free(self->given);
     type->tp_free((PyObject *)self);
     Py_DECREF(type);
 }
@@ -87,8 +92,6 @@ py_connection_new(py_state *state)
     if (self == NULL) {
         return NULL;
     }
-    self->created_at_given = NAN;
-    self->last_used_given = NAN;
     self->created_ns = py_monotonic_ns();
     self->last_used_ns = self->created_ns;
     return self;

@@ -2,6 +2,15 @@
  * runs meanwhile and calls the pool only adds effects, which this loop then meets. */
 #include "pool.h"
 
+void
+py_pool_drop_error(void)
+{
+    if (PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) {
+        PyErr_SetInterrupt();
+    }
+    PyErr_Clear();
+}
+
 /* Wakes a waiter. False when its future did not take it: cancelled, or its loop is closed. */
 static bool
 wake(py_pool *self, py_pending *pending)
@@ -18,7 +27,9 @@ wake(py_pool *self, py_pending *pending)
     Py_XDECREF(is_done);
     Py_XDECREF(future);
     /* set_result() on a closed loop raises: the caller is told by what is undone. */
-    PyErr_Clear();
+    if (PyErr_Occurred()) {
+        py_pool_drop_error();
+    }
     return has_accepted;
 }
 
@@ -29,6 +40,7 @@ apply_grant(py_pool *self, py_pending *pending)
     if (!wake(self, pending) && pending->waiter != NULL) {
         struct mgp_waiter *waiter = pending->waiter;
         pending->waiter = NULL;
+        pending->status = MGP_ERR_NOMEM; /* where it was not cancelled, that is why */
         mgp_pool_cancel(self->core, self->last_now_ns, waiter, MGP_CANCEL_BY_CALLER);
     }
     Py_DECREF(pending);
@@ -44,7 +56,7 @@ apply_fail(py_pool *self, py_pending *pending, int status)
     Py_DECREF(pending);
 }
 
-/* Calls self.<method>(view, ticket[, reason]). New reference, or NULL after a report. */
+/* Calls self.<method>(view, ticket[, reason]). New reference, or NULL with an exception. */
 static PyObject *
 call_for_session(py_pool *self, PyObject *method, py_connection *connection,
                  struct mgp_ticket ticket, const char *reason)
@@ -64,30 +76,46 @@ call_for_session(py_pool *self, PyObject *method, py_connection *connection,
     result = PyObject_CallMethodObjArgs((PyObject *)self, method, view, ticket_object,
                                         reason_object, NULL);
 done:
-    if (result == NULL) {
-        PyErr_WriteUnraisable((PyObject *)self);
-    }
     Py_XDECREF(reason_object);
     Py_XDECREF(ticket_object);
     Py_XDECREF(view);
     return result;
 }
 
-static void
+/* Whether the present exception is no fault of what was called, and is gone a little later. */
+static bool
+is_passing(void)
+{
+    return PyErr_ExceptionMatches(PyExc_MemoryError) ||
+           PyErr_ExceptionMatches(PyExc_RecursionError) ||
+           PyErr_ExceptionMatches(PyExc_KeyboardInterrupt);
+}
+
+/* False when the close was put off. */
+static bool
 apply_close(py_pool *self, py_connection *connection, const struct mgp_effect *effect)
 {
+    bool is_begun = true;
     Py_INCREF(connection);
     connection->is_leased = false; /* whoever had it: its lease has ended */
     PyObject *closer = call_for_session(self, self->state->str_on_close, connection, effect->ticket,
                                         mgp_eviction_reason_names[effect->reason]);
-    if (closer == NULL || closer == Py_None) {
+    if (closer == NULL && is_passing()) {
+        py_pool_drop_error();
+        mgp_pool_put_off_close(self->core, effect->ticket);
+        is_begun = false;
+    } else if (closer == NULL || closer == Py_None) {
         /* Nobody will close it: its place must not be lost for that. */
+        if (closer == NULL) {
+            PyErr_WriteUnraisable((PyObject *)self);
+        }
         (void)mgp_pool_close_ended(self->core, self->last_now_ns, effect->ticket);
     } else {
-        Py_XSETREF(connection->closer, Py_NewRef(closer));
+        py_connection_set_closer(connection, closer);
     }
     Py_XDECREF(closer);
     Py_DECREF(connection);
+    return is_begun;
 }
 
 static void
@@ -97,21 +125,27 @@ apply_probe(py_pool *self, py_connection *connection, const struct mgp_effect *e
     PyObject *checker =
         call_for_session(self, self->state->str_on_check, connection, effect->ticket, NULL);
     if (checker == NULL || checker == Py_None) {
+        if (checker == NULL && PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) {
+            py_pool_drop_error();
+        } else if (checker == NULL) {
+            PyErr_WriteUnraisable((PyObject *)self);
+        }
         (void)mgp_pool_checked(self->core, self->last_now_ns, effect->ticket, false);
     }
     Py_XDECREF(checker);
     Py_DECREF(connection);
 }
 
-void
+bool
 py_pool_run_effects(py_pool *self)
 {
     struct mgp_effect effect;
+    bool is_put_off = false;
     if (self->is_running_effects) {
-        return;
+        return true;
     }
     self->is_running_effects = true;
-    while (mgp_pool_next_effect(self->core, &effect)) {
+    while (!is_put_off && mgp_pool_next_effect(self->core, &effect)) {
         switch (effect.kind) {
         case MGP_EFFECT_GRANT:
             apply_grant(self, effect.payload);
@@ -120,15 +154,16 @@ py_pool_run_effects(py_pool *self)
             apply_fail(self, effect.payload, effect.status);
             break;
         case MGP_EFFECT_CLOSE:
-            apply_close(self, effect.payload, &effect);
+            is_put_off = !apply_close(self, effect.payload, &effect);
             break;
         case MGP_EFFECT_PROBE:
             apply_probe(self, effect.payload, &effect);
             break;
         case MGP_EFFECT_GONE:
-            py_connection_leave_pool(effect.payload);
+            py_connection_leave_pool(effect.payload, &effect.times);
             break;
         }
     }
     self->is_running_effects = false;
+    return !is_put_off;
 }

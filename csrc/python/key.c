@@ -85,10 +85,8 @@ key_put_part(py_key *key, const void *bytes, size_t size)
     return 0;
 }
 
-/* The UTF-8 of a string, also of one with lone surrogates: then *owned is a new bytes
- * object that the caller drops. Distinct strings have distinct bytes. */
 static const char *
-string_bytes(PyObject *string, Py_ssize_t *size, PyObject **owned)
+encode(PyObject *string, Py_ssize_t *size, PyObject **owned)
 {
     *owned = NULL;
     const char *bytes = PyUnicode_AsUTF8AndSize(string, size);
@@ -102,6 +100,21 @@ string_bytes(PyObject *string, Py_ssize_t *size, PyObject **owned)
     }
     *size = PyBytes_GET_SIZE(*owned);
     return PyBytes_AS_STRING(*owned);
+}
+
+/* The UTF-8 of a string, also of one with lone surrogates: then *owned is a new bytes
+ * object that the caller drops. Distinct strings have distinct bytes. */
+static const char *
+string_bytes(PyObject *string, Py_ssize_t *size, PyObject **owned)
+{
+    /* Values of headers are borrowed meanwhile: no garbage collection, whose finalizers could
+     * take them out of the dict. */
+    int was_enabled = PyGC_Disable();
+    const char *bytes = encode(string, size, owned);
+    if (was_enabled) {
+        PyGC_Enable();
+    }
+    return bytes;
 }
 
 static int
@@ -161,12 +174,13 @@ is_same_name(const char *name, const char *lower_case, Py_ssize_t size)
     return to_lower(load_word(name + last)) == load_word(lower_case + last);
 }
 
-/* Whether a header's name is `lower_case`, whatever its case. Names that are not plain
- * ASCII are no HTTP header names and match nothing. */
+/* Whether a header's name is `lower_case`, whatever its case. Names that are not ASCII are
+ * no HTTP header names and match nothing. Those of subclasses of str (members of a StrEnum)
+ * are not compact; their characters count, not what they override. */
 static bool
 header_matches(PyObject *name, const char *lower_case, Py_ssize_t size)
 {
-    return PyUnicode_GET_LENGTH(name) == size && PyUnicode_IS_COMPACT_ASCII(name) &&
+    return PyUnicode_GET_LENGTH(name) == size && PyUnicode_IS_ASCII(name) &&
            is_same_name((const char *)PyUnicode_1BYTE_DATA(name), lower_case, size);
 }
 

@@ -59,7 +59,7 @@ static int
 abandon(py_pool *self)
 {
     mgp_pool_abandon(self->core, self->last_now_ns);
-    py_pool_run_effects(self);
+    (void)py_pool_run_effects(self); /* none of these is a close */
     self->armed_ns = INT64_MAX;
     PyObject *result = PyObject_CallMethodNoArgs((PyObject *)self, self->state->str_forget_loop);
     Py_XDECREF(result);
@@ -135,8 +135,8 @@ adopt_loop(py_pool *self, PyObject *running)
     return 0;
 }
 
-int
-py_pool_enter(py_pool *self, int64_t *now_ns)
+static int
+enter_loop(py_pool *self)
 {
     if (self->core == NULL) {
         PyErr_SetString(PyExc_RuntimeError, "MCPSessionPool.__init__() was not called");
@@ -154,7 +154,26 @@ py_pool_enter(py_pool *self, int64_t *now_ns)
         }
         note_loop(self);
     }
-    return py_pool_now(self, now_ns);
+    return 0;
+}
+
+int
+py_pool_enter(py_pool *self, int64_t *now_ns)
+{
+    return enter_loop(self) < 0 ? -1 : py_pool_now(self, now_ns);
+}
+
+int
+py_pool_enter_to_report(py_pool *self, int64_t *now_ns)
+{
+    if (enter_loop(self) < 0) {
+        return -1;
+    }
+    if (py_pool_now(self, now_ns) < 0) {
+        py_pool_drop_error();
+        *now_ns = self->last_now_ns;
+    }
+    return 0;
 }
 
 void
@@ -172,8 +191,12 @@ py_pool_arm_timer(py_pool *self, int64_t now_ns)
             : PyObject_CallMethodOneArg((PyObject *)self, self->state->str_arm_timer, seconds);
     Py_XDECREF(seconds);
     if (result == NULL) {
-        PyErr_WriteUnraisable((PyObject *)self);
-        return;
+        if (PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) {
+            py_pool_drop_error();
+        } else {
+            PyErr_WriteUnraisable((PyObject *)self);
+        }
+        return; /* the next operation tries again */
     }
     Py_DECREF(result);
     self->armed_ns = deadline_ns;
@@ -195,7 +218,8 @@ check_core(py_pool *self)
 #endif
 }
 
-/* Effects were left by an operation on another thread: the loop carries them out. */
+/* Effects were left, by an operation on another thread or for want of memory: the loop
+ * carries them out; where even that cannot be arranged, the next operation. */
 static void
 run_effects_later(py_pool *self)
 {
@@ -226,10 +250,9 @@ py_pool_leave(py_pool *self, int64_t now_ns)
         return;
     }
     PyErr_Fetch(&type, &value, &traceback);
-    if (self->thread != PyThread_get_thread_ident()) {
+    if (self->thread != PyThread_get_thread_ident() || !py_pool_run_effects(self)) {
         run_effects_later(self);
     } else {
-        py_pool_run_effects(self);
         py_pool_arm_timer(self, now_ns);
     }
     PyErr_Restore(type, value, traceback);

@@ -3,9 +3,13 @@
 
 #include <string.h>
 
+#ifdef MGP_DEBUG
+#include "../base/alloc.h"
+#endif
 #include "pending.h"
 #include "pool.h"
 #include "pooled_session.h"
+#include "session_context.h"
 #include "snapshot.h"
 
 static struct PyModuleDef core_module;
@@ -34,6 +38,19 @@ static PyMethodDef core_methods[] = {
      PyDoc_STR("release(pool, pooled, verdict, /)\n--\n\n"
                "None; the task that closes the session; False when it was not checked out;\n"
                "NotImplemented when it is not of this pool.")},
+    {"make_context", (PyCFunction)(void (*)(void))py_module_make_context, METH_FASTCALL,
+     PyDoc_STR(
+         "make_context(cls, pool, url, headers, transport_type, httpx_client_factory, timeout,\n"
+         "             user_identity, gateway_id, /)\n--\n\n"
+         "A session context of this class.")},
+    {"enter", py_module_enter, METH_O,
+     PyDoc_STR("enter(context, /)\n--\n\n"
+               "A session at once, or a Pending; NotImplemented where acquire() or release()\n"
+               "is overridden.")},
+    {"leave", py_module_leave, METH_O,
+     PyDoc_STR("leave(context, /)\n--\n\n"
+               "None where the session of enter() went back; NotImplemented where that is for\n"
+               "Python to find out; else what release() returns.")},
     {"snapshot", py_module_snapshot, METH_NOARGS,
      PyDoc_STR("snapshot()\n--\n\n"
                "([(gateway label, words), ...], words of the process), all of one moment;\n"
@@ -197,10 +214,36 @@ add_table(PyObject *module, const char *name, PyObject *table)
     return result;
 }
 
+#ifdef MGP_DEBUG
+static void *
+python_realloc(void *Py_UNUSED(context), void *block, size_t size)
+{
+    return PyMem_RawRealloc(block, size);
+}
+
+static void
+python_free(void *Py_UNUSED(context), void *block)
+{
+    PyMem_RawFree(block);
+}
+
+/* Debug builds take all memory from Python: what checks its blocks then checks ours, and
+ * what makes its n-th allocation fail makes ours fail. Raw: some of it is without the GIL. */
+static void
+use_python_memory(void)
+{
+    static const struct mgp_allocator allocator = {python_realloc, python_free, NULL};
+    mgp_allocator_set(&allocator);
+}
+#endif
+
 static int
 core_exec(PyObject *module)
 {
     py_state *state = PyModule_GetState(module);
+#ifdef MGP_DEBUG
+    use_python_memory();
+#endif
     if (make_hash_key(state) < 0 || intern_names(state) < 0 || import_names(state) < 0) {
         return -1;
     }
@@ -211,7 +254,8 @@ core_exec(PyObject *module)
         add_type(module, &state->pooled_session_type, &py_pooled_session_spec, true) < 0 ||
         add_type(module, &state->pending_type, &py_pending_spec, true) < 0 ||
         add_type(module, &state->ticket_type, &py_ticket_spec, true) < 0 ||
-        add_type(module, &state->pool_type, &py_pool_spec, true) < 0) {
+        add_type(module, &state->pool_type, &py_pool_spec, true) < 0 ||
+        add_type(module, &state->session_context_type, &py_session_context_spec, true) < 0) {
         return -1;
     }
     if (add_table(module, "SERIES", py_series_table()) < 0 ||
@@ -235,6 +279,7 @@ core_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->connection_type);
     Py_VISIT(state->pending_type);
     Py_VISIT(state->ticket_type);
+    Py_VISIT(state->session_context_type);
     Py_VISIT(state->transport_class);
     Py_VISIT(state->transport_sse);
     Py_VISIT(state->transport_streamable_http);
@@ -259,6 +304,7 @@ core_clear(PyObject *module)
     Py_CLEAR(state->connection_type);
     Py_CLEAR(state->pending_type);
     Py_CLEAR(state->ticket_type);
+    Py_CLEAR(state->session_context_type);
     Py_CLEAR(state->transport_class);
     Py_CLEAR(state->transport_sse);
     Py_CLEAR(state->transport_streamable_http);

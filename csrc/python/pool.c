@@ -4,7 +4,7 @@
 
 /* Units of upkeep between two turns of the event loop: half a millisecond at most, with
  * the tasks that they start. */
-#define UPKEEP_BUDGET 12
+#define UPKEEP_BUDGET 8
 
 /* ---- life ------------------------------------------------------------------- */
 
@@ -196,7 +196,7 @@ drop_core(py_pool *self)
     self->is_running_effects = true; /* what runs meanwhile must not start on them, too */
     while (mgp_pool_next_effect(core, &effect)) {
         if (effect.kind == MGP_EFFECT_GONE) {
-            py_connection_leave_pool(effect.payload);
+            py_connection_leave_pool(effect.payload, &effect.times);
         } else if (effect.kind == MGP_EFFECT_FAIL) {
             ((py_pending *)effect.payload)->waiter = NULL;
         }
@@ -232,10 +232,9 @@ static int
 detach_payload(void *payload, void *Py_UNUSED(context))
 {
     py_connection *connection = payload;
-    connection->pool = NULL;
-    connection->core = NULL;
-    connection->is_leased = false;
-    connection->is_closed = true;
+    struct mgp_session_times times;
+    mgp_session_read_times(connection->core, &times);
+    py_connection_detach(connection, &times);
     return 0;
 }
 
@@ -279,7 +278,8 @@ py_pool_upkeep(py_pool *self, PyObject *Py_UNUSED(ignored))
 {
     int64_t now_ns;
     self->armed_ns = INT64_MAX;
-    if (py_pool_enter(self, &now_ns) < 0) {
+    if (py_pool_enter(self, &now_ns) < 0 ||
+        (self->leaked != NULL && py_pool_reclaim_leaked(self) < 0)) {
         return NULL;
     }
     bool has_more = mgp_pool_upkeep(self->core, now_ns, UPKEEP_BUDGET);
@@ -370,10 +370,8 @@ get_loop(py_pool *self, void *Py_UNUSED(closure))
 static PyObject *
 get_is_plain(py_pool *self, void *Py_UNUSED(closure))
 {
-    if (self->core != NULL && !py_pool_hooks_are_current(self) && py_pool_refresh_hooks(self) < 0) {
-        return NULL;
-    }
-    return PyBool_FromLong(!(self->hooks & (1u << PY_HOOK_ACQUIRE | 1u << PY_HOOK_RELEASE)));
+    int is_plain = py_pool_is_plain(self);
+    return is_plain < 0 ? NULL : PyBool_FromLong(is_plain);
 }
 
 static PyObject *

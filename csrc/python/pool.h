@@ -41,6 +41,8 @@ enum py_group { PY_GROUP_USER, PY_GROUP_GATEWAY };
 int py_pool_now(py_pool *self, int64_t *now_ns);
 /* Makes sure that the pool is set up and that the running loop is its own: 0 or -1. */
 int py_pool_enter(py_pool *self, int64_t *now_ns);
+/* The same for what must not be lost, such as the end of a close: where the clock fails, time stands still. */
+int py_pool_enter_to_report(py_pool *self, int64_t *now_ns);
 /* After each operation on the machine: carries out its effects and keeps the timer
  * early enough. Never fails: what goes wrong with one effect is reported and that
  * effect undone. */
@@ -74,14 +76,47 @@ py_pool_hooks_are_current(const py_pool *self)
     return self->hooks_version != 0 && type->tp_version_tag == self->hooks_version;
 }
 
+static inline int
+py_pool_ensure_hooks(py_pool *self)
+{
+    bool are_current = self->core == NULL || py_pool_hooks_are_current(self);
+    return are_current ? 0 : py_pool_refresh_hooks(self);
+}
+
+/* Whether neither acquire() nor release() is overridden: 1, 0, or -1. */
+static inline int
+py_pool_is_plain(py_pool *self)
+{
+    if (py_pool_ensure_hooks(self) < 0) {
+        return -1;
+    }
+    return !(self->hooks & (1u << PY_HOOK_ACQUIRE | 1u << PY_HOOK_RELEASE));
+}
+
 /* ---- checkout.c: sessions in and out ---- */
+/* A session at once, and its record (borrowed); or a Pending, and NULL for the record; or
+ * NULL with an exception. The hooks must be current. */
+PyObject *py_pool_acquire(py_pool *self, const py_key_arguments *arguments,
+                          const py_connection **connection_out);
+/* None; the task that closes the session; False when it was not checked out; NotImplemented
+ * when it is not of this pool. New reference, or NULL with an exception. */
+PyObject *py_pool_release(py_pool *self, PyObject *pooled, enum mgp_verdict verdict);
 /* The object that callers get, at each checkout the same. New reference. */
 PyObject *py_connection_check_out(py_connection *connection, struct mgp_ticket lease);
 /* A PooledSession over the record, also when the caller's was dropped. Borrowed or NULL. */
 PyObject *py_connection_ensure_view(py_state *state, py_connection *connection);
-/* The machine has given the record back. Steals the reference. */
-void py_connection_leave_pool(py_connection *connection);
+/* The record belongs to the pool from now on; the machine is about to take it. */
+void py_connection_join_pool(py_connection *connection, py_pool *pool);
+/* The machine has given the record back: steals the reference. `times` are the session's own
+ * from here on. */
+void py_connection_leave_pool(py_connection *connection, const struct mgp_session_times *times);
+/* No pool knows it any more, and its view is closed. */
+void py_connection_detach(py_connection *connection, const struct mgp_session_times *times);
+/* The task that closes it, or whatever else is to be awaited for that. */
+void py_connection_set_closer(py_connection *connection, PyObject *closer);
 void py_pool_note_leak(py_connection *connection);
+/* Takes back what was dropped. The loop does that, where there was memory to tell it so: 0 or -1. */
+int py_pool_reclaim_leaked(py_pool *self);
 PyObject *py_module_acquire(PyObject *module, PyObject *const *args, Py_ssize_t nargs);
 PyObject *py_module_release(PyObject *module, PyObject *const *args, Py_ssize_t nargs);
 PyObject *py_pool_lease_of(py_pool *self, PyObject *pooled);
@@ -105,7 +140,10 @@ PyObject *py_pool_release_lease(py_pool *self, PyObject *const *args, Py_ssize_t
 PyObject *py_pool_evict_group(py_pool *self, PyObject *const *args, Py_ssize_t nargs);
 
 /* ---- effects.c ---- */
-void py_pool_run_effects(py_pool *self);
+/* What a callback raised, and nobody is there to be told. An interrupt is not lost: it comes again. */
+void py_pool_drop_error(void);
+/* False when some were left for the next operation: there was no memory for them now. */
+bool py_pool_run_effects(py_pool *self);
 
 /* ---- answers.c: waiters, creations, checks, closes ---- */
 PyObject *py_pool_take(py_pool *self, PyObject *const *args, Py_ssize_t nargs);

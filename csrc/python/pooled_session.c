@@ -23,16 +23,16 @@ py_pooled_session_check(py_state *state, PyObject *object)
 static int
 read_times(py_connection *self, int64_t *now_ns, int64_t *created_ns, int64_t *last_used_ns)
 {
-    *now_ns = py_monotonic_ns();
-    *created_ns = self->created_ns;
-    *last_used_ns = self->last_used_ns;
-    if (self->core != NULL) {
+    if (py_connection_core(self) != NULL) {
         struct mgp_session_times times;
         mgp_session_read_times(self->core, &times);
         *created_ns = times.created_ns;
         *last_used_ns = times.last_used_ns;
         return py_pool_now(self->pool, now_ns);
     }
+    *now_ns = py_monotonic_ns();
+    *created_ns = self->is_pooled ? *now_ns : self->created_ns;
+    *last_used_ns = self->is_pooled ? *now_ns : self->last_used_ns;
     return 0;
 }
 
@@ -53,6 +53,20 @@ from_wall(int64_t now_ns, double wall, int64_t *result_ns)
     return 0;
 }
 
+static py_given_times *
+ensure_given_times(py_connection *self)
+{
+    if (self->given == NULL) {
+        self->given = PyMem_Malloc(sizeof(*self->given));
+        if (self->given == NULL) {
+            PyErr_NoMemory();
+            return NULL;
+        }
+        *self->given = (py_given_times){NAN, NAN, INT64_MIN};
+    }
+    return self->given;
+}
+
 static int
 set_time(py_connection *self, PyObject *value, bool is_created)
 {
@@ -67,21 +81,28 @@ set_time(py_connection *self, PyObject *value, bool is_created)
         from_wall(now_ns, wall, &time_ns) < 0) {
         return -1;
     }
+    py_given_times *given = ensure_given_times(self);
+    if (given == NULL) {
+        return -1;
+    }
+    struct mgp_session *core = py_connection_core(self);
     if (is_created) {
-        self->created_at_given = wall;
-        self->created_ns = time_ns;
-        if (self->core != NULL) {
-            mgp_session_set_created(self->pool->core, self->core, time_ns);
+        given->created_at = wall;
+        if (core != NULL) {
+            mgp_session_set_created(self->pool->core, core, time_ns);
+        } else if (!self->is_pooled) {
+            self->created_ns = time_ns;
         }
     } else {
-        self->last_used_given = wall;
-        self->last_used_given_ns = time_ns;
-        self->last_used_ns = time_ns;
-        if (self->core != NULL) {
-            mgp_session_set_last_used(self->pool->core, self->core, time_ns);
+        given->last_used = wall;
+        given->last_used_ns = time_ns;
+        if (core != NULL) {
+            mgp_session_set_last_used(self->pool->core, core, time_ns);
+        } else if (!self->is_pooled) {
+            self->last_used_ns = time_ns;
         }
     }
-    if (self->core != NULL && self->pool->thread == PyThread_get_thread_ident()) {
+    if (core != NULL && self->pool->thread == PyThread_get_thread_ident()) {
         py_pool_arm_timer(self->pool, now_ns); /* it may be due sooner now */
     }
     return 0;
@@ -106,7 +127,7 @@ py_pooled_session_init(py_pooled_session *self, PyObject *args, PyObject *kwargs
         return -1;
     }
     py_connection *connection = self->connection;
-    if (connection->pool != NULL) {
+    if (connection->is_pooled) {
         PyErr_SetString(PyExc_RuntimeError,
                         "a session that is in a pool cannot be initialised again");
         return -1;
@@ -272,8 +293,9 @@ static PyObject *
 get_created_at(py_pooled_session *self, void *Py_UNUSED(closure))
 {
     int64_t now_ns, created_ns, last_used_ns;
-    if (!isnan(self->connection->created_at_given)) {
-        return PyFloat_FromDouble(self->connection->created_at_given);
+    const py_given_times *given = self->connection->given;
+    if (given != NULL && !isnan(given->created_at)) {
+        return PyFloat_FromDouble(given->created_at);
     }
     if (read_times(self->connection, &now_ns, &created_ns, &last_used_ns) < 0) {
         return NULL;
@@ -289,8 +311,9 @@ get_last_used(py_pooled_session *self, void *Py_UNUSED(closure))
     if (read_times(connection, &now_ns, &created_ns, &last_used_ns) < 0) {
         return NULL;
     }
-    if (!isnan(connection->last_used_given) && last_used_ns == connection->last_used_given_ns) {
-        return PyFloat_FromDouble(connection->last_used_given);
+    const py_given_times *given = connection->given;
+    if (given != NULL && last_used_ns == given->last_used_ns) {
+        return PyFloat_FromDouble(given->last_used);
     }
     return time_as_wall(now_ns, last_used_ns);
 }
@@ -342,7 +365,7 @@ set_use_count(py_pooled_session *self, PyObject *value, void *Py_UNUSED(closure)
 static PyObject *
 get_pool(py_pooled_session *self, void *Py_UNUSED(closure))
 {
-    PyObject *pool = (PyObject *)self->connection->pool;
+    PyObject *pool = (PyObject *)py_connection_pool(self->connection);
     return Py_NewRef(pool == NULL ? Py_None : pool);
 }
 
@@ -356,8 +379,9 @@ static void
 mark_closed(py_connection *connection, bool is_closed)
 {
     connection->is_closed = is_closed;
-    if (is_closed && connection->core != NULL) {
-        mgp_session_mark_broken(connection->core);
+    struct mgp_session *core = py_connection_core(connection);
+    if (is_closed && core != NULL) {
+        mgp_session_mark_broken(core);
     }
 }
 

@@ -23,6 +23,14 @@ typedef struct {
     py_connection *connection; /* owned */
 } py_pooled_session;
 
+/* Wall-clock times as they were given to the constructor, or assigned. */
+typedef struct {
+    double created_at;    /* NAN where it never was */
+    double last_used;     /* valid while the session's own is last_used_ns */
+    int64_t last_used_ns; /* INT64_MIN where it never was */
+} py_given_times;
+
+/* There is one for each session: it is kept small. */
 struct py_connection {
     PyObject_HEAD
     PyObject *session; /* owned, each of these; NULL in the record of a foreign object */
@@ -35,24 +43,50 @@ struct py_connection {
     PyObject *gateway_id;
     PyObject *owner_task;
     PyObject *shutdown_event;
-    PyObject *view;       /* what callers get; owned while `owns_view`, else borrowed, or NULL */
-    PyObject *closer;     /* owned: the task that closes it, or NULL */
-    struct py_pool *pool; /* borrowed; NULL when it is in no pool */
-    struct mgp_session *core;   /* borrowed; NULL when it is in no pool */
-    struct mgp_ticket lease;    /* of the present checkout */
-    py_connection *next_leaked; /* in the pool's list of leaked records */
-    double created_at_given;    /* wall clock as given or assigned; NAN when it never was */
-    double last_used_given;     /* likewise; valid while last_used_ns == last_used_given_ns */
-    int64_t created_ns;         /* monotonic; authoritative while it is in no pool */
-    int64_t last_used_ns;
-    int64_t last_used_given_ns;
+    PyObject *view; /* what callers get; owned while `owns_view`, else borrowed, or NULL */
+    union {
+        PyObject *closer;           /* owned: the task that closes it, or NULL */
+        py_connection *next_leaked; /* while it is in the pool's list of leaked records */
+    };
+    union {
+        struct {                  /* while it is in a pool: see py_connection_pool() and _core() */
+            struct py_pool *pool; /* borrowed */
+            struct mgp_session *core; /* borrowed; NULL until the machine has taken it */
+        };
+        struct { /* else: monotonic */
+            int64_t created_ns;
+            int64_t last_used_ns;
+        };
+    };
+    py_given_times *given; /* owned; NULL where none was ever given */
     Py_ssize_t use_count;
-    bool owns_view;
-    bool is_foreign;
-    bool is_closed;
-    bool is_leased;
-    bool is_leaked;
+    uint64_t lease_generation; /* with lease_index, the ticket of the present checkout */
+    uint32_t lease_index;
+    bool owns_view : 1;
+    bool is_foreign : 1;
+    bool is_closed : 1;
+    bool is_leased : 1;
+    bool is_leaked : 1;
+    bool is_pooled : 1;
 };
+
+static inline struct py_pool *
+py_connection_pool(const py_connection *connection)
+{
+    return connection->is_pooled ? connection->pool : NULL;
+}
+
+static inline struct mgp_session *
+py_connection_core(const py_connection *connection)
+{
+    return connection->is_pooled ? connection->core : NULL;
+}
+
+static inline struct mgp_ticket
+py_connection_lease(const py_connection *connection)
+{
+    return (struct mgp_ticket){connection->lease_index, connection->lease_generation};
+}
 
 extern PyType_Spec py_pooled_session_spec;
 extern PyType_Spec py_connection_spec;

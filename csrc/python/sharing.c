@@ -33,11 +33,11 @@ PyObject *
 py_pool_retire(py_pool *self, PyObject *pooled)
 {
     int64_t now_ns;
-    if (py_pool_enter(self, &now_ns) < 0) {
+    if (py_pool_enter_to_report(self, &now_ns) < 0) {
         return NULL;
     }
     py_connection *connection = py_pool_find_connection(self, pooled); /* borrowed */
-    if (connection == NULL || connection->core == NULL) {
+    if (connection == NULL || py_connection_core(connection) == NULL) {
         return PyErr_Occurred() ? NULL : Py_NewRef(Py_False);
     }
     mgp_session_retire(self->core, now_ns, connection->core);
@@ -53,7 +53,7 @@ py_pool_lease_ticket(py_pool *self, PyObject *pooled)
     if (connection == NULL || !connection->is_leased) {
         return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
     }
-    return py_ticket_new(self->state, connection->lease);
+    return py_ticket_new(self->state, py_connection_lease(connection));
 }
 
 /* _release_lease(ticket, verdict): the task that closes the session, None where it stays
@@ -76,7 +76,7 @@ py_pool_release_lease(py_pool *self, PyObject *const *args, Py_ssize_t nargs)
         PyErr_SetString(PyExc_ValueError, "not a verdict");
         return NULL;
     }
-    if (py_pool_enter(self, &now_ns) < 0) {
+    if (py_pool_enter_to_report(self, &now_ns) < 0) {
         return NULL;
     }
     py_connection *connection = mgp_pool_leased_payload(self->core, lease); /* borrowed */
@@ -93,7 +93,7 @@ py_pool_release_lease(py_pool *self, PyObject *const *args, Py_ssize_t nargs)
         goto done;
     }
     /* Asking it may have run anything. */
-    if (connection->core != NULL) {
+    if (py_connection_core(connection) != NULL) {
         (void)mgp_pool_release(self->core, now_ns, lease,
                                is_closed ? MGP_VERDICT_BROKEN : (enum mgp_verdict)verdict);
         connection->is_leased = mgp_session_is_leased(connection->core);

@@ -20,7 +20,7 @@ from mcpgateway_pool._core import acquire as _acquire
 from mcpgateway_pool._core import session_header as _session_header
 from mcpgateway_pool.affinity import AffinitySettings, SessionAffinity, is_valid_mcp_session_id, keys
 from mcpgateway_pool.config import TransportType
-from mcpgateway_pool.redact import safe_error, safe_url
+from mcpgateway_pool.redact import safe_error, safe_text, safe_url
 from mcpgateway_pool.session import AcquireArguments, PooledSession
 
 from . import forwarding, tls
@@ -133,7 +133,7 @@ class GatewayPool(BasePool):
             return
         owner = await self._session_affinity.may_create_session(session_id)
         if owner is not None:
-            worker = self._gateway.WORKER_ID
+            worker, owner = self._gateway.WORKER_ID, safe_text(owner)  # Redis says it
             self._log().warning(
                 "Session %s... owned by worker %s, not us (%s)", session_id[:8], owner, worker
             )

@@ -884,6 +884,29 @@ limits_that_shrink_close_nothing_and_admit_nothing(void)
     pool_end();
 }
 
+static void
+limits_that_grow_serve_who_waits_at_the_next_occasion(void)
+{
+    struct mgp_config config = pool_config();
+    config.max_sessions_per_key = 1;
+    config.max_total_sessions = 2;
+    pool_start(config);
+    struct caller *c1 = pool_open(1);
+    (void)pool_open(2); /* c2 */
+    struct caller *c3 = pool_acquire(1);
+    config.max_sessions_per_key = 5;
+    mgp_pool_configure(pool, &config);
+    pool_check();
+    (void)pool_acquire(1); /* c4: now it is the limit in total that both wait for */
+    config.max_total_sessions = 0;
+    mgp_pool_configure(pool, &config);
+    pool_check();
+    CHECK(c3->answer == MGP_ANSWER_WAIT);
+    pool_release(c1, MGP_VERDICT_GOOD);
+    CHECK_EFFECTS("grant c3, grant c4");
+    pool_end();
+}
+
 int
 main(void)
 {
@@ -934,5 +957,6 @@ main(void)
     RUN(session_past_its_lifetime_does_not_hide_a_spare_lease);
     RUN(broken_shared_session_ends_with_its_last_lease);
     RUN(limits_that_shrink_close_nothing_and_admit_nothing);
+    RUN(limits_that_grow_serve_who_waits_at_the_next_occasion);
     return harness_end();
 }

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from mcpgateway_pool import CircuitOpenError, SessionCreateTimeoutError
+from mcpgateway_pool import CircuitOpenError, PoolClosedError, SessionCreateTimeoutError
 from mcpgateway_pool.failures import mark_callers_mistake
 from support.fakes import URL, FakeClock, FakePool, assert_adds_up, assert_at_rest, turns, until, until_timer
 
@@ -325,3 +325,15 @@ async def test_failure_that_is_long_past_is_forgotten():
     await until_timer(lambda: not pool.get_metrics()["circuit_breakers"])
     assert pool.count("endpoints") == 0
     assert_at_rest(pool)
+
+
+async def test_creation_that_close_all_ends_is_no_failure_of_the_server():
+    pool = FakePool(circuit_breaker_threshold=1)
+    pool.holds_creations = True
+    caller = asyncio.ensure_future(pool.acquire(URL))
+    await until(lambda: pool.creations)
+    await pool.close_all()
+    with pytest.raises(PoolClosedError):
+        await caller
+    assert pool.count("circuit_breaker_trips") == 0
+    assert pool.get_metrics()["circuit_breakers"] == {}

@@ -272,6 +272,27 @@ def test_redirects_are_followed_as_the_client_is_told_to() -> None:
     asyncio.run(test())
 
 
+def test_a_redirect_over_sse_is_a_refusal_only_where_the_sdk_does_not_follow_it() -> None:
+    """It follows within the origin, and asks the response to raise where it does not."""
+
+    async def test() -> None:
+        async with watched("sse", lambda _: http.Response(307, headers={"location": "/new"})) as (
+            client,
+            listener,
+            watch,
+        ):
+            response = await post(client, call(7, "initialize"))
+            assert response.next_request is not None
+            assert listener.seen == []
+            with pytest.raises(http.HTTPStatusError, match="307") as caught:
+                response.raise_for_status()
+            assert "secret" not in str(caught.value)
+            assert [what for what, _ in listener.seen] == ["refused", "failed"]
+            assert watch.refusal is caught.value
+
+    asyncio.run(test())
+
+
 @pytest.mark.parametrize(
     ("response", "words"),
     [
