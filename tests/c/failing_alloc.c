@@ -14,9 +14,13 @@ union header {
     struct {
         uint64_t magic;
         size_t size;
+        union header *next, *previous; /* of the live ones, in a ring with `live` */
     } block;
     max_align_t align;
 };
+
+static union header live = {.block = {.next = &live, .previous = &live}};
+static const char *forbidden;
 
 static size_t calls;
 static size_t live_blocks;
@@ -34,6 +38,19 @@ header_of(void *block)
     union header *header = (union header *)block - 1;
     CHECK(header->block.magic == MAGIC);
     return header;
+}
+
+static bool
+contains(const union header *header, const char *text)
+{
+    const char *bytes = (const char *)(header + 1);
+    size_t length = strlen(text);
+    for (size_t i = 0; i + length <= header->block.size; i++) {
+        if (memcmp(bytes + i, text, length) == 0) {
+            return true;
+        }
+    }
+    return false;
 }
 
 static bool
@@ -56,6 +73,9 @@ counting_free(void *context, void *block)
     (void)context;
     union header *header = header_of(block);
     size_t size = header->block.size;
+    CHECK(forbidden == NULL || !contains(header, forbidden));
+    header->block.next->block.previous = header->block.previous;
+    header->block.previous->block.next = header->block.next;
     live_blocks--;
     live_bytes -= size;
     fill(header, 0xdd, sizeof(*header) + size);
@@ -75,6 +95,10 @@ counting_realloc(void *context, void *block, size_t size)
     }
     header->block.magic = MAGIC;
     header->block.size = size;
+    header->block.next = &live;
+    header->block.previous = live.block.previous;
+    live.block.previous->block.next = header;
+    live.block.previous = header;
     void *moved = header + 1;
     fill(moved, 0xcd, size);
     live_blocks++;
@@ -94,6 +118,8 @@ failing_alloc_install(void)
     calls = 0;
     live_blocks = 0;
     live_bytes = 0;
+    live.block.next = live.block.previous = &live;
+    forbidden = NULL;
     failing_alloc_fail_at(0);
     mgp_allocator_set(&allocator);
 }
@@ -125,6 +151,22 @@ bool
 failing_alloc_has_failed(void)
 {
     return has_failed;
+}
+
+void
+failing_alloc_forbid(const char *text)
+{
+    forbidden = text;
+}
+
+size_t
+failing_alloc_live_with(const char *text)
+{
+    size_t found = 0;
+    for (const union header *at = live.block.next; at != &live; at = at->block.next) {
+        found += contains(at, text) ? 1 : 0;
+    }
+    return found;
 }
 
 size_t

@@ -33,6 +33,11 @@ void failing_alloc_fail_from(size_t n);
 /* Whether a call failed since fail_at or fail_from. */
 bool failing_alloc_has_failed(void);
 
+/* From now on no block may be freed, or moved, that contains this text; NULL: any may. */
+void failing_alloc_forbid(const char *text);
+/* Blocks that are live and contain it. */
+size_t failing_alloc_live_with(const char *text);
+
 size_t failing_alloc_calls(void); /* since install, failed ones too */
 size_t failing_alloc_live_blocks(void);
 size_t failing_alloc_live_bytes(void);
