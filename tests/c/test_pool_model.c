@@ -7,7 +7,7 @@
  * whether it left something undone (pool_model_judge.h). So where several decisions are
  * right, none is prescribed.
  *
- *   MGP_TEST_OPERATIONS=100000000   a long run
+ *   MGP_TEST_OPERATIONS=100000000   a long run; `make check-long` shares it between two processes
  *   MGP_TEST_SEED=12345             other numbers; a failure says which seed replays its run */
 #include <inttypes.h>
 #include <signal.h>
@@ -391,13 +391,24 @@ machine_does_what_the_model_allows(void)
     uint64_t operations =
         text == NULL || *text == '\0' ? DEFAULT_OPERATIONS : strtoull(text, NULL, 0);
     run_seed = harness_seed();
+    uint64_t operations_total = operations, opened = 0, grants = 0, runs = 0;
     while (operations > 0) {
         uint64_t size = operations < OPERATIONS_PER_RUN ? operations : OPERATIONS_PER_RUN;
         harness_random_seed(run_seed * 0x9e3779b97f4a7c15u);
         run(size);
         operations -= size;
         run_seed++;
+        runs++;
+        opened += opened_total;
+        grants += answered;
     }
+    if (text == NULL || *text == '\0') {
+        return;
+    }
+    printf("%" PRIu64 " random operations in %" PRIu64 " runs: %" PRIu64
+           " acquires answered, %" PRIu64
+           " sessions opened and closed, each step as the model allows\n",
+           operations_total, runs, grants, opened);
 }
 
 int

@@ -1,0 +1,247 @@
+"""What a pool owes when nothing is under way: whoever waits has a reason to, what is over is being closed,
+and every number is right.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from typing import Any
+
+from mcpgateway_pool import MCPSessionPool, PoolCollector
+from mcpgateway_pool.collector import PREFIX
+from model.breaker import EPSILON
+from model.oracle import OPEN, Key, Oracle, State
+
+COUNTERS = (
+    "hits",
+    "misses",
+    "creates",
+    "create_failures",
+    "health_checks",
+    "health_check_failures",
+    "circuit_breaker_trips",
+)
+ENDINGS = ("acquire_timeouts", "acquire_cancellations")
+
+
+def predict(oracle: Oracle, key: Key) -> set[str]:
+    """What may come of an acquire now: ``hit``, ``create``, ``wait``, ``circuit_open``, ``exhausted``."""
+    refuses = oracle.breaker(key.url).refuses(oracle.now)
+    if refuses:
+        return {"circuit_open"}
+    outcomes = _predict_where_permitted(oracle, key)
+    return outcomes if refuses is False else outcomes | {"circuit_open"}
+
+
+def _predict_where_permitted(oracle: Oracle, key: Key) -> set[str]:
+    settings = oracle.settings
+    idle, waiting, places = oracle.of(key, State.IDLE), oracle.waiting(key), oracle.places(key)
+    if any(map(oracle.is_fresh, idle)):
+        return {"hit"}
+    if 0 < settings["max_waiters"] <= len(waiting):
+        return {"exhausted"}
+    if not places and not waiting and total_is_full(oracle) and not oracle.of(None, State.IDLE):
+        return {"exhausted", "wait"} if oracle.of(None, State.CLOSING) else {"exhausted"}
+    used = keys_in_use(oracle)
+    # A key whose last sessions are being closed counts no more: it is a new one.
+    outcomes = {"exhausted"} if 0 < settings["max_total_keys"] <= len(used) and key not in used else set()
+    if idle:
+        return outcomes | {"wait", "create", "hit"}  # they need a check, or are over by now
+    has_room = len(places) < settings["max_sessions_per_key"] and not total_is_full(oracle)
+    return outcomes | {
+        "create" if has_room and not waiting and not is_at_creation_limit(oracle, key) else "wait"
+    }
+
+
+def is_at_creation_limit(oracle: Oracle, key: Key) -> bool:
+    limit = oracle.settings["max_creating_per_url"]
+    return 0 < limit <= len(oracle.of(None, State.CREATING, url=key.url))
+
+
+def keys_in_use(oracle: Oracle) -> set[Key]:
+    """Those that no other key may take the place of."""
+    sessions = oracle.of(None, State.CREATING, State.ACTIVE)
+    return {session.key for session in sessions} | {caller.key for caller in oracle.waiting()}
+
+
+def audit(oracle: Oracle, pool: MCPSessionPool, keys: Iterable[Key]) -> None:
+    """Raises AssertionError when the pool left something undone, or miscounted."""
+    forget_breakers(oracle, keys)
+    if not oracle.is_closed:
+        for key in keys:
+            audit_key(oracle, key)
+        audit_demand(oracle, keys)
+    audit_order(oracle)
+    audit_now(oracle, pool)
+    audit_counters(oracle, pool)
+
+
+def forget_breakers(oracle: Oracle, keys: Iterable[Key]) -> None:
+    in_use = {key.url for key in keys if oracle.places(key) or oracle.waiting(key)}
+    for url, breaker in oracle.breakers.items():
+        if url not in in_use and breaker.is_forgotten(oracle.now):
+            breaker.forget()
+
+
+def audit_key(oracle: Oracle, key: Key) -> None:
+    oracle.check_limits(key)
+    idle = oracle.of(key, State.IDLE)
+    for session in idle:
+        over = set(oracle.reasons(session))
+        if oracle.now < session.used_at_most + oracle.settings["idle_pool_eviction_seconds"] + EPSILON:
+            over.discard("idle_timeout")
+        if oracle.now < session.created_at + oracle.settings["session_ttl_seconds"] + EPSILON:
+            over.discard("ttl_expired")
+        assert not over, f"{session} is left open: {over}"
+    waiting = oracle.waiting(key)
+    if waiting:
+        audit_waiters(oracle, key, waiting)
+
+
+def audit_waiters(oracle: Oracle, key: Key, waiting: list[Any]) -> None:
+    settings = oracle.settings
+    checking, closing = oracle.of(key, State.CHECKING), oracle.of(key, State.CLOSING)
+    idle = oracle.of(key, State.IDLE)
+    assert oracle.now <= waiting[0].since + settings["acquire_timeout_seconds"] + EPSILON
+    assert not settings["max_waiters"] or len(waiting) <= settings["max_waiters"]
+    assert not any(map(oracle.is_fresh, idle)), f"{waiting} wait, {idle} is idle"
+    assert not idle or len(checking) + len(closing) > 0, f"{waiting} wait, and nobody checks {idle}"
+    refuses = oracle.breaker(key.url).refuses(oracle.now)
+    if refuses:
+        assert oracle.of(key, State.ACTIVE) or checking, f"{waiting} wait for nothing: the circuit is open"
+    elif wanted_places(oracle, key) and refuses is False:
+        assert is_at_creation_limit(oracle, key) or total_is_full(oracle), (
+            f"{waiting} wait, but there is room"
+        )
+
+
+def wanted_places(oracle: Oracle, key: Key) -> int:
+    """How many more sessions the key's waiters could use, and its limit allows."""
+    wanted = len(oracle.waiting(key)) - len(oracle.of(key, State.CHECKING))
+    return max(0, min(wanted, oracle.settings["max_sessions_per_key"] - len(oracle.places(key))))
+
+
+def total_is_full(oracle: Oracle) -> bool:
+    total = oracle.settings["max_total_sessions"]
+    return bool(total) and len(oracle.places()) >= total
+
+
+def audit_demand(oracle: Oracle, keys: Iterable[Key]) -> None:
+    """Where the total limit starves a key, an idle session of another is being closed for it."""
+    demand = sum(
+        wanted_places(oracle, key)
+        for key in keys
+        if oracle.breaker(key.url).refuses(oracle.now) is False and not is_at_creation_limit(oracle, key)
+    )
+    idle = oracle.of(None, State.IDLE)
+    closing = [session for session in oracle.places() if session.state is State.CLOSING]
+    assert not (total_is_full(oracle) and idle and len(closing) < demand), (
+        f"{idle} could make room for {demand}"
+    )
+
+
+def audit_order(oracle: Oracle) -> None:
+    """Nobody was served before somebody who came earlier, for the same, and still waits."""
+    for caller in oracle.waiting():
+        overtaking = [
+            served for served in oracle.served if served.key == caller.key and served.order > caller.order
+        ]
+        assert not overtaking, f"{overtaking} overtook {caller}"
+    oracle.served.clear()
+
+
+def audit_now(oracle: Oracle, pool: MCPSessionPool) -> None:
+    """The gauges, and that nobody holds what another holds."""
+    counts = pool._counts()
+    places = Counter(session.state for session in oracle.places())
+    expected = {
+        "waiters": len(oracle.waiting()),
+        "creating": places[State.CREATING],
+        "active": places[State.ACTIVE],
+        "idle": places[State.IDLE],
+        "checking": places[State.CHECKING],
+        "closing": places[State.CLOSING],
+    }
+    shown = {name: counts[name] for name in expected}
+    assert shown == expected, f"the pool says {shown}, it should be {expected}"
+    used = {session.key for session in oracle.places()} | {caller.key for caller in oracle.waiting()}
+    if oracle.settings["max_total_keys"]:
+        assert counts["keys"] <= min(len(used), oracle.settings["max_total_keys"])
+    else:
+        assert counts["keys"] == len(used)
+
+
+def series_by_gateway() -> dict[str, dict[tuple[str, ...], float]]:
+    """Samples of the collector, by gateway, and by (series,) or (series, reason)."""
+    samples: dict[str, dict[tuple[str, ...], float]] = defaultdict(dict)
+    for family in PoolCollector().collect():
+        for sample in family.samples:
+            if "gateway_id" in sample.labels and "le" not in sample.labels:
+                name = sample.name.removeprefix(PREFIX).removesuffix("_total")
+                reason = (sample.labels["reason"],) if "reason" in sample.labels else ()
+                samples[sample.labels["gateway_id"]][name, *reason] = sample.value
+    return samples
+
+
+def audit_counters(oracle: Oracle, pool: MCPSessionPool) -> None:
+    """Every counter, by gateway, as a scrape shows it; and the pool's own dict."""
+    shown = series_by_gateway()
+    for gateway in {session.key.gateway for session in oracle.sessions.values()}:
+        audit_gateway(oracle, gateway, shown[gateway])
+    metrics = pool.get_metrics()
+    for name in ("hits", "misses", "health_check_failures", "circuit_breaker_trips"):
+        expected = sum(count for (_, series, *_), count in oracle.counted.items() if series == name)
+        assert metrics[name] == expected, (name, metrics[name], expected)
+    assert metrics["total_active_sessions"] == len(oracle.of(None, State.ACTIVE))
+
+
+def audit_gateway(oracle: Oracle, gateway: str, shown: dict[tuple[str, ...], float]) -> None:
+    def expected(*series: str) -> int:
+        return oracle.counted[(gateway, *series)]
+
+    def now(*states: State) -> int:
+        return sum(session.key.gateway == gateway for session in oracle.of(None, *states))
+
+    for name in COUNTERS:
+        if name == "create_failures" and oracle.is_closed:
+            continue  # creations cancelled before they began count, too
+        assert shown[(name,)] == expected(name), (name, shown[(name,)], expected(name))
+    evictions = 0
+    for (name, *reason), value in shown.items():
+        if name == "evictions":
+            evictions += int(value)
+            assert value == expected(name, *reason), (name, reason, value, expected(name, *reason))
+    size = now(*OPEN)
+    held = sum(
+        session.holder is not None
+        for session in oracle.of(None, State.ACTIVE)
+        if session.key.gateway == gateway
+    )
+    assert shown[("size",)] == size
+    assert shown[("active_sessions",)] == now(State.ACTIVE)
+    assert shown[("idle_sessions",)] == size - now(State.ACTIVE)
+    assert shown[("creates",)] == size + evictions
+    assert shown[("create_seconds_count",)] == shown[("creates",)]
+    assert shown[("use_seconds_count",)] + held == shown[("hits",)] + shown[("misses",)]
+    waiting = sum(caller.key.gateway == gateway for caller in oracle.waiting())
+    assert shown[("waiters",)] == waiting
+    assert (shown[("oldest_waiter_seconds",)] > 0) <= (waiting > 0)
+    tripped = sum(breaker.tripped_by == gateway for breaker in oracle.breakers.values())
+    assert oracle.is_closed or shown[("circuit_breakers_open",)] == tripped  # no upkeep forgets, then
+    audit_endings(oracle, expected, shown)
+
+
+def audit_endings(oracle: Oracle, expected: Any, shown: dict[tuple[str, ...], float]) -> None:
+    """Acquires that were not answered. One that was cancelled when it had failed already, unknown to its
+    caller, may be counted as either.
+    """
+    names = [(name,) for name in ENDINGS]
+    names += [("acquire_rejections", reason) for reason in ("circuit_open", "exhausted", "queue_full")]
+    if oracle.is_closed:
+        return
+    if oracle.is_raced:
+        assert sum(shown[name] for name in names) == sum(expected(*name) for name in names)
+        return
+    for name in names:
+        assert shown[name] == expected(*name), (name, shown[name], expected(*name))
