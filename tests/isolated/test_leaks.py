@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from support.leak_scenarios import SCENARIOS
 from support.scripts import assert_runs_quietly
 
 MEASURE = """
@@ -40,109 +41,6 @@ def forget(pool):
     for what in (pool.closed, pool.checked, pool.open_now, pool.most_open):
         what.clear()
 """
-
-SCENARIOS = {
-    "acquire and release": """
-        await pool.release(await pool.acquire(URL, {"authorization": "a" * 2000}))
-    """,
-    "create and discard": """
-        await pool.release(await pool.acquire(URL), discard=True)
-    """,
-    "session that raises": """
-        try:
-            async with pool.session(URL):
-                raise ConnectionError
-        except ConnectionError:
-            pass
-    """,
-    "new keys": """
-        pool.number = getattr(pool, "number", 0) + 1
-        await pool.release(await pool.acquire(f"{URL}/{pool.number}", user_identity="u"), discard=True)
-    """,
-    "waiters": """
-        async def use():
-            async with pool.session(URL):
-                await asyncio.sleep(0)
-        await asyncio.gather(*(use() for _ in range(8)))
-    """,
-    "cancelled waiters": """
-        held = [await pool.acquire(URL) for _ in range(2)]
-        tasks = [asyncio.ensure_future(pool.acquire(URL)) for _ in range(4)]
-        await turns(2)
-        for task in tasks[:3]:
-            task.cancel()
-        for pooled in held:
-            await pool.release(pooled)
-        tasks[0].cancel()
-        await asyncio.wait(tasks)
-        await pool.release(tasks[3].result())
-    """,
-    "cancelled creations": """
-        task = asyncio.ensure_future(pool.acquire(URL))
-        await turns(1)
-        task.cancel()
-        await asyncio.wait({task})
-        await turns(3)
-        await pool.release(await pool.acquire(URL), discard=True)
-    """,
-    "failed creations": """
-        pool.create_error = OSError()
-        try:
-            await pool.acquire(URL, user_identity="ann")
-        except OSError:
-            pass
-        pool.create_error = None
-    """,
-    "leaked sessions": """
-        pooled = await pool.acquire(URL)
-        pooled.me = pooled
-        del pooled
-        gc.collect(0)
-        await turns(5)
-    """,
-    "duck-typed sessions": """
-        class Foreign: pass
-        pool.make_session = lambda *_: Foreign()
-        await pool.release(await pool.acquire(URL), discard=True)
-    """,
-    "drained": """
-        await pool.release(await pool.acquire(URL))
-        await pool.drain_all()
-    """,
-    "pools made and closed": """
-        own = FakePool()
-        await own.release(await own.acquire(URL))
-        held = await own.acquire(URL)
-        await own.close_all()
-    """,
-    "pools made and dropped": """
-        own = FakePool()
-        await own.release(await own.acquire(URL))
-        held = await own.acquire(URL)
-    """,
-    "overridden hooks": """
-        pool._make_pool_key = lambda *args: ("key", "of", "mine")
-        await pool.release(await pool.acquire(URL))
-        del pool._make_pool_key
-        pool._compute_identity_hash = lambda headers: "mine"
-        await pool.release(await pool.acquire(URL))
-        del pool._compute_identity_hash
-    """,
-    "refused arguments": """
-        for bad in ((b"url",), (URL, {"a": 1}), (URL, None, "sse"), (URL, [])):
-            try:
-                await pool.acquire(*bad)
-            except TypeError:
-                pass
-    """,
-    "views and metrics": """
-        held = await pool.acquire(URL, {"authorization": "a"})
-        pool.get_metrics(); dict(pool._pools); dict(pool._active); repr(held)
-        held.created_at -= 1; held.last_used -= 1
-        await pool.release(held)
-        pool.get_metrics()
-    """,
-}
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")

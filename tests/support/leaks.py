@@ -7,6 +7,7 @@ import gc
 import os
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 
@@ -47,3 +48,20 @@ def run_clean(test: Callable[[], Awaitable[None]], limit: float = 50.0) -> None:
     asyncio.run(main())
     gc.collect()
     assert unhandled == []
+
+
+def resident_mib() -> float:
+    """Memory of this process that is in use, in MiB."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
+
+
+def where_is(task: asyncio.Task[Any]) -> str:
+    """The functions that a task is in, outermost first."""
+    names: list[str] = []
+    awaited: Any = task.get_coro()
+    while awaited is not None:
+        frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "ag_frame", None)
+        names.append(f"{frame.f_code.co_qualname}:{frame.f_lineno}" if frame else repr(awaited))
+        awaited = getattr(awaited, "cr_await", None) or getattr(awaited, "ag_await", None)
+    return " > ".join(names)
