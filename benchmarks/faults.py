@@ -16,7 +16,6 @@ import logging
 import statistics
 import subprocess
 import sys
-import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -27,9 +26,11 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "tests")]
 
 import peer
+import sides
+from real import open_sessions
 
 from servers.process import ServerProcess
-from support.fault_cases import FAULTS, HEADERS, Hangs, Stage, bounded
+from support.fault_cases import FAULTS, Hangs, Stage, bounded
 
 LIMIT_SECONDS = 10.0
 WORKER_SECONDS = 240.0
@@ -107,32 +108,13 @@ async def cost(is_shared: bool, count: int) -> dict[str, Any]:
             headers=headers, timeout=timeout, auth=auth, follow_redirects=sdk.follows_redirects()
         )
 
-    with ServerProcess("streamablehttp") as server:
-        pool, transports = pool_of("project", max_sessions_per_key=count + 5)
-        where = (server.url, HEADERS, transports("streamablehttp"), None if is_shared else own_context)
-        held = [await pool.acquire(*where) for _ in range(5)]
-        gc.collect()
-        before, seconds, computed = resident_kib(), [], time.process_time()
-        for _ in range(count):
-            begin = time.perf_counter()
-            held.append(await pool.acquire(*where))
-            seconds.append(time.perf_counter() - begin)
-        computed = (time.process_time() - computed) / count
-        gc.collect()
-        kib = (resident_kib() - before) / count
-        for pooled in held:
-            await pool.release(pooled)
-        await pool.close_all()
+    found = await open_sessions(sides.load("project"), count, None if is_shared else own_context)
     return {
         "sdk": importlib.metadata.version("mcp"),
-        "ms": 1000 * statistics.median(seconds),
-        "cpu_ms": 1000 * computed,
-        "kib": kib,
+        "ms": 1000 * found.seconds,
+        "cpu_ms": 1000 * found.cpu_seconds,
+        "kib": found.resident / 1024,
     }
-
-
-def resident_kib() -> float:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * 4
 
 
 # ---- the table

@@ -1,30 +1,37 @@
 """Tool calls through the real gateway: its own pool, ours, and no pool, in one run and in turns.
 
-Needs an environment with the gateway and this package installed; one command, one table. A failed call counts
-with the time until its error. Each figure is the median over the rounds, and holds for this machine and this
-moment only: quote ratios.
+Needs an environment with the gateway and this package installed; one command, one table. A call that fails
+counts with the time until its error. The gateway's own pool lets callers wait 30 s for nothing where there
+are more of them than sessions, so those levels take minutes: all of the default ones about ten. Times hold
+for this machine and this moment only: quote ratios.
 
-    python benchmarks/gateway.py --concurrency 1 10 16 64
+    python -P benchmarks/gateway.py --concurrency 1 16 --calls 100
 """
 
 from __future__ import annotations
 
 import argparse
+import http.client
 import importlib.metadata
+import json
 import os
 import platform
 import sys
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
+from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "tests")]
+
+import tables
 
 from servers.process import ServerProcess
-from support.gateway_process import SWITCH, GatewayProcess, failures
+from support.gateway_process import SWITCH, Answer, GatewayProcess, failures
 
 SIDES = {
     "own pool": {},
@@ -32,17 +39,58 @@ SIDES = {
     "no pool": {"MCP_SESSION_POOL_ENABLED": "false"},
 }
 WARM_UP_CALLS = 40
+TITLES = ["at a time", "pool", "calls", "failed", "p50", "p95", "p99", "max", "p50 ratio", "p99 ratio"]
+TITLES += ["answered/s", "CPU/call"]
 
 
-@dataclass(frozen=True)
-class Round:
-    """What one side did with one concurrency, once."""
+class Gateway(GatewayProcess):
+    """A gateway whose connections may break under load: such a call has failed, too."""
 
-    failed: int
-    p50_seconds: float
-    p99_seconds: float
-    calls_per_second: float
-    cpu_seconds: float  # of the gateway's process, per call
+    def call(
+        self, server: str, tool: str, /, headers: Mapping[str, str] | None = None, **arguments: object
+    ) -> Answer:
+        """Call a tool of a registered server."""
+        begin = time.perf_counter()
+        try:
+            return super().call(server, tool, headers=headers, **arguments)
+        except (OSError, http.client.HTTPException) as error:
+            return Answer(0, {"connection": repr(error)}, time.perf_counter() - begin)
+
+
+@dataclass
+class Level:
+    """What one side did with one concurrency, all rounds together."""
+
+    seconds: list[float] = field(default_factory=list)  # of each call, sorted
+    failed: int = 0
+    elapsed_seconds: float = 0.0
+    cpu_seconds: float = 0.0  # of the gateway's process
+
+    def percentile(self, percent: float) -> float:
+        """The time that so many per cent of the calls do not exceed."""
+        return self.seconds[min(len(self.seconds) - 1, int(len(self.seconds) * percent / 100))]
+
+    def add(self, gateway: GatewayProcess, calls: int, concurrency: int) -> None:
+        """Make the calls, as many at a time."""
+        cpu = cpu_seconds(gateway.pid)
+        begin = time.perf_counter()
+        answers = gateway.call_many(calls, concurrency, "server", "echo", text="hello")
+        self.elapsed_seconds += time.perf_counter() - begin
+        self.cpu_seconds += cpu_seconds(gateway.pid) - cpu
+        self.seconds = sorted([*self.seconds, *(answer.seconds for answer in answers)])
+        self.failed += len(failures(answers))
+
+    def summary(self) -> dict[str, float]:
+        """Its figures; times in seconds."""
+        calls = len(self.seconds)
+        return {
+            "calls": calls,
+            "failed": self.failed,
+            **{f"p{percent}": self.percentile(percent) for percent in (50, 95, 99)},
+            "max": self.seconds[-1],
+            "answered_per_second": (calls - self.failed) / self.elapsed_seconds,
+            "cpu_seconds_per_call": self.cpu_seconds / calls,
+        }
 
 
 def cpu_seconds(pid: int) -> float:
@@ -51,74 +99,104 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def measure(gateway: GatewayProcess, calls: int, concurrency: int) -> Round:
-    """Make the calls, as many at a time."""
-    cpu = cpu_seconds(gateway.pid)
-    begin = time.perf_counter()
-    answers = gateway.call_many(calls, concurrency, "server", "echo", text="hello")
-    elapsed = time.perf_counter() - begin
-    times = sorted(answer.seconds for answer in answers)
-    return Round(
-        failed=len(failures(answers)),
-        p50_seconds=times[len(times) // 2],
-        p99_seconds=times[min(len(times) - 1, len(times) * 99 // 100)],
-        calls_per_second=calls / elapsed,
-        cpu_seconds=(cpu_seconds(gateway.pid) - cpu) / calls,
-    )
+def lines(concurrency: int, found: Mapping[str, Mapping[str, float]]) -> list[list[str]]:
+    """One for each side; ratios are to the first."""
+    first = next(iter(found.values()))
+    return [
+        [
+            str(concurrency),
+            side,
+            f"{level['calls']:.0f}",
+            f"{level['failed']:.0f}",
+            *(f"{level[name] * 1e3:,.0f} ms" for name in ("p50", "p95", "p99", "max")),
+            *(f"{level[name] / first[name]:.2f}" for name in ("p50", "p99")),
+            f"{level['answered_per_second']:.1f}",
+            f"{level['cpu_seconds_per_call'] * 1e3:.0f} ms",
+        ]
+        for side, level in found.items()
+    ]
 
 
-def print_rows(concurrency: int, calls: int, results: dict[str, list[Round]]) -> None:
-    """One row for each side; ratios are to the first."""
-    first = next(iter(results.values()))
-    for side, rounds in results.items():
-        p50 = median(one.p50_seconds for one in rounds)
-        p99 = median(one.p99_seconds for one in rounds)
-        p50_ratio = median(a.p50_seconds / b.p50_seconds for a, b in zip(rounds, first, strict=True))
-        p99_ratio = median(a.p99_seconds / b.p99_seconds for a, b in zip(rounds, first, strict=True))
-        failed = "+".join(str(one.failed) for one in rounds)
-        rate = median(one.calls_per_second for one in rounds)
-        cpu = median(one.cpu_seconds for one in rounds)
-        print(
-            f"{concurrency:>11}  {side:<9} {failed:>9} of {calls:<5} {p50 * 1e3:>8.1f} {p50_ratio:>6.2f}"
-            f" {p99 * 1e3:>9.1f} {p99_ratio:>6.2f} {rate:>8.1f} {cpu * 1e3:>8.1f}",
-            flush=True,
-        )
+def measure(arguments: argparse.Namespace) -> dict[int, dict[str, dict[str, float]]]:
+    """Start everything, measure every level, stop everything; figures by concurrency and side."""
+    results: dict[int, dict[str, dict[str, float]]] = {}
+    with ExitStack() as running:
+        folder = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="bench-gateway-")))
+        server = running.enter_context(ServerProcess(arguments.transport))
+        gateways: dict[str, GatewayProcess] = {}
+        for side in arguments.sides:
+            gateway = Gateway(folder / side.replace(" ", "-"), environment=SIDES[side])
+            gateways[side] = running.enter_context(gateway)
+            gateway.register("server", server.url, arguments.transport.upper())
+            Level().add(gateway, WARM_UP_CALLS, 4)
+        for concurrency in arguments.concurrency:
+            levels = {side: Level() for side in gateways}
+            calls = max(arguments.calls, 2 * concurrency)
+            for number in range(arguments.rounds):
+                for side, gateway in gateways.items():
+                    begin = time.monotonic()
+                    levels[side].add(gateway, calls, concurrency)
+                    print(
+                        f"... {concurrency} at a time, {side}, round {number + 1}: {calls} calls in "
+                        f"{time.monotonic() - begin:.0f} s",
+                        file=sys.stderr,
+                        flush=True,
+                    )
+            results[concurrency] = {side: level.summary() for side, level in levels.items()}
+    return results
 
 
-def main() -> None:
-    """Parse the arguments, start everything, measure, print, stop everything."""
+def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 10, 16, 64], help="calls at a time")
-    parser.add_argument("--calls", type=int, default=300, help="calls per side, concurrency and round")
-    parser.add_argument("--rounds", type=int, default=3)
+    levels = [1, 4, 16, 64, 256]
+    parser.add_argument("--concurrency", type=int, nargs="+", default=levels, help="calls at a time")
+    parser.add_argument(
+        "--calls",
+        type=int,
+        default=200,
+        help="calls per side, concurrency and round, default 200; at least twice the concurrency",
+    )
+    parser.add_argument("--rounds", type=int, default=2, help="default 2")
     parser.add_argument("--sides", nargs="+", choices=list(SIDES), default=list(SIDES))
     parser.add_argument("--transport", choices=("streamablehttp", "sse"), default="streamablehttp")
-    args = parser.parse_args()
+    parser.add_argument("--markdown", action="store_true", help="print the table in Markdown")
+    parser.add_argument("--docs", action="store_true", help="put it into docs/performance.md, too")
+    parser.add_argument("--json", type=Path, help="write the figures into this file, for plots.py")
+    return parser.parse_args(given)
 
-    version = importlib.metadata.version("mcp-contextforge-gateway")
-    print(f"ContextForge {version}, Python {platform.python_version()}, {args.transport};", end=" ")
-    print("the pool's limit is 10 sessions; times in ms, ratios to the first side")
-    print(
-        "concurrency  side                 failed      p50  ratio       p99  ratio  calls/s  CPU/call",
-        flush=True,
+
+def main() -> None:
+    """Measure and print."""
+    arguments = parse_arguments()
+    begin, load = time.monotonic(), os.getloadavg()[0]
+    results = measure(arguments)
+    about: dict[str, Any] = {
+        "gateway": importlib.metadata.version("mcp-contextforge-gateway"),
+        "python": platform.python_version(),
+        "transport": arguments.transport,
+        "rounds": arguments.rounds,
+        "processors": os.cpu_count(),
+        "load": [round(load, 1), round(os.getloadavg()[0], 1)],
+    }
+    if arguments.json:
+        arguments.json.parent.mkdir(exist_ok=True)
+        arguments.json.write_text(json.dumps({"about": about, "levels": results}, indent=1) + "\n")
+    head = (
+        f"ContextForge {about['gateway']}, Python {about['python']}, {arguments.transport}; the pools' limit "
+        f"is 10 sessions; rounds: {arguments.rounds}, taken together; ratios to the first side."
     )
-    with ExitStack() as running:
-        folder = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="bench-gateway-")))
-        server = running.enter_context(ServerProcess(args.transport))
-        gateways: dict[str, GatewayProcess] = {}
-        for side in args.sides:
-            gateway = GatewayProcess(folder / side.replace(" ", "-"), environment=SIDES[side])
-            gateways[side] = running.enter_context(gateway)
-            gateway.register("server", server.url, args.transport.upper())
-            measure(gateway, WARM_UP_CALLS, 4)
-        for concurrency in args.concurrency:
-            results: dict[str, list[Round]] = {side: [] for side in args.sides}
-            for _ in range(args.rounds):
-                for side, gateway in gateways.items():
-                    results[side].append(measure(gateway, args.calls, concurrency))
-            print_rows(concurrency, args.calls, results)
+    foot = (
+        f"{time.monotonic() - begin:.0f} s, {about['processors']} processors, "
+        f"load {about['load'][0]} before and {about['load'][1]} after."
+    )
+    rows = [TITLES, *(line for concurrency, found in results.items() for line in lines(concurrency, found))]
+    show = tables.markdown if arguments.markdown else tables.plain
+    print(f"{head}\n\n{show(rows)}\n\n{foot}")
+    if arguments.docs:
+        tables.put_into_page("gateway", f"{head}\n\n{tables.markdown(rows)}\n\n{foot}")
 
 
 if __name__ == "__main__":

@@ -1,23 +1,35 @@
 """What is measured: each function runs one round on one side.
 
-Times are the best of several short batches, because other processes on the machine only ever add to them.
-What was built up for a measurement is frozen first, so that no round pays for the collector's walk over it.
+Times are the best of several short batches where that can be (``batches.py``). What was built up for a
+measurement is frozen first, so that no round pays for the collector's walk over it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import gc
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+from batches import best_of, frozen
+
+# Measured like the functions here.
+from counting import count_in_c, count_natively  # noqa: F401
+from memory import idle_key_bytes, session_object_bytes  # noqa: F401
+from real import (  # noqa: F401
+    call_by_new_session,
+    call_through_pool,
+    hit_between_calls,
+    hit_real_session,
+    open_bytes,
+    open_seconds,
+    open_seconds_by_sdk,
+)
 from scrape_workers import Writer
 from scrape_workers import scrape_workers as page_of_workers
-from scrapes import scrape  # noqa: F401  # measured like the functions here
-from sides import Clock, Side
+from scrapes import scrape  # noqa: F401
+from sides import Clock, Side, fill, users
 
 URL = "http://127.0.0.1:9000/mcp"
 TWO_HEADERS = {"Authorization": "Bearer 0123456789abcdef", "X-Tenant-Id": "tenant-1"}
@@ -29,45 +41,25 @@ TWENTY_HEADERS = {
 HEADERS = {"two": TWO_HEADERS, "twenty": TWENTY_HEADERS}
 
 BATCH = 1000
-ROUND_SECONDS = 0.3
-SAMPLE = 5000  # keys visited in a pool of many
+SAMPLE = 5000  # keys in use in a pool of many
 
 # Pools of many keys take a while to fill: a worker keeps them for its next rounds.
 _filled: dict[tuple[Any, ...], Any] = {}
 
 
-@contextlib.contextmanager
-def frozen() -> Iterator[None]:
-    gc.collect()
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
-
-
-def users(count: int) -> list[str]:
-    return [f"user-{number}@example.com" for number in range(count)]
-
-
-async def best_of(batch: Callable[[], Awaitable[int]]) -> float:
-    """Seconds for one operation, in the best of several batches; a batch returns how many it did."""
-    best = float("inf")
-    with frozen():
-        end = time.perf_counter() + ROUND_SECONDS
-        while (start := time.perf_counter()) < end:
-            operations = await batch()
-            best = min(best, (time.perf_counter() - start) / operations)
-    return best
-
-
 async def hit(
-    side: Side, headers: str = "two", keys: int = 1, max_total_sessions: int | None = None
+    side: Side,
+    headers: str = "two",
+    keys: int = 1,
+    max_total_sessions: int | None = None,
+    used: int = SAMPLE,
 ) -> float:
-    """acquire() and release() of a session that is idle; with many keys, a random one each time."""
+    """acquire() and release() of a session that is idle; with many keys, again and again ``used`` of them,
+    taken at random.
+    """
     settings = {} if max_total_sessions is None else {"max_total_sessions": max_total_sessions}
     pool = await filled_pool(side, keys, headers, settings)
-    sample = sampled_users(keys)
+    sample = sampled_users(keys, used)
     given, transport = HEADERS[headers], side.transport
 
     async def batch() -> int:
@@ -99,10 +91,11 @@ async def hit_by_session(side: Side) -> float:
     return await best_of(batch)
 
 
-def sampled_users(keys: int) -> Sequence[str]:
+def sampled_users(keys: int, used: int) -> Sequence[str]:
+    """Whose keys a batch visits."""
     if keys == 1:
         return users(1) * BATCH
-    return random.Random(1).choices(users(keys), k=SAMPLE)
+    return random.Random(1).choices(users(keys), k=used)
 
 
 async def filled_pool(side: Side, keys: int, headers: str, settings: dict[str, Any]) -> Any:
@@ -116,20 +109,8 @@ async def filled_pool(side: Side, keys: int, headers: str, settings: dict[str, A
             health_check_interval_seconds=1e6,
             **settings,
         )
-        await fill(side, pool, users(keys), HEADERS[headers])
+        await fill(side, pool, URL, users(keys), HEADERS[headers])
     return pool
-
-
-async def fill(side: Side, pool: Any, names: Sequence[str], headers: dict[str, str]) -> None:
-    gc.disable()
-    try:
-        for user in names:
-            pooled = await pool.acquire(
-                URL, headers, side.transport, user_identity=user, gateway_id="gateway-1"
-            )
-            await pool.release(pooled)
-    finally:
-        gc.enable()
 
 
 async def eviction_pause(side: Side, keys: int) -> float:
@@ -139,7 +120,7 @@ async def eviction_pause(side: Side, keys: int) -> float:
     """
     clock = Clock()
     pool = side.clocked_pool(clock)
-    await fill(side, pool, users(keys), TWO_HEADERS)
+    await fill(side, pool, URL, users(keys), TWO_HEADERS)
     longest = 0
     with frozen():
         side.make_everything_due(pool, clock)
@@ -179,10 +160,10 @@ async def hand_off(side: Side, waiters: int) -> float:
     tasks = [asyncio.create_task(caller()) for _ in range(waiters)]
     await asyncio.sleep(0)
     with frozen():
-        start = time.perf_counter()
+        start = time.thread_time()
         await pool.release(holder)
         await done.wait()
-        seconds = time.perf_counter() - start
+        seconds = time.thread_time() - start
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""The table: what is measured, beside what, and what is to be reached."""
+"""A row of the table: what is measured, beside what, what is to be reached, and whether it is."""
 
 from __future__ import annotations
 
@@ -7,162 +7,112 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any, Literal
 
+Unit = Literal["s", "B"]
+Goal = Literal["faster", "slower", "more", "below"]
+
 
 @dataclass(frozen=True)
 class Figure:
-    """One number: a function of ``measures.py`` on one side."""
+    """One number: a function of ``measures.py`` on one side.
+
+    ``is_fresh``: by a process that has measured nothing else, because what is measured is its memory.
+    """
 
     side: Literal["peer", "project", "floor"]
     measure: str
     options: dict[str, Any] = field(default_factory=dict)
+    is_fresh: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A row as it is shown."""
+
+    project: str
+    beside: str
+    comparison: str
+    spread: str
+    target: str
+    verdict: str
+    is_met: bool
 
 
 @dataclass(frozen=True)
 class Row:
     """A figure of the project beside another one.
 
-    ``goal`` says what ``target`` means: ``faster`` at least so many times, ``slower`` at most so many times,
-    ``more`` at most so many seconds, ``below`` so many seconds, whatever the other figure is.
+    ``goal`` says how they are compared and what ``target`` means: ``faster`` at least so many times,
+    ``slower`` at most so many times, ``more`` at most so much more, ``below`` at most so much, whatever the
+    other figure is. Without a target, the figures are there to be known.
+    ``is_worst``: each figure is the worst of thousands, which anything else on the machine makes longer and
+    nothing shorter; so the best round counts, on both sides.
     """
 
     what: str
     project: Figure
     beside: Figure
     beside_name: str
-    goal: Literal["faster", "slower", "more", "below"]
-    target: float
+    goal: Goal
+    target: float | None = None
     rounds: int = 5
+    unit: Unit = "s"
+    is_worst: bool = False
 
-    def compare(self, project: Sequence[float], beside: Sequence[float]) -> tuple[str, bool]:
-        """The comparison over all rounds, in words, and whether the target is met."""
-        pairs = list(zip(project, beside, strict=True))
-        if self.goal == "slower":
-            ratio = median(ours / theirs for ours, theirs in pairs)
-            return f"{ratio:.2f}x", ratio <= self.target
-        if self.goal == "more":
-            extra = median(ours - theirs for ours, theirs in pairs)
-            return f"{seconds_text(extra)} more", extra <= self.target
-        ratio = median(theirs / ours for ours, theirs in pairs)
-        is_met = ratio >= self.target if self.goal == "faster" else median(project) <= self.target
-        return f"{ratio:.1f}x faster", is_met
+    def judge(self, project: Sequence[float], beside: Sequence[float]) -> Outcome:
+        """What all rounds together say. The n-th figures of both sides belong to one round."""
+        compared = [self._compare(ours, theirs) for ours, theirs in zip(project, beside, strict=True)]
+        low, high = (self._number_text(value) for value in (min(compared), max(compared)))
+        middle = min if self.is_worst else median
+        excess = self._excess(middle(project) if self.goal == "below" else median(compared))
+        verdict = "met" if excess <= 0 else f"MISSED by {100 * excess:.0f} %"
+        return Outcome(
+            amount_text(middle(project), self.unit),
+            f"{amount_text(middle(beside), self.unit)}  {self.beside_name}",
+            f"{self._number_text(median(compared))} {self._word()}".rstrip(),
+            "one round" if len(compared) == 1 else f"{low} to {high}",
+            self.target_text(),
+            "–" if self.target is None else verdict,
+            excess <= 0,
+        )
 
     def target_text(self) -> str:
         """What is to be reached, in words."""
+        if self.target is None:
+            return "–"
         if self.goal == "faster":
-            return f"{self.target:g}x faster"
+            return f"at least {self.target:g}x {self._word()}"
         if self.goal == "slower":
             return f"at most {self.target:g}x"
-        return f"at most {seconds_text(self.target)}" + (" more" if self.goal == "more" else "")
+        amount = amount_text(self.target, self.unit)
+        return f"at most {amount} more" if self.goal == "more" else f"at most {amount}"
+
+    def _excess(self, reached: float) -> float:
+        """By what part of it the target is missed; 0 or less when it is met."""
+        if self.target is None:
+            return 0.0
+        return (self.target / reached if self.goal == "faster" else reached / self.target) - 1
+
+    def _compare(self, ours: float, theirs: float) -> float:
+        if self.goal == "more":
+            return ours - theirs
+        return ours / theirs if self.goal == "slower" else theirs / ours
+
+    def _number_text(self, compared: float) -> str:
+        if self.goal == "more":
+            return amount_text(compared, self.unit)
+        return f"{compared:.2f}x" if compared < 10 else f"{compared:.1f}x"
+
+    def _word(self) -> str:
+        """What comes after the number."""
+        return {"slower": "", "more": "more"}.get(self.goal, "faster" if self.unit == "s" else "less")
 
 
-def seconds_text(seconds: float) -> str:
-    if seconds < 1e-3:
-        return f"{seconds * 1e6:.2f} µs"
-    return f"{seconds * 1e3:.2f} ms"
-
-
-# Both by prometheus_client.generate_latest() but where C writes the text. Those of 10,000 take half a minute.
-SCRAPES: Sequence[tuple[str, str, int, Literal["faster", "slower"], float, int]] = (
-    ("the pool's collector", "collector", 1_000, "slower", 0.6, 3),
-    ("text by C", "c", 1_000, "faster", 50, 3),
-    ("text by C", "c", 10_000, "faster", 50, 1),
-)
-
-
-def table(many_keys: int) -> Sequence[Row]:
-    """The rows, those that fill a process's memory last."""
-    hit = Figure("project", "hit")
-    limited = {"keys": 10_000, "max_total_sessions": 20_000}
-    rows = [
-        Row("hit, 2 headers", hit, Figure("peer", "hit"), "peer", "faster", 40),
-        Row("hit, 2 headers", hit, Figure("floor", "hit"), "doing nothing", "slower", 2),
-        Row(
-            "async with session()",
-            Figure("project", "hit_by_session"),
-            Figure("peer", "hit_by_session"),
-            "peer",
-            "faster",
-            35,
-        ),
-        Row(
-            "hit, 1.5 KB token, 20 headers",
-            Figure("project", "hit", {"headers": "twenty"}),
-            Figure("peer", "hit", {"headers": "twenty"}),
-            "peer",
-            "faster",
-            40,
-        ),
-        Row(
-            "hit, 1.5 KB token, 20 headers",
-            Figure("project", "hit", {"headers": "twenty"}),
-            hit,
-            "2 headers",
-            "more",
-            1e-6,
-        ),
-        # The released peer has no such limit.
-        Row(
-            "hit, 10,000 keys, max_total_sessions set",
-            Figure("project", "hit", limited),
-            Figure("project", "hit", {"keys": 10_000}),
-            "the same, not set",
-            "slower",
-            1.1,
-        ),
-        # The peer never hands over: a release wakes nobody.
-        Row(
-            "hand-off to 1 of 10,000 waiters",
-            Figure("project", "hand_off", {"waiters": 10_000}),
-            Figure("project", "hand_off", {"waiters": 10}),
-            "1 of 10",
-            "slower",
-            1.5,
-        ),
-    ]
-    rows += [
-        Row(
-            f"longest pause, {keys:,} idle keys evicted",
-            Figure("project", "eviction_pause", {"keys": keys}),
-            Figure("peer", "eviction_pause", {"keys": keys}),
-            "peer",
-            "below",
-            1e-3,
-            rounds=rounds,
-        )
-        for keys, rounds in ((20_000, 3), (100_000, 1))
-    ]
-    rows += [
-        Row(
-            f"scrape, {gateways:,} gateways, {what}",
-            Figure("project", "scrape", {"writer": writer, "gateways": gateways}),
-            Figure("project", "scrape", {"writer": "native", "gateways": gateways}),
-            "the same series as native metrics",
-            goal,
-            target,
-            rounds=rounds,
-        )
-        for what, writer, gateways, goal, target, rounds in SCRAPES
-    ]
-    workers = {"workers": 16, "gateways": 1_000}
-    rows.append(
-        Row(
-            "scrape, 16 workers, 1,000 gateways each",
-            Figure("project", "scrape_workers", {"writer": "c", **workers}),
-            Figure("project", "scrape_workers", {"writer": "native", **workers}),
-            "MultiProcessCollector, same series",
-            "faster",
-            80,
-            rounds=1,
-        )
-    )
-    rows.append(
-        Row(
-            f"hit, {many_keys:,} keys",
-            Figure("project", "hit", {"keys": many_keys}),
-            hit,
-            "1 key",
-            "slower",
-            2,
-        )
-    )
-    return rows
+def amount_text(amount: float, unit: Unit) -> str:
+    """An amount with the unit that suits its size."""
+    if unit == "B":
+        return f"{amount:,.0f} B" if abs(amount) < 10_000 else f"{amount / 1024:,.1f} KiB"
+    if abs(amount) < 100e-9:
+        return f"{amount * 1e9:.1f} ns"
+    if abs(amount) < 1e-3:
+        return f"{amount * 1e6:.2f} µs"
+    return f"{amount * 1e3:.2f} ms"

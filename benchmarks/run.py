@@ -1,121 +1,82 @@
-"""Measures the pool beside the gateway's own one: one command, one table. Takes two to three minutes.
+"""Measures the pool beside the gateway's own one: one command, one table. Takes some minutes.
 
 Each side runs in a process of its own. They take turns, round by round, so that whatever else the machine
-does hits both alike; a comparison is the median over the rounds. Figures in seconds are medians, and hold for
-this machine and this moment only: quote ratios.
+does hits both alike; a comparison is the median over the rounds, and beside it stands its spread, from the
+lowest round to the highest. Figures in seconds are medians, and hold for this machine and this moment only:
+quote ratios. What calls through the real gateway are like is measured by ``gateway.py``.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
-import statistics
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import peer
-import rows
+import tables
+import targets
+from workers import Workers
 
-HERE = Path(__file__).resolve().parent
-PEER_ENVIRONMENT = HERE.parent / ".venv-peer"
-
-
-class Worker:
-    """A process that measures one side when told to."""
-
-    def __init__(self, side: str, python: str) -> None:
-        self.side = side
-        # The peer's settings must not come from whatever .env lies in the current folder.
-        self._process = subprocess.Popen(
-            [python, str(HERE / "worker.py"), side],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            cwd=HERE,
-            env={**os.environ, "PYTHONHASHSEED": "0"},
-        )
-
-    def measure(self, figure: rows.Figure) -> float:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        print(
-            json.dumps({"measure": figure.measure, "options": figure.options}),
-            file=self._process.stdin,
-            flush=True,
-        )
-        line = self._process.stdout.readline()
-        answer = json.loads(line) if line else {"error": "its process ended"}
-        if "error" in answer:
-            raise RuntimeError(f"{self.side}, {figure.measure}: {answer['error']}")
-        value: float = answer["value"]
-        return value
-
-    def stop(self) -> None:
-        self._process.kill()
-        self._process.communicate()
-
-
-def run_row(row: rows.Row, workers: dict[str, Worker]) -> list[str]:
-    """Measure a row, and lay it out."""
-    project, beside = [], []
-    for _ in range(row.rounds):
-        project.append(workers[row.project.side].measure(row.project))
-        beside.append(workers[row.beside.side].measure(row.beside))
-    comparison, is_met = row.compare(project, beside)
-    return [
-        row.what,
-        rows.seconds_text(statistics.median(project)),
-        f"{rows.seconds_text(statistics.median(beside))}  {row.beside_name}",
-        comparison,
-        row.target_text(),
-        "yes" if is_met else "NO",
-    ]
+PEER_ENVIRONMENT = Path(__file__).resolve().parent.parent / ".venv-peer"
+TITLES = ["what", "project", "beside", "ratio", "spread", "target", "result"]
 
 
 def main() -> int:
+    """Parse the arguments, measure, print one table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--keys", type=int, default=100_000, help="of the largest pool, default 100,000")
     parser.add_argument("--peer-python", help="an interpreter that has the peer, instead of .venv-peer")
     parser.add_argument("--only", default="", help="only the rows whose name contains this")
+    parser.add_argument("--quick", action="store_true", help="less of everything, in about a minute, to try")
+    parser.add_argument("--markdown", action="store_true", help="print the table in Markdown")
+    parser.add_argument("--docs", action="store_true", help="put it into docs/performance.md, too")
     arguments = parser.parse_args()
+    rows = [
+        row
+        for row in targets.table(targets.QUICK if arguments.quick else targets.FULL)
+        if arguments.only in row.what
+    ]
+    if not rows:
+        print(f"there is no row with {arguments.only!r} in its name", file=sys.stderr)
+        return 2
     try:
         peer_python = arguments.peer_python or str(peer.ensure_environment(PEER_ENVIRONMENT))
     except RuntimeError as error:
         print(error, file=sys.stderr)
         return 1
-    start = time.monotonic()
-    workers = {
-        "peer": Worker("peer", peer_python),
-        "project": Worker("project", sys.executable),
-        "floor": Worker("floor", sys.executable),
-    }
-    lines = [["what", "project", "beside", "comparison", "target", "met"]]
-    try:
-        for row in rows.table(arguments.keys):
-            if arguments.only in row.what:
-                print(f"... {row.what}, beside {row.beside_name}", file=sys.stderr, flush=True)
-                lines.append(run_row(row, workers))
-    except RuntimeError as error:
-        print(f"the benchmark failed: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    finally:
-        for worker in workers.values():
-            worker.stop()
-    print(f"\nPython {platform.python_version()}, peer: the pool of {peer.REQUIREMENTS[0]}\n")
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    for line in lines:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
-    print(f"\n{time.monotonic() - start:.0f} s")
-    return 0
+    start, load = time.monotonic(), os.getloadavg()[0]
+    lines, missed, failed = [TITLES], 0, 0
+    with Workers(peer_python) as workers:
+        for row in rows:
+            begin = time.monotonic()
+            print(f"... {row.what}, beside {row.beside_name}: ", file=sys.stderr, end="", flush=True)
+            try:
+                outcome = workers.measure_row(row)
+                print(f"{time.monotonic() - begin:.0f} s", file=sys.stderr, flush=True)
+            except RuntimeError as error:
+                print(f"FAILED: {error}", file=sys.stderr, flush=True)
+                lines.append([row.what, *["–"] * 4, row.target_text(), "FAILED"])
+                failed += 1
+                continue
+            except KeyboardInterrupt:
+                return 130
+            missed += not outcome.is_met
+            shown = (outcome.project, outcome.beside, outcome.comparison, outcome.spread, outcome.target)
+            lines.append([row.what, *shown, outcome.verdict])
+    head = f"Python {platform.python_version()}, peer: the pool of {peer.REQUIREMENTS[0]}."
+    foot = (
+        f"{len(rows)} rows, {missed} missed, {failed} failed; {time.monotonic() - start:.0f} s, "
+        f"{os.cpu_count()} processors, load {load:.1f} before and {os.getloadavg()[0]:.1f} after."
+    )
+    show = tables.markdown if arguments.markdown else tables.plain
+    print(f"{head}\n\n{show(lines)}\n\n{foot}")
+    if arguments.docs:
+        tables.put_into_page("bench", f"{head}\n\n{tables.markdown(lines)}\n\n{foot}")
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -7,20 +7,40 @@ calls of coroutines with these arguments cost in themselves.
 from __future__ import annotations
 
 import contextlib
+import gc
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 
 class Side:
-    """A pool class and its transport type."""
+    """A pool class, with instant fakes and without, the class of its sessions, and its transport type."""
 
-    def __init__(self, pool_class: Callable[..., Any], transport: Any) -> None:
+    def __init__(
+        self,
+        pool_class: Callable[..., Any],
+        real_class: Callable[..., Any],
+        session_class: Callable[..., Any],
+        transport: Any,
+    ) -> None:
         self.pool_class = pool_class
+        self.real_class = real_class
+        self.session_class = session_class
         self.transport = transport
 
     def make_pool(self, **settings: Any) -> Any:
+        """A pool whose sessions are instant fakes."""
         return self.pool_class(**settings)
+
+    def make_real_pool(self, **settings: Any) -> Any:
+        """A pool that opens sessions to servers."""
+        return self.real_class(**settings)
+
+    def make_session(self, url: str, headers: dict[str, str], user_identity: str) -> Any:
+        """A session object without a connection, as a pool makes it."""
+        return self.session_class(
+            FAKE_SESSION, None, url, self.transport, headers, "", user_identity=user_identity
+        )
 
     def key_count(self, pool: Any) -> int:
         """How many keys the pool holds."""
@@ -56,6 +76,28 @@ class FakeSession:
     """In place of a ``ClientSession``."""
 
 
+# One for all: a connection is no part of what is measured.
+FAKE_SESSION = FakeSession()
+
+
+def users(count: int) -> list[str]:
+    """So many names."""
+    return [f"user-{number}@example.com" for number in range(count)]
+
+
+async def fill(side: Side, pool: Any, url: str, names: Sequence[str], headers: dict[str, str]) -> None:
+    """One idle session for each of these users. Each call has headers of its own, as a request has."""
+    gc.disable()
+    try:
+        for user in names:
+            pooled = await pool.acquire(
+                url, dict(headers), side.transport, user_identity=user, gateway_id="gateway-1"
+            )
+            await pool.release(pooled)
+    finally:
+        gc.enable()
+
+
 def _load_project() -> Side:
     from mcpgateway_pool import MCPSessionPool, PooledSession, TransportType
 
@@ -63,7 +105,7 @@ def _load_project() -> Side:
         async def _create_session(
             self, url: str, headers: Any, transport_type: Any, *_: Any
         ) -> PooledSession:
-            return PooledSession(FakeSession(), None, url, transport_type, headers or {}, "")
+            return PooledSession(FAKE_SESSION, None, url, transport_type, headers or {}, "")
 
         async def _close_session(self, pooled: PooledSession) -> None:
             pooled.mark_closed()
@@ -73,7 +115,7 @@ def _load_project() -> Side:
             count: int = pool._counts()["keys"]
             return count
 
-    return Project(FakedPool, TransportType.STREAMABLE_HTTP)
+    return Project(FakedPool, MCPSessionPool, PooledSession, TransportType.STREAMABLE_HTTP)
 
 
 def _load_peer() -> Side:
@@ -90,7 +132,7 @@ def _load_peer() -> Side:
             gateway_id: Any = None,
         ) -> Any:
             return module.PooledSession(
-                FakeSession(), None, url, transport_type, headers or {}, "", gateway_id=gateway_id or ""
+                FAKE_SESSION, None, url, transport_type, headers or {}, "", gateway_id=gateway_id or ""
             )
 
         async def _close_session(self, pooled: Any) -> None:
@@ -106,7 +148,7 @@ def _load_peer() -> Side:
             pool._idle_pool_eviction = 0.005
             pool._last_eviction_run = 0.0
 
-    return Peer(FakedPool, module.TransportType.STREAMABLE_HTTP)
+    return Peer(FakedPool, module.MCPSessionPool, module.PooledSession, module.TransportType.STREAMABLE_HTTP)
 
 
 def _load_floor() -> Side:
@@ -135,7 +177,7 @@ def _load_floor() -> Side:
         async def session(self, *arguments: Any, **options: Any) -> AsyncIterator[Any]:
             yield pooled
 
-    return Side(Floor, None)
+    return Side(Floor, Floor, FakeSession, None)
 
 
 def load(name: str) -> Side:
