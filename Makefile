@@ -12,7 +12,8 @@
 #   .venv-gateway-1.1.0, -1.0.7  the same in gateways with the session registry (tests/gateway_registry)
 #
 # Variables: PYTHON=python3.12 (default: what .venv has, else the first usable one), VENV=.venv,
-#            PYTEST_ARGS='-k waiter', KEEP=1 and GATEWAY=1.1.0 (demo), SECONDS=60 and SDK=2 (soak)
+#            PYTEST_ARGS='-k waiter', KEEP=1 and GATEWAY=1.1.0 (demo), SECONDS=60 and SDK=2 (soak),
+#            TARGET=pool and SECONDS=60 (fuzz), LAB='--only load' (lab), DOCS=1 (bench)
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
@@ -36,11 +37,11 @@ PIP := $(BIN)/python -m pip $(PIP_FLAGS)
 BUILD_INPUTS := $(shell find csrc mcpgateway_pool -name __pycache__ -prune -o -print) \
 	_mcpgateway_pool_switch.py mcpgateway_pool.pth setup.py pyproject.toml README.md LICENSE
 C_SOURCES := $(shell find csrc -name '*.c')
-C_FILES := $(shell find csrc tests/c tests/fuzz benchmarks -name '*.[ch]')
+C_FILES := $(shell find csrc tests/c tests/fuzz tests/security benchmarks -name '*.[ch]')
 
 .PHONY: help
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # ---------------------------------------------------------------- environments
 
@@ -86,7 +87,7 @@ $(VENV)-asan/.installed: export MGP_SANITIZE := address,undefined
 $(VENV)-sdk2/.installed $(VENV)-gateway/.installed $(REGISTRY_VENVS:=/.installed): %/.installed: %/.packages
 $(VENV)/.installed $(VENV)-debug/.installed $(VENV)-asan/.installed $(VENV)-sdk2/.installed $(VENV)-gateway/.installed $(REGISTRY_VENVS:=/.installed): %/.installed: %/.python $(VENV)/.group-base $(BUILD_INPUTS)
 	@# setuptools packs whatever lies in its build folder, files removed from the sources included.
-	@if [ -d build ]; then find build -type f ! -name '*.o' ! -name '*.so' -delete; fi
+	@if [ -d build ]; then find build -path build/lab -prune -o -type f ! -name '*.o' ! -name '*.so' -exec rm -f {} +; fi
 	@echo "building into $*"
 	@$*/bin/python -m pip $(PIP_FLAGS) install --no-deps --no-build-isolation --force-reinstall .
 	@touch $@
@@ -96,7 +97,7 @@ FORCE:
 
 # ---------------------------------------------------------------- running
 
-.PHONY: demo demo-lite bench bench-gateway faults plots dashboard
+.PHONY: demo demo-lite
 # GATEWAY=1.1.0 or 1.0.7: a gateway with the registry; default 1.0.0rc1, the last with the pool.
 REGISTRY_RELEASE := $(filter-out 1.0.0rc1,$(GATEWAY))
 DEMO_VENV := $(VENV)-gateway$(REGISTRY_RELEASE:%=-%)
@@ -106,11 +107,31 @@ demo: $(DEMO_VENV)/.installed ## the real gateway with this pool: real servers, 
 demo-lite: $(VENV)/.installed ## the pool without the gateway: real servers, real calls, the series as scraped (KEEP=1)
 	$(BIN)/python -P examples/demo.py $(if $(KEEP),--keep)
 
-bench: $(VENV)/.installed ## measure against the gateway's own pool
-	$(BIN)/python benchmarks/run.py
+# ---------------------------------------------------------------- measuring
 
-bench-gateway: $(VENV)-gateway/.installed ## tool calls through the real gateway: its pool, this one, none
-	$(VENV)-gateway/bin/python -P benchmarks/gateway.py
+.PHONY: bench bench-quick bench-instructions bench-gateway bench-plots
+bench: $(VENV)/.installed ## every performance target, beside the gateway's own pool (DOCS=1: into docs/performance.md)
+	$(BIN)/python benchmarks/run.py $(if $(DOCS),--docs)
+
+bench-quick: $(VENV)/.installed ## the same with less of everything, to try a change
+	$(BIN)/python benchmarks/run.py --quick
+
+bench-instructions: $(VENV)/.installed ## instructions of acquire and release, by valgrind (DOCS=1)
+	$(BIN)/python benchmarks/instructions.py $(if $(DOCS),--docs)
+
+bench-gateway: $(VENV)-gateway/.installed ## tool calls through the real gateway: its pool, this one, none (DOCS=1)
+	$(VENV)-gateway/bin/python -P benchmarks/gateway.py \
+		$(if $(DOCS),--docs --json benchmarks/figures/gateway.json)
+
+bench-plots: $(VENV)/.installed $(VENV)/.group-plots ## growth curves into docs/images
+	$(BIN)/python benchmarks/plots.py
+
+.PHONY: simulate simulate-affinity faults plots dashboard
+simulate: $(VENV)/.group-plots ## the pool machine alone, in C, with 1,000 to 10,000,000 keys (SIMULATE=--short)
+	$(BIN)/python -P benchmarks/simulation.py $(if $(SIMULATE),$(SIMULATE),--plot docs/images)
+
+simulate-affinity: $(VENV)/.installed $(VENV)/.group-test ## what session affinity asks of Redis, call by call
+	$(BIN)/python -P benchmarks/simulation/affinity.py
 
 faults: $(VENV)/.installed $(VENV)-sdk2/.installed ## what callers meet when servers break, beside the gateway's own pool
 	$(BIN)/python -P benchmarks/faults.py --sdk2-python $(VENV)-sdk2/bin/python
@@ -126,8 +147,9 @@ dashboard: ## write the Grafana dashboard anew
 .PHONY: test test-c test-py test-sdk2 test-gateway test-registry soak
 test: test-c test-py test-sdk2 test-gateway test-registry ## every test: C, Python, real sessions on the MCP SDK 2.x, the real gateways
 
-test-c: ## C tests: plain, then under the address and thread sanitizers
+test-c: ## C tests: plain, under the address and thread sanitizers; the kept fuzz inputs
 	$(MAKE) -C tests/c check check-asan check-tsan
+	$(MAKE) -C tests/fuzz replay
 
 # -P: the checkout must not come before the installed package. Exit code 5: nothing was selected.
 test-py: $(VENV)/.installed $(VENV)-debug/.installed $(VENV)/.group-test ## Python tests on the debug build, those that measure on the release build
@@ -135,7 +157,8 @@ test-py: $(VENV)/.installed $(VENV)-debug/.installed $(VENV)/.group-test ## Pyth
 	$(BIN)/python -P -m pytest -m release_build $(PYTEST_ARGS) || [ $$? = 5 ]
 
 test-sdk2: $(VENV)-sdk2/.installed ## the tests with real sessions on the MCP SDK 2.x
-	PYTHONMALLOC=debug $(VENV)-sdk2/bin/python -P -m pytest -m 'not release_build' $(PYTEST_ARGS) tests/integration
+	PYTHONMALLOC=debug $(VENV)-sdk2/bin/python -P -m pytest -m 'not release_build' $(PYTEST_ARGS) tests/integration \
+		tests/security/test_wire.py tests/security/test_secrets.py
 
 # Not -W error: the gateway and its many dependencies warn of what is theirs. The gateway takes long to start
 # where the machine is busy, three workers of it more so: the limits are only there to end what hangs.
@@ -157,13 +180,19 @@ SOAK_VENV := $(VENV)$(if $(filter 2,$(SDK)),-sdk2)
 soak: $(SOAK_VENV)/.installed $(if $(filter 2,$(SDK)),,$(VENV)/.group-test) ## 10 minutes of calls while servers are killed and stopped (SECONDS=60, SDK=2)
 	$(SOAK_VENV)/bin/python -P tests/soak/soak.py --seconds $(if $(filter command line,$(origin SECONDS)),$(SECONDS),600)
 
+.PHONY: lab
+lab: $(VENV)/.installed ## all that tries to break it, half an hour, with one table at the end (LAB='--only load', LAB='--minutes 10')
+	$(BIN)/python -P scripts/lab.py --venv $(VENV) $(if $(filter 1,$(shell nproc)),,--jobs 2) $(LAB)
+
+.PHONY: flooding
+flooding: ## what hash flooding costs: the table of docs/security.md
+	@mkdir -p build
+	$(CC) -O2 -std=c11 -Wall -Wextra -Wconversion -Wshadow tests/security/flooding.c csrc/base/*.c -o build/flooding
+	@build/flooding
+
 .PHONY: fuzz
-fuzz: ## 5 minutes of random bytes for the reader of counters files (SECONDS=60); needs clang
-	mkdir -p build/corpus
-	clang -g -O1 -std=c11 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -DMGP_DEBUG \
-		tests/fuzz/fuzz_segment.c csrc/base/*.c csrc/metrics/*.c -o build/fuzz_segment
-	build/fuzz_segment -max_len=20000 -timeout=5 build/corpus tests/fuzz/corpus/segment \
-		-max_total_time=$(if $(filter command line,$(origin SECONDS)),$(SECONDS),300)
+fuzz: ## random bytes for every fuzz target, a minute each (TARGET=pool SECONDS=3600); needs clang
+	$(MAKE) -C tests/fuzz fuzz
 
 .PHONY: sanitize sanitize-c sanitize-py
 sanitize: sanitize-c sanitize-py ## C and Python tests under the address and undefined-behaviour sanitizers
@@ -206,9 +235,10 @@ dist: $(VENV)/.group-dist ## build sdist and wheel, and try each in an empty env
 	$(BIN)/python scripts/check_dist.py dist
 
 clean: ## remove what building and testing left
-	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf build benchmarks/simulation/build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +
 	$(MAKE) -C tests/c clean
+	$(MAKE) -C tests/fuzz clean
 
 distclean: clean ## the same, and the environments
 	rm -rf .venv .venv-* $(VENV) $(VENV)-debug $(VENV)-asan $(VENV)-sdk2 $(VENV)-gateway $(REGISTRY_VENVS)

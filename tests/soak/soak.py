@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mcpgateway_pool import CircuitOpenError, MCPSessionPool, TransportType
 from servers.process import ServerProcess
-from support.leaks import descriptors, settle
+from support.leaks import descriptors, resident_mib, settle, where_is
 
 CALLERS = 50
 USERS = 8
@@ -112,7 +112,7 @@ class Soak:
             self._slowest = max(self._slowest, time.monotonic() - begin)
             if not done:
                 self._results["HANGS"] += 1
-                self._hanging = _where(working)
+                self._hanging = where_is(working)
                 working.cancel()
             elif working.cancelled():
                 self._results["cancelled"] += 1
@@ -177,7 +177,7 @@ class Soak:
             self._most_tasks = max(self._most_tasks, len(asyncio.all_tasks()))
             if len(self._memory) < 10 or len(self._memory) % 5 == 0:
                 gc.collect()
-            self._memory.append((time.monotonic() - start, _resident_mib()))
+            self._memory.append((time.monotonic() - start, resident_mib()))
 
     async def _finish(self, pool: MCPSessionPool, piped: int) -> list[str]:
         """Close the pool; what is wrong."""
@@ -239,22 +239,6 @@ class Soak:
         print(f"slowest:    {self._slowest:.1f} s; most tasks at once: {self._most_tasks}")
         print(f"sessions:   {totals['creates']} opened, {totals['hits']} hits, closed: {evictions}")
         print(f"memory:     {early:.1f} MiB, then {late:.1f} MiB, {minutes:.1f} minutes later")
-
-
-def _where(task: asyncio.Task[Any]) -> str:
-    """The functions that a task is in, outermost first."""
-    names: list[str] = []
-    awaited: Any = task.get_coro()
-    while awaited is not None:
-        frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "ag_frame", None)
-        names.append(f"{frame.f_code.co_qualname}:{frame.f_lineno}" if frame else repr(awaited))
-        awaited = getattr(awaited, "cr_await", None) or getattr(awaited, "ag_await", None)
-    return " > ".join(names)
-
-
-def _resident_mib() -> float:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * 4096 / (1 << 20)
 
 
 def main() -> int:
