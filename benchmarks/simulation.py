@@ -49,8 +49,8 @@ TIMES = (
 LONGEST = (
     ("one step of upkeep, idle time-outs", "expire_idle_longest_ns"),
     ("one step of upkeep, lifetimes", "expire_lifetime_longest_ns"),
-    ("a slice of 12 steps, idle time-outs", "expire_idle_longest_slice_ns"),
-    ("a slice of 12 steps, lifetimes", "expire_lifetime_longest_slice_ns"),
+    ("a slice of 8 steps, idle time-outs", "expire_idle_longest_slice_ns"),
+    ("a slice of 8 steps, lifetimes", "expire_lifetime_longest_slice_ns"),
     ("one miss where the pool is full", "evict_and_open_longest_ns"),
     ("one miss while the pool grows", "open_longest_ns"),
 )

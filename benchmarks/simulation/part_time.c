@@ -6,7 +6,7 @@
 #include "steady.h"
 
 /* Steps of upkeep between two turns of the event loop: UPKEEP_BUDGET of csrc/python/pool.c. */
-#define UPKEEP_SLICE 12
+#define UPKEEP_SLICE 8
 
 /* Keys with waiters, the same number in pools of any size. */
 #define HOT_KEYS 100

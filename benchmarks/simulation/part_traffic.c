@@ -17,7 +17,7 @@
 #define CHECK_MEAN (2 * MILLISECOND)
 #define CLOSE_MEAN (2 * MILLISECOND)
 #define ACQUIRE_TIMEOUT (100 * MILLISECOND)
-#define UPKEEP_SLICE 12
+#define UPKEEP_SLICE 8
 
 /* Callers, and sessions being closed or checked, at a time; and what is closed at once when the
  * breakers of two servers open. */
