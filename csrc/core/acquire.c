@@ -231,6 +231,13 @@ mgp_waiter_set_payload(struct mgp_waiter *waiter, void *payload)
     waiter->payload = payload;
 }
 
+void
+mgp_waiter_forget(struct mgp_waiter *waiter)
+{
+    MGP_ASSERT(waiter->state != MGP_WAITER_WAITING);
+    mgp_free(waiter);
+}
+
 static struct mgp_session *
 find_session(const struct mgp_pool *pool, struct mgp_ticket ticket, enum mgp_session_state state)
 {

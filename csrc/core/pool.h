@@ -101,6 +101,8 @@ int mgp_pool_acquire(struct mgp_pool *pool, int64_t now_ns, uint64_t hash,
 enum mgp_cancel_reason { MGP_CANCEL_BY_CALLER, MGP_CANCEL_BY_TIMEOUT };
 
 void mgp_waiter_set_payload(struct mgp_waiter *waiter, void *payload);
+/* Ends a granted waiter whose pool was abandoned, and perhaps freed: nothing goes back. */
+void mgp_waiter_forget(struct mgp_waiter *waiter);
 
 /* Ends a granted waiter and gives its caller what it was granted: ANSWER_SESSION
  * (counted as a hit) or ANSWER_CREATE. MGP_ERR_CLOSED: the pool took it back meanwhile. */

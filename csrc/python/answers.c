@@ -175,6 +175,10 @@ py_pool_give_up(py_pool *self, py_pending *pending, bool is_reported)
     enum py_pending_state state = pending->state;
     int64_t now_ns = self->last_now_ns;
     PyObject *type, *value, *traceback;
+    if (self->core == NULL && pending->waiter != NULL) {
+        mgp_waiter_forget(pending->waiter); /* granted, and never taken */
+        pending->waiter = NULL;
+    }
     if (state == PY_PENDING_ENDED || self->core == NULL) {
         return;
     }

@@ -345,6 +345,19 @@ effects_queued_before_an_abandonment_become_gone(void)
 }
 
 static void
+granted_waiter_may_outlive_its_pool(void)
+{
+    pool_start(config_per_key(1));
+    struct caller *c1 = pool_open(1), *c2 = pool_acquire(1);
+    pool_release(c1, MGP_VERDICT_GOOD);
+    CHECK_EFFECTS("grant c2");
+    pool_abandon();
+    mgp_waiter_forget(c2->waiter);
+    c2->waiter = NULL;
+    pool_end(); /* checks that all memory was freed */
+}
+
+static void
 creation_abandoned_is_stale_and_stays_its_openers(void)
 {
     pool_start(pool_config());
@@ -530,6 +543,7 @@ main(void)
     RUN(waiters_are_not_lost_while_the_flag_is_set);
     RUN(abandoned_sessions_count_as_broken_and_are_given_back);
     RUN(effects_queued_before_an_abandonment_become_gone);
+    RUN(granted_waiter_may_outlive_its_pool);
     RUN(creation_abandoned_is_stale_and_stays_its_openers);
     RUN(abandoned_pool_can_be_used_again);
     RUN(trial_that_is_abandoned_lets_the_next_try);
