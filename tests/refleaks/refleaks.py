@@ -42,7 +42,7 @@ async def measure(once, rounds):
     grown = [b - a for a, b in zip(first, last)]
     calls = TIMES * (rounds - 1)
     print(*grown, calls)
-    # One left by every call, with many rounds by every other call, would be more. Python's free lists count as
+    # One left by every call, with many rounds by every other one, would be more. Python's free lists count as
     # blocks, and are as long as the most that was free at once: 150. The total of references is shown only:
     # where the extension's own are not counted, it says nothing.
     assert all(each < calls // 5 + 150 for each in grown[1:3]), grown
