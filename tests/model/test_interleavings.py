@@ -49,7 +49,7 @@ LONG = [
 IS_LONG = "MGP_MODEL_EXAMPLES" in os.environ
 SCENARIOS = SHORT + (LONG if IS_LONG else [])
 
-pytestmark = pytest.mark.timeout(7200 if IS_LONG else 180)
+pytestmark = pytest.mark.timeout(7200 if IS_LONG else 500)
 
 
 def named(scenario: Scenario) -> str:

@@ -572,7 +572,7 @@ def run_settings() -> settings:
     return settings(every_run, max_examples=int(EXAMPLES), print_blob=True)
 
 
-@pytest.mark.timeout(180 if EXAMPLES is None else 7200)
+@pytest.mark.timeout(500 if EXAMPLES is None else 7200)
 def test_pool_does_what_the_oracle_allows():
     run_state_machine_as_test(PoolHistory, settings=run_settings())  # type: ignore[no-untyped-call]
     numbers = ", ".join(f"{number:,} {name}" for name, number in sorted(tried.items()))
