@@ -221,8 +221,8 @@ def drive_checked(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any
     loop.run_until_complete(coroutine)
 
 
-# Not an interrupt: where nobody is there to be told, it comes again a little later, perhaps in this test's own code.
-# test_signals.py has those.
+# Not an interrupt: where nobody is there to be told, it comes again a little later, perhaps in the test's own
+# code. test_signals.py has those.
 @pytest.mark.parametrize("error", [error for error in ERRORS if error is not KeyboardInterrupt])
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_what_the_clock_raises_loses_nothing(loop: asyncio.SelectorEventLoop, error: type[BaseException]):

@@ -10,7 +10,7 @@ from model import figures
 
 @pytest.fixture(autouse=True, scope="package")
 def little_garbage() -> Iterator[None]:
-    """What other tests left does not slow down each of the many collections here, nor change when they are."""
+    """What other tests left does not slow down the many collections here, nor change when they are."""
     gc.collect()
     gc.freeze()
     yield
