@@ -49,9 +49,14 @@ def _predict_where_permitted(oracle: Oracle, key: Key) -> set[str]:
     if idle:
         return outcomes | {"wait", "create", "hit"}  # they need a check, or are over by now
     has_room = len(places) < settings["max_sessions_per_key"] and not total_is_full(oracle)
-    return outcomes | {
-        "create" if has_room and not waiting and not is_at_creation_limit(oracle, key) else "wait"
-    }
+    if not has_room or is_at_creation_limit(oracle, key):
+        outcomes.add("wait")
+    elif waiting:
+        # With as many checks as waiters, none needed a place. Now the oldest creates, and this one waits.
+        outcomes |= {"wait", "create"}
+    else:
+        outcomes.add("create")
+    return outcomes
 
 
 def is_at_creation_limit(oracle: Oracle, key: Key) -> bool:
