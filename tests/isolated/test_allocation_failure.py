@@ -7,8 +7,11 @@ out.
 from __future__ import annotations
 
 import ast
+import functools
 import importlib.util
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,8 +38,42 @@ def scenarios() -> list[str]:
     ]
 
 
+# They let Python code make functions, or types, under the fault. CPython 3.12 and 3.13 crash there themselves
+# (https://github.com/python/cpython/issues/151763 collects such places).
+MAKE_FUNCTIONS = {
+    "collector",
+    "creation_fails",
+    "foreign_session",
+    "module_is_loaded",
+    "pool_is_closed",
+    "pool_is_drained",
+    "pool_is_made",
+    "release_discards",
+}
+
+
+@functools.cache
+def interpreter_survives() -> bool:
+    """Whether this Python only raises MemoryError where there is no memory for a function."""
+    script = """
+import _testcapi
+for number in range(20):
+    try:
+        _testcapi.set_nomemory(number, number + 1)
+        (lambda: 0)
+    except (MemoryError, SystemError):
+        pass
+    finally:
+        _testcapi.remove_mem_hooks()
+"""
+    environment = {**os.environ, "PYTHONMALLOC": "debug"}
+    return subprocess.run([sys.executable, "-c", script], env=environment, check=False).returncode == 0
+
+
 @pytest.mark.parametrize("scenario", scenarios())
 def test_nothing_is_lost_whichever_allocation_fails(scenario: str):
+    if scenario in MAKE_FUNCTIONS and not interpreter_survives():
+        pytest.skip("SKIPPED: this Python itself crashes where there is no memory for a function")
     failed = assert_runs_quietly(
         """
 from support.nomemory_scenarios import run
