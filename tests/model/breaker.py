@@ -19,11 +19,13 @@ class Breaker:
         is_open: open or half-open.
         trial: the creation that is the probe.
         tripped_by: the gateway whose failure opened it.
+        recovered_at: when a probe last succeeded.
     """
 
     def __init__(self, threshold: int, reset_seconds: float) -> None:
         self.threshold = threshold
         self.reset_seconds = reset_seconds
+        self.recovered_at = -1.0
         self.forget()
 
     def forget(self) -> None:
@@ -54,8 +56,10 @@ class Breaker:
         elif self.is_open:
             self.trial = creation
 
-    def succeed(self, creation: object) -> None:
+    def succeed(self, creation: object, now: float) -> None:
         if not self.is_open or creation is self.trial:
+            if self.is_open:
+                self.recovered_at = now
             self.forget()
 
     def fail(self, creation: object, now: float, gateway: str, *, counts: bool) -> bool:

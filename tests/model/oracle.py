@@ -162,6 +162,13 @@ class Oracle:
             )
         return self.breakers[url]
 
+    def forget_breakers(self) -> None:
+        """The pool forgets a URL that nobody uses, and whose failures are old."""
+        in_use = {one.key.url for one in [*self.places(), *self.waiting()]}
+        for url, breaker in self.breakers.items():
+            if url not in in_use and breaker.is_forgotten(self.now):
+                breaker.forget()
+
     def is_single_use(self, key: Key) -> bool:
         return self.settings["isolation"] == "session" and not key.downstream
 
@@ -209,6 +216,7 @@ class Oracle:
     # ---- callers
 
     def arrived(self, caller: Caller) -> None:
+        self.forget_breakers()
         self._arrivals += 1
         caller.order = self._arrivals
         caller.since = self.now
@@ -256,7 +264,9 @@ class Oracle:
             self.count(caller.key, "acquire_timeouts")
         elif isinstance(error, CircuitOpenError):
             assert own is None
-            assert self.breaker(caller.key.url).refuses(self.now) is not False
+            breaker = self.breaker(caller.key.url)
+            # It may learn of its refusal just after the probe succeeded.
+            assert breaker.refuses(self.now) is not False or breaker.recovered_at == self.now
             self.count(caller.key, "acquire_rejections", "circuit_open")
         elif isinstance(error, PoolExhaustedError):
             assert own is None
@@ -342,7 +352,7 @@ class Oracle:
             session.state = State.GONE
             self._failed(session, counts=self._counts_for_breaker(session, error))
             return
-        self.breaker(session.key.url).succeed(connection)
+        self.breaker(session.key.url).succeed(connection, self.now)
         session.state = State.ACTIVE if caller.error is None else State.IDLE
         session.created_at = session.used_at = session.used_at_most = session.verified_at = self.now
         session.epoch = self.epochs[session.key.url]
@@ -383,7 +393,9 @@ class Oracle:
     def _judge_victim(self, session: Session) -> None:
         settings = self.settings
         assert settings["max_total_sessions"] or settings["max_total_keys"]
-        assert session.state is State.IDLE or settings["max_total_keys"]
+        # What was opened for a caller that is cancelled meanwhile is idle before that caller learns of it.
+        was_given_back = session.state is State.ACTIVE and session.connection.creator.is_cancelled
+        assert session.state is State.IDLE or was_given_back or settings["max_total_keys"]
         if not settings["max_total_keys"]:
             older = [
                 idle for idle in self.of(None, State.IDLE) if idle.used_at_most < session.used_at - EPSILON

@@ -6,6 +6,7 @@ MGP_MODEL_EXAMPLES=5000 for a long run, with other histories each time; MGP_MODE
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import sys
 import time
@@ -343,6 +344,7 @@ class PoolHistory(RuleBasedStateMachine):
         if caller.session is not None:
             self.oracle.dropped(self.oracle.sessions[pooled.session])
         del pooled
+        gc.collect()  # an exception's traceback may refer to it still
         self.loop.settle()
 
     @precondition(lambda self: self.steps % 5 == 0 and not self.oracle.is_closed)
