@@ -87,7 +87,7 @@ $(VENV)-asan/.installed: export MGP_SANITIZE := address,undefined
 $(VENV)-sdk2/.installed $(VENV)-gateway/.installed $(REGISTRY_VENVS:=/.installed): %/.installed: %/.packages
 $(VENV)/.installed $(VENV)-debug/.installed $(VENV)-asan/.installed $(VENV)-sdk2/.installed $(VENV)-gateway/.installed $(REGISTRY_VENVS:=/.installed): %/.installed: %/.python $(VENV)/.group-base $(BUILD_INPUTS)
 	@# setuptools packs whatever lies in its build folder, files removed from the sources included.
-	@if [ -d build ]; then find build -path build/lab -prune -o -type f ! -name '*.o' ! -name '*.so' -exec rm -f {} +; fi
+	@if [ -d build ]; then find build -path build/lab -prune -o -path build/lsan -prune -o -type f ! -name '*.o' ! -name '*.so' -exec rm -f {} +; fi
 	@echo "building into $*"
 	@$*/bin/python -m pip $(PIP_FLAGS) install --no-deps --no-build-isolation --force-reinstall .
 	@touch $@
@@ -195,18 +195,24 @@ fuzz: ## random bytes for every fuzz target, a minute each (TARGET=pool SECONDS=
 	$(MAKE) -C tests/fuzz fuzz
 
 .PHONY: sanitize sanitize-c sanitize-py
-sanitize: sanitize-c sanitize-py ## C and Python tests under the address and undefined-behaviour sanitizers
+sanitize: sanitize-c sanitize-py ## C and Python tests under the sanitizers of addresses, leaks and undefined behaviour
 
 sanitize-c:
 	$(MAKE) -C tests/c check-asan
 
 # libasan must be the first library of the process, which python is not linked with; libstdc++ beside it,
-# or C++ exceptions of other extensions end the process. CPython keeps memory at exit, so no leak report.
+# or C++ exceptions of other extensions end the process. CPython and others keep memory at exit, so that leaks
+# change no exit code (abort_on_error: other errors still do) but are sorted afterwards. All reports lie in
+# build/lsan, as tests look at what their programs print.
 sanitize-py: $(VENV)-asan/.installed $(VENV)/.group-test
+	@rm -rf build/lsan && mkdir -p build/lsan
 	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libstdc++.so)" \
-	ASAN_OPTIONS=detect_leaks=0:allow_user_segv_handler=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONMALLOC=malloc \
+	ASAN_OPTIONS=detect_leaks=1:abort_on_error=1:allow_user_segv_handler=0 \
+	LSAN_OPTIONS=exitcode=0:log_path=$(abspath build/lsan)/report \
+	UBSAN_OPTIONS=print_stacktrace=1 PYTHONMALLOC=malloc \
 	$(VENV)-asan/bin/python -P -m pytest -m 'not release_build' \
 		--timeout 300 -o faulthandler_timeout=330 $(PYTEST_ARGS)
+	$(BIN)/python -P scripts/extension_leaks.py build/lsan
 
 # ---------------------------------------------------------------- quality
 

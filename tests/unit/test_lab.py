@@ -178,3 +178,29 @@ def test_an_unknown_part_is_refused(lab: ModuleType, capsys: pytest.CaptureFixtu
     with pytest.raises(SystemExit):
         lab.main(["--only", "nonsense"])
     assert "no such part: nonsense" in capsys.readouterr().err
+
+
+# As libasan prints them.
+MALLOC = "    #0 0x7f0 in __interceptor_malloc ../../../../src/libsanitizer/asan/asan_malloc_linux.cpp:69"
+RAW = "    #1 0x7f0 in _PyMem_RawMalloc Objects/obmalloc.c:99"
+OURS = "    #2 0x7f0 in mgp_pool_new csrc/core/pool.c:30"
+THEIRS = "    #2 0x7f0  (/venv/site-packages/other/_other.cpython-311-x86_64-linux-gnu.so+0x144818)"
+LATER = "    #3 0x7f0 in py_pool_new (/venv/site-packages/mcpgateway_pool/_core.cpython-311.so+0x10)"
+
+
+@pytest.mark.parametrize(
+    ("stack", "is_ours"),
+    [([MALLOC, RAW, OURS], True), ([MALLOC, OURS, RAW], True), ([MALLOC, THEIRS, LATER], False)],
+)
+def test_a_leak_is_of_whoever_asked_for_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stack: list[str], is_ours: bool
+) -> None:
+    monkeypatch.syspath_prepend(SCRIPTS)
+    extension_leaks = importlib.import_module("extension_leaks")
+    report = ["==1==ERROR: LeakSanitizer: detected memory leaks", ""]
+    report += ["Direct leak of 80 byte(s) in 1 object(s) allocated from:", *stack, "", "SUMMARY: 80 byte(s)"]
+    (tmp_path / "report.1").write_text("\n".join(report))
+    monkeypatch.setattr(sys, "argv", ["extension_leaks.py", str(tmp_path)])
+    assert extension_leaks.main() == is_ours
+    (tmp_path / "report.2").write_text("csrc/base/table.c:3:5: runtime error: index 9 out of bounds")
+    assert extension_leaks.main() == 1
