@@ -30,7 +30,8 @@ async def measure(once, rounds=14, times=60):
     # One object left by each would be three times this many.
     assert objects[-1] - objects[0] < times, numbers
     assert blocks[-1] - blocks[0] < 2 * times, numbers
-    assert memory[-1] - memory[0] < 2_000_000, numbers
+    # No block of Python's: under a sanitizer, which keeps freed memory, and looks for leaks itself.
+    assert memory[-1] - memory[0] < 2_000_000 or not blocks[-1], numbers
 
 def fresh(**settings):
     pool = FakePool(max_sessions_per_key=2, circuit_breaker_threshold=10**6, **settings)

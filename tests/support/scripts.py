@@ -35,13 +35,16 @@ def run_script(
     )
 
 
-def assert_runs_quietly(body: str, *arguments: str) -> str:
+def assert_runs_quietly(body: str, *arguments: str, **variables: str) -> str:
     """Run it; exit code 0, and nothing on the standard error output.
+
+    Args:
+        variables: more of its environment.
 
     Returns:
         The standard output.
     """
-    done = run_script(body, *arguments)
+    done = run_script(body, *arguments, **variables)
     __tracebackhide__ = True
     if done.returncode or done.stderr:
         raise AssertionError(f"exit code {done.returncode}\n{done.stderr}")
