@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Tells which leaks that LeakSanitizer reported are the extension's.
 
 CPython keeps memory when it ends, and so do other extensions: a suppression by module would hide ours with

@@ -108,8 +108,8 @@ def audit_waiters(oracle: Oracle, key: Key, waiting: list[Any]) -> None:
     breaker = oracle.breaker(key.url)
     refuses = breaker.refuses(oracle.now)
     if refuses:
-        # Who waits for a place that is not free yet when a probe begins learns with the place, or with a failure
-        # of the probe.
+        # Who waits for a place that is not free yet when a probe begins learns when it is, or when the probe
+        # fails.
         is_undecided = breaker.trial is not None and closing
         assert oracle.of(key, State.ACTIVE) or checking or is_undecided, (
             f"{waiting} wait for nothing: the circuit is open"
