@@ -37,7 +37,7 @@ def counts_for_breaker(error: BaseException) -> bool:
 class Creation:
     """Opens a session for a pending acquire; ``task`` is its task."""
 
-    __slots__ = ("_arguments", "_has_timed_out", "_pending", "_pool", "_timer", "done", "task")
+    __slots__ = ("_arguments", "_has_answered", "_has_timed_out", "_pending", "_pool", "_timer", "done", "task")
 
     def __init__(self, pool: MCPSessionPool, pending: Pending, arguments: AcquireArguments) -> None:
         loop = asyncio.get_running_loop()
@@ -45,6 +45,7 @@ class Creation:
         self._pending = pending
         self._arguments = arguments
         self._has_timed_out = False
+        self._has_answered = False
         self.done: asyncio.Future[None] = loop.create_future()
         self._timer = pool._timer(pool._settings.session_create_timeout_seconds, self._time_out)
         try:
@@ -140,9 +141,9 @@ class Creation:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """A task that is cancelled before its first step, or has no memory for it, never runs: it owes its
-        answer all the same.
+        answer all the same, also when its caller was cancelled, and ``done`` with it.
         """
-        if not self.done.done():
+        if not self._has_answered:
             self._fail(None if task.cancelled() else task.exception())
             self._timer.cancel()
             self._answer()
@@ -150,6 +151,7 @@ class Creation:
     def _answer(self) -> None:
         if not self.done.done() and not self.done.get_loop().is_closed():
             self.done.set_result(None)
+        self._has_answered = True
 
     def _time_out(self) -> None:
         self._has_timed_out = True

@@ -29,12 +29,14 @@ FOUND = 3
 
 
 class LosesAPlace(FaultyPool):
-    """The end of one close is not told."""
+    """The end of one close is not told, by nobody."""
+
+    lost: Any = None
 
     def _close_ended(self, ticket: Any) -> bool:
-        is_lost = sum(self.closes.values()) > 200 and not self.__dict__.get("has_lost")
-        self.has_lost = self.__dict__.get("has_lost", False) or is_lost
-        return False if is_lost else super()._close_ended(ticket)
+        if self.lost is None and sum(self.closes.values()) > 200:
+            self.lost = ticket
+        return False if ticket is self.lost else super()._close_ended(ticket)
 
 
 class LosesCounts(FaultyPool):

@@ -22,6 +22,7 @@ from mcpgateway_pool import (
     PoolExhaustedError,
     SessionCreateTimeoutError,
 )
+from mcpgateway_pool.upkeep import CANCEL_GRACE_SECONDS
 from model.controlled import Connection, ControlledPool, Operation, current_caller
 from model.loop import SteppedLoop, no_polling
 
@@ -87,6 +88,7 @@ class PoolWorld:
         self.holders: dict[Connection, Actor] = {}
         self.connections: dict[Connection, str] = {}
         self.closes: Counter[Connection] = Counter()
+        self.closing_since: dict[Connection, float] = {}
         self.errors: list[BaseException] = []
         self.is_over = False
         self.stack = ExitStack()
@@ -162,10 +164,17 @@ class PoolWorld:
 
     def creation_begun(self, connection: Connection) -> None:
         self.connections[connection] = "creating"
-        places = [seen for seen, state in self.connections.items() if state != "gone"]
+        places = [seen for seen in self.connections if self._takes_a_place(seen)]
         of_key = [seen for seen in places if seen.creator.url == connection.creator.url]
         assert len(of_key) <= self.scenario.limit
         assert not self.scenario.total or len(places) <= self.scenario.total
+
+    def _takes_a_place(self, connection: Connection) -> bool:
+        """A close does for as long as it may take."""
+        if self.connections[connection] == "closing":
+            bound = self.pool._cleanup_timeout() + CANCEL_GRACE_SECONDS
+            return self.loop.now < self.closing_since[connection] + bound
+        return self.connections[connection] != "gone"
 
     def creation_ended(self, connection: Connection, error: BaseException | None) -> None:
         self.connections[connection] = "gone" if error else "open"
@@ -178,6 +187,7 @@ class PoolWorld:
         self.closes[connection] += 1
         assert self.closes[connection] == 1
         self.connections[connection] = "closing"
+        self.closing_since[connection] = self.loop.now
 
     def close_ended(self, connection: Connection) -> None:
         self.connections[connection] = "gone"
@@ -269,6 +279,7 @@ class PoolWorld:
             (
                 connection.creator.name,
                 state,
+                self.closing_since[connection] if state == "closing" else 0.0,
                 self.holders[connection].name if connection in self.holders else "",
             )
             for connection, state in self.connections.items()
@@ -408,10 +419,13 @@ class PoolWorld:
 
     def dispose(self) -> None:
         self.is_over = True
-        for task in self._tasks():
-            coroutine = task.get_coro()
-            if inspect.iscoroutine(coroutine) and not task.done():
+        ended: set[asyncio.Task[Any]] = set()
+        while tasks := {task for task in self._tasks() if not task.done()} - ended:
+            for task in tasks:  # which may begin others where they are ended
+                coroutine = task.get_coro()
                 task._log_destroy_pending = False  # type: ignore[attr-defined]
-                coroutine.close()
+                if inspect.iscoroutine(coroutine):
+                    coroutine.close()
+            ended |= tasks
         self.stack.close()
         self.loop.close()

@@ -233,6 +233,21 @@ async def test_creation_task_cancelled_from_outside_ends_its_caller():
     await assert_all_places_usable(pool)
 
 
+async def test_creation_task_without_a_first_step_gives_its_place_back_after_its_caller_was_cancelled():
+    pool = FakePool(max_sessions_per_key=1)
+    caller = pool.acquire(URL)  # driven by hand: a task would let the creation begin before it is cancelled
+    future = caller.send(None)
+    waiter = asyncio.ensure_future(pool.acquire(URL))
+    future.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        caller.throw(asyncio.CancelledError())
+    [creation] = [task for task in pool._tasks if task.get_name() == "create"]
+    creation.cancel()
+    await pool.release(await waiter)
+    await assert_all_places_usable(pool)
+    assert_adds_up(pool)
+
+
 async def test_close_task_cancelled_before_its_first_step_gives_its_place_back():
     pool = FakePool(max_sessions_per_key=1)
     held = await pool.acquire(URL)
