@@ -33,9 +33,12 @@ class LosesAPlace(FaultyPool):
 
     lost: Any = None
 
-    def _close_ended(self, ticket: Any) -> bool:
+    def _on_close(self, pooled: Any, ticket: Any, reason: str) -> asyncio.Task[None] | None:
         if self.lost is None and sum(self.closes.values()) > 200:
             self.lost = ticket
+        return super()._on_close(pooled, ticket, reason)
+
+    def _close_ended(self, ticket: Any) -> bool:
         return False if ticket is self.lost else super()._close_ended(ticket)
 
 
