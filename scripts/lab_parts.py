@@ -141,7 +141,7 @@ PARTS: tuple[Part, ...] = (
         command="make sanitize-py VENV={venv}",
         # Those that take minutes on the plain build have parts of their own.
         variables={
-            "PYTEST_ADDOPTS": "-q --ignore=tests/model --ignore=tests/load"
+            "PYTEST_ARGS": "-q tests/unit tests/isolated tests/security tests/integration"
             " --ignore=tests/integration/test_faults.py --ignore=tests/integration/test_faults_pool.py"
         },
         makes=("{venv}-asan/.installed", "{venv}/.group-test"),
