@@ -37,7 +37,16 @@ def counts_for_breaker(error: BaseException) -> bool:
 class Creation:
     """Opens a session for a pending acquire; ``task`` is its task."""
 
-    __slots__ = ("_arguments", "_has_answered", "_has_timed_out", "_pending", "_pool", "_timer", "done", "task")
+    __slots__ = (
+        "_arguments",
+        "_has_answered",
+        "_has_timed_out",
+        "_pending",
+        "_pool",
+        "_timer",
+        "done",
+        "task",
+    )
 
     def __init__(self, pool: MCPSessionPool, pending: Pending, arguments: AcquireArguments) -> None:
         loop = asyncio.get_running_loop()
