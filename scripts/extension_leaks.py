@@ -52,19 +52,20 @@ def is_the_extensions(leak: list[str]) -> bool:
 
 def main() -> int:
     reports = sorted(Path(sys.argv[1]).glob("*"))
-    count = 0
+    others = 0
     ours: dict[str, str] = {}
     for path in reports:
         report = path.read_text(errors="replace")
         if _ERROR.search(report):
             ours[report] = path.name
         for leak in leaks(report):
-            count += 1
             if is_the_extensions(leak):
                 ours.setdefault("\n".join(leak[1:]), f"{path.name}: {leak[0]}")
+            else:
+                others += 1
     for stack, headline in ours.items():
         print(f"{headline}\n{stack}\n")
-    print(f"{len(reports)} reports, {count:,} leaks of others, {len(ours)} leaks or errors of the extension")
+    print(f"{len(reports)} reports, {others:,} leaks of others, {len(ours)} leaks or errors of the extension")
     return 1 if ours else 0
 
 
