@@ -123,6 +123,7 @@ async def test_a_worker_that_had_a_heartbeat_and_has_none_is_dead_even_if_it_is_
     two: tuple[Worker, Worker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, other = two
+    monkeypatch.setattr(heartbeat, "RETRY_SECONDS", 60.0)  # one beat, also where its answer comes late
     await other.affinity.register_pool_session_owner("s-1")
     await other.listen()
     await until(lambda: one.client.exists("mcpgw:worker_heartbeat:host-b:1"))
