@@ -145,7 +145,7 @@ PARTS: tuple[Part, ...] = (
             " --ignore=tests/integration/test_faults.py --ignore=tests/integration/test_faults_pool.py"
         },
         makes=("{venv}-asan/.installed", "{venv}/.group-test"),
-        seconds=600,
+        seconds=900,
         figures=matches(r"^(\d+ passed.*?) in .*|^(\d+ reports, .*)$"),
     ),
     Part(
