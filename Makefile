@@ -31,8 +31,9 @@ PYTHON_1.1.0 ?= python3.12 python3.13
 REGISTRY_VENVS := $(REGISTRY_GATEWAYS:%=$(VENV)-gateway-%)
 
 BIN := $(abspath $(VENV))/bin
-PIP_FLAGS := --disable-pip-version-check -qq
-PIP := $(BIN)/python -m pip $(PIP_FLAGS)
+# uv from PyPI where there is none; where it cannot be had, scripts/install takes pip.
+export MAIN_VENV := $(abspath $(VENV))
+INSTALL := scripts/install
 # Folders are among them so that a removed file counts as a change.
 BUILD_INPUTS := $(shell find csrc mcpgateway_pool -name __pycache__ -prune -o -print) \
 	_mcpgateway_pool_switch.py mcpgateway_pool.pth setup.py pyproject.toml README.md LICENSE
@@ -55,7 +56,8 @@ $(VENV)/.python: FORCE
 	if [ "$$python" = "$$(cat $@ 2>/dev/null)" ] && $(BIN)/python -c '' 2>/dev/null; then exit 0; fi; \
 	echo "making $(VENV) with $$python"; \
 	rm -rf $(VENV) $(VENV)-debug $(VENV)-asan $(VENV)-sdk2 $(VENV)-gateway $(REGISTRY_VENVS) && $$python -m venv $(VENV) \
-		&& $(PIP) install --upgrade 'pip>=25.1' && echo "$$python" >$@  # 25.1: dependency groups
+		&& $(BIN)/python -m pip --disable-pip-version-check -qq install --upgrade 'pip>=25.1' \
+		&& { command -v uv >/dev/null || $(INSTALL) $(VENV) uv || true; } && echo "$$python" >$@  # 25.1: dependency groups
 
 $(VENV)-debug/.python $(VENV)-asan/.python: %/.python: $(VENV)/.python
 	@rm -rf $* && $(BIN)/python -m venv --without-pip $*
@@ -74,12 +76,12 @@ $(REGISTRY_VENVS:=/.python): $(VENV)-gateway-%/.python: $(VENV)/.python
 
 $(VENV)-%/.packages: pyproject.toml $(VENV)-%/.python
 	@echo "installing packages into $(VENV)-$*"
-	@$(PIP) --python $(VENV)-$*/bin/python install --group $*
+	@$(INSTALL) $(VENV)-$* --group $*
 	@touch $@
 
 $(VENV)/.group-%: pyproject.toml $(VENV)/.python
 	@echo "installing packages into $(VENV): $*"
-	@$(PIP) install --group $*
+	@$(INSTALL) $(VENV) --group $*
 	@touch $@
 
 $(VENV)-debug/.installed $(VENV)-sdk2/.installed: export MGP_DEBUG := 1
@@ -89,7 +91,7 @@ $(VENV)/.installed $(VENV)-debug/.installed $(VENV)-asan/.installed $(VENV)-sdk2
 	@# setuptools packs whatever lies in its build folder, files removed from the sources included.
 	@if [ -d build ]; then find build -path build/lab -prune -o -path build/lsan -prune -o -type f ! -name '*.o' ! -name '*.so' -exec rm -f {} +; fi
 	@echo "building into $*"
-	@$*/bin/python -m pip $(PIP_FLAGS) install --no-deps --no-build-isolation --force-reinstall .
+	@$(INSTALL) $* --no-deps --no-build-isolation --reinstall .
 	@touch $@
 
 .PHONY: FORCE
