@@ -45,7 +45,8 @@ def pool_of(side: str, **settings: Any) -> tuple[Any, Any]:
     if side == "peer":
         from mcpgateway.services.mcp_session_pool import MCPSessionPool, TransportType
     else:
-        from mcpgateway_pool import MCPSessionPool, TransportType, sdk
+        from mcpgateway_pool import MCPSessionPool, TransportType
+        from mcpgateway_pool.upstream import sdk
 
         sdk.generation()  # imports the SDK, as the peer has done by now
     return MCPSessionPool(**settings), TransportType
@@ -101,7 +102,7 @@ async def cost(is_shared: bool, count: int) -> dict[str, Any]:
     """Milliseconds to open a session, those of them that this process computed, and KiB that an idle one
     takes, with the default client factory or with one that leaves TLS to each client.
     """
-    from mcpgateway_pool import sdk
+    from mcpgateway_pool.upstream import sdk
 
     def own_context(headers: Any = None, timeout: Any = None, auth: Any = None) -> Any:
         return sdk.http_library().AsyncClient(

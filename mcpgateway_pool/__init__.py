@@ -3,14 +3,6 @@
 >>> from mcpgateway_pool import MCPSessionPool, TransportType, register_collector
 """
 
-from .buckets import set_buckets
-from .collector import (
-    PoolCollector,
-    forget_gateway,
-    register_collector,
-    set_max_gateways,
-    unregister_collector,
-)
 from .config import TransportType
 from .errors import (
     AcquireTimeoutError,
@@ -21,9 +13,17 @@ from .errors import (
     SessionCreateError,
     SessionCreateTimeoutError,
 )
-from .exposition import generate_latest, metrics_app
-from .pool import MCPSessionPool
-from .session import PooledSession, SessionContext
+from .pool.mcp_session_pool import MCPSessionPool
+from .pool.session_context import PooledSession, SessionContext
+from .prometheus.buckets import set_buckets
+from .prometheus.collector import (
+    PoolCollector,
+    forget_gateway,
+    register_collector,
+    set_max_gateways,
+    unregister_collector,
+)
+from .prometheus.exposition import generate_latest, metrics_app
 
 __all__ = [
     "AcquireTimeoutError",

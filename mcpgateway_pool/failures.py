@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 from collections.abc import Iterator
 
-from . import sdk
+from mcpgateway_pool.upstream import sdk
 
 _TRANSPORT_CLASSES = frozenset(
     {

@@ -9,10 +9,11 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from . import _core, shared
+from . import _core
+from .prometheus import shared_counters
 
 if TYPE_CHECKING:
-    from .pool import MCPSessionPool
+    from .pool.mcp_session_pool import MCPSessionPool
 
 _pools: weakref.WeakSet[MCPSessionPool] = weakref.WeakSet()
 # Not used by `with`: where memory fails, that leaves a lock held, and every later scrape would hang.
@@ -31,7 +32,7 @@ def add_pool(pool: MCPSessionPool) -> None:
         _lock.release()
     publish_limits()
     _core.open_file()
-    shared.report()
+    shared_counters.report()
 
 
 def live_pools() -> list[MCPSessionPool]:

@@ -1,4 +1,4 @@
-/* The async context manager of one checkout: SessionContext in session.py. Its entry and
+/* The async context manager of one checkout: SessionContext in session_context.py. Its entry and
  * its exit are coroutines there; here is what they do where nothing has to be awaited. */
 #include "session_context.h"
 

@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Any
 
 from mcpgateway_pool.redact import safe_error, safe_text
-from mcpgateway_pool.upkeep import wait_until_done
+from mcpgateway_pool.tasks import wait_until_done
 
 from .context import Context, cancel_requests
 from .execution import Execution, http_error, rpc_error

@@ -21,7 +21,8 @@ from typing import NoReturn
 
 from prometheus_client import start_http_server
 
-from mcpgateway_pool import MCPSessionPool, TransportType, register_collector, shared
+from mcpgateway_pool import MCPSessionPool, TransportType, register_collector
+from mcpgateway_pool.prometheus import shared_counters
 
 from .common import OK, CommandError, missing_extra, say
 
@@ -45,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
         import uvicorn  # noqa: F401
     except ImportError as error:
         raise missing_extra("mcp", "mcp", error) from error
-    if shared.directory() is not None:
+    if shared_counters.directory() is not None:
         _start_anew_without_shared_counters(arguments)
     logging.getLogger("mcp").setLevel(logging.CRITICAL)  # of the killed server; the series tell it
     logging.getLogger("mcpgateway_pool").setLevel(logging.CRITICAL)
@@ -72,7 +73,7 @@ def _start_anew_without_shared_counters(arguments: argparse.Namespace) -> NoRetu
     if arguments.seconds is not None:
         again += ["--seconds", str(arguments.seconds)]
     environment = {
-        name: value for name, value in os.environ.items() if name not in shared.DIRECTORY_VARIABLES
+        name: value for name, value in os.environ.items() if name not in shared_counters.DIRECTORY_VARIABLES
     }
     command = [sys.executable, "-P", "-m", "mcpgateway_pool.cli", *again]
     os.execve(sys.executable, command, environment)  # noqa: S606  (our own interpreter and program)

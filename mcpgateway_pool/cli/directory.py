@@ -10,8 +10,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from mcpgateway_pool.prometheus.shared_counters import DIRECTORY_VARIABLES
 from mcpgateway_pool.redact import safe_text
-from mcpgateway_pool.shared import DIRECTORY_VARIABLES
 
 from .findings import Finding, fine, hint, problem, warning
 

@@ -14,7 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from mcpgateway_pool import _core
-from mcpgateway_pool.collector import PREFIX
+from mcpgateway_pool.prometheus.collector import PREFIX
 from mcpgateway_pool.redact import safe_text
 
 from .common import OK, PROBLEM, CommandError, say

@@ -13,7 +13,7 @@ from prometheus_client import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_classic
 
-from mcpgateway_pool.collector import PREFIX
+from mcpgateway_pool.prometheus.collector import PREFIX
 
 from .common import CommandError, plain
 from .fetch import Page, Source

@@ -18,8 +18,8 @@ from typing import Any
 import prometheus_client
 from prometheus_client import REGISTRY
 
-from mcpgateway_pool import exposition, shared
-from mcpgateway_pool.collector import register_collector, unregister_collector
+from mcpgateway_pool.prometheus import exposition, shared_counters
+from mcpgateway_pool.prometheus.collector import register_collector, unregister_collector
 
 _log = logging.getLogger("mcpgateway_pool")
 
@@ -97,5 +97,5 @@ ENDPOINT = Endpoint()
 
 def describe_counters() -> str:
     """Whether workers share their counters, in the words of the line that is logged at start."""
-    directory = shared.directory()
+    directory = shared_counters.directory()
     return "own counters in each process" if directory is None else f"shared counters in {directory}"

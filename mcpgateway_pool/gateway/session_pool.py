@@ -32,12 +32,12 @@ from mcpgateway.utils.url_auth import sanitize_url_for_logging  # noqa: F401
 
 from mcpgateway_pool.affinity.keys import _SESSION_ID as _MCP_SESSION_ID_PATTERN  # noqa: F401
 from mcpgateway_pool.config import IdentityExtractor, MessageHandlerFactory, TransportType
-from mcpgateway_pool.health import METHOD_NOT_FOUND
-from mcpgateway_pool.session import PooledSession
-from mcpgateway_pool.views import PoolKey
+from mcpgateway_pool.pool.session_context import PooledSession
+from mcpgateway_pool.pool.views import PoolKey
+from mcpgateway_pool.upstream.health import METHOD_NOT_FOUND
 
 from . import settings as own_settings
-from .pool import GatewayPool
+from .pool.gateway_pool import GatewayPool
 
 __all__ = [
     "METHOD_NOT_FOUND",

@@ -2,8 +2,9 @@
 
 Their client factories pass ``verify=get_default_verify()``, which is True, and the HTTP library then builds
 an ``SSLContext`` for each client, for ``http://`` URLs too. Here, while such a factory makes a client for the
-pool, that function answers with the shared context of :func:`mcpgateway_pool.http.tls_context`, which the
-library's own function has built from the same certificates.
+pool, that function answers with the shared context of
+:func:`mcpgateway_pool.upstream.http_client.tls_context`, which the library's own function has built from the
+same certificates.
 
 What must stay true: verification never gets weaker. A factory with a context of its own (a custom CA, a
 client certificate) does not ask, so nothing changes for it. An answer other than True (``SKIP_SSL_VERIFY``)
@@ -22,7 +23,7 @@ from contextvars import ContextVar
 from types import ModuleType
 from typing import Any
 
-from mcpgateway_pool import http, sdk
+from mcpgateway_pool.upstream import http_client, sdk
 
 _PACKAGE = "mcpgateway"
 _HOME = "mcpgateway.services.http_client_service"
@@ -43,8 +44,8 @@ def sharing(
     Args:
         factory: a gateway's; called with its arguments unchanged, and what it raises passes.
         transport: ``"sse"`` or ``"streamablehttp"``.
-        namespace: see :mod:`mcpgateway_pool.sdk`. Where it replaces the SDK's transport, that gets the very
-            factory of its caller.
+        namespace: see :mod:`mcpgateway_pool.upstream.sdk`. Where it replaces the SDK's transport, that gets
+            the very factory of its caller.
     """
     if not sdk.is_native(transport, namespace):
         return factory
@@ -102,9 +103,9 @@ def _shared_context() -> ssl.SSLContext:
     global _built_from  # noqa: PLW0603 - state of the process, as the contexts are
     source = _source()
     if source != _built_from:
-        http.drop_tls_contexts()
+        http_client.drop_tls_contexts()
         _built_from = source
-    return http.tls_context()
+    return http_client.tls_context()
 
 
 def _source() -> tuple[object, ...]:

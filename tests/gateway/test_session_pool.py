@@ -553,4 +553,4 @@ async def test_notification_functions_are_harmless_without_a_service(
 
 
 def test_the_package_needs_no_gateway_for_the_plain_class() -> None:
-    assert mcpgateway_pool.MCPSessionPool.__module__ == "mcpgateway_pool.pool"
+    assert mcpgateway_pool.MCPSessionPool.__module__ == "mcpgateway_pool.pool.mcp_session_pool"

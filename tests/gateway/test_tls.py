@@ -20,8 +20,8 @@ from mcpgateway.config import settings
 from mcpgateway.services import http_client_service
 from mcpgateway.utils.ssl_context_cache import get_cached_ssl_context
 
-from mcpgateway_pool import http
 from mcpgateway_pool.gateway import tls, uninstall
+from mcpgateway_pool.upstream import http_client
 from servers.process import ServerProcess
 from support.certificates import Authority
 from support.gateway_process import SWITCH, GatewayProcess, failures
@@ -35,10 +35,10 @@ VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE")
 def _as_if_nothing_was_shared_yet(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
-    http.drop_tls_contexts()
+    http_client.drop_tls_contexts()
     yield
     tls.restore()
-    http.drop_tls_contexts()
+    http_client.drop_tls_contexts()
 
 
 @pytest.fixture
@@ -181,7 +181,7 @@ async def test_servers_are_accepted_and_refused_for_the_same_reasons(
 def test_clients_of_all_factories_share_one_context_until_the_drain() -> None:
     first = context_of(shared()())
     assert context_of(shared()()) is first
-    http.drop_tls_contexts()
+    http_client.drop_tls_contexts()
     assert context_of(shared()()) is not first
 
 

@@ -52,7 +52,7 @@ def with_state(release: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def client_factory(headers: Any = None, timeout: Any = None, auth: Any = None) -> Any:
     """What the gateway's services pass."""
-    from mcpgateway_pool import sdk
+    from mcpgateway_pool.upstream import sdk
 
     http = sdk.http_library()
     return http.AsyncClient(headers=headers, timeout=timeout or http.Timeout(30.0), auth=auth)

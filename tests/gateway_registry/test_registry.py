@@ -100,7 +100,7 @@ class Call:
 
 
 def test_the_class_in_the_releases_module_is_ours(release: ModuleType) -> None:
-    assert release.UpstreamSessionRegistry.__module__ == "mcpgateway_pool.gateway.registry"
+    assert release.UpstreamSessionRegistry.__module__ == "mcpgateway_pool.gateway.registry.upstream_registry"
     assert release.__name__ == "mcpgateway.services.upstream_session_registry"
 
 

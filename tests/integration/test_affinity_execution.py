@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from mcpgateway_pool.gateway import forwarding
+from mcpgateway_pool.gateway.pool import executors
 
 SERVER = "0a1b2c3d-0000-4000-8000-000000000000"
 
@@ -82,7 +82,7 @@ HTTP = {
 
 
 async def test_an_rpc_request_is_a_call_of_the_application_in_this_process(application: Application) -> None:
-    assert await forwarding.executor_of_rpc(stand_in())(RPC) == {"result": {"x": 1}}
+    assert await executors.executor_of_rpc(stand_in())(RPC) == {"result": {"x": 1}}
     ((method, url, headers, body),) = application.asked
     assert (method, url) == ("POST", "/rpc")
     assert json.loads(body) == {"jsonrpc": "2.0", "method": "tools/call", "params": {"name": "echo"}, "id": 7}
@@ -96,7 +96,7 @@ async def test_an_rpc_request_is_a_call_of_the_application_in_this_process(appli
 async def test_an_error_is_an_error(application: Application) -> None:
     error = {"code": -32601, "message": "Method not found"}
     application.answer = JSONResponse({"jsonrpc": "2.0", "id": 7, "error": error})
-    assert await forwarding.executor_of_rpc(stand_in())(RPC) == {"error": error}
+    assert await executors.executor_of_rpc(stand_in())(RPC) == {"error": error}
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ async def test_a_refusal_is_an_error_and_not_an_empty_result(
     application: Application, answer: Response, message: str
 ) -> None:
     application.answer = answer
-    result = await forwarding.executor_of_rpc(stand_in())(RPC)
+    result = await executors.executor_of_rpc(stand_in())(RPC)
     assert result == {"error": {"code": -32603, "message": message}}
 
 
@@ -120,7 +120,7 @@ async def test_an_application_that_is_too_slow_is_a_timeout(
     application: Application, request_data: dict[str, Any]
 ) -> None:
     application.is_slow = True
-    kind = forwarding.executor_of_rpc if request_data is RPC else forwarding.executor_of_http
+    kind = executors.executor_of_rpc if request_data is RPC else executors.executor_of_http
     with pytest.raises(TimeoutError):
         await kind(stand_in(timeout=0.1))(request_data)
 
@@ -131,7 +131,7 @@ async def test_an_application_that_is_too_slow_is_a_timeout(
 async def test_a_message_goes_straight_to_rpc_and_stays_confined_to_its_virtual_server(
     application: Application,
 ) -> None:
-    answer = await forwarding.executor_of_http(stand_in())(HTTP)
+    answer = await executors.executor_of_http(stand_in())(HTTP)
     ((method, url, headers, body),) = application.asked
     assert (method, url) == ("POST", "/rpc")
     assert json.loads(body)["params"] == {"server_id": SERVER}
@@ -161,7 +161,7 @@ async def test_anything_else_is_a_call_of_the_same_path(
     application: Application, change: dict[str, Any]
 ) -> None:
     application.answer = Response(b"\x00\xff", 202, {"x-a": "b"})
-    answer = await forwarding.executor_of_http(stand_in())({**HTTP, **change})
+    answer = await executors.executor_of_http(stand_in())({**HTTP, **change})
     ((method, url, headers, body),) = application.asked
     assert (method, url) == (change.get("method", "POST"), f"/servers/{SERVER}/mcp?a=1&b=%20")
     assert body == bytes.fromhex(change.get("body", HTTP["body"]))
@@ -174,11 +174,11 @@ async def test_anything_else_is_a_call_of_the_same_path(
 @pytest.mark.parametrize("path", [None, "", "mcp", "@elsewhere.example/mcp", ":1@elsewhere.example/"])
 async def test_a_path_never_leads_to_another_host(application: Application, path: Any) -> None:
     with pytest.raises(ValueError, match="slash"):
-        await forwarding.executor_of_http(stand_in())({**HTTP, "path": path})
+        await executors.executor_of_http(stand_in())({**HTTP, "path": path})
     assert application.asked == []
 
 
 async def test_an_application_that_fails_is_a_500_as_over_the_network(application: Application) -> None:
     application.answer = None  # type: ignore[assignment]  # what Starlette cannot send
-    answer = await forwarding.executor_of_http(stand_in())(HTTP)
+    answer = await executors.executor_of_http(stand_in())(HTTP)
     assert answer["status"] == 500

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mcpgateway_pool import sdk
+from mcpgateway_pool.upstream import sdk
 from servers.process import ServerProcess
 from support.examples import fetch, processes_left, read_until, start_example
 

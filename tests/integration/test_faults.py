@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from mcpgateway_pool import MCPSessionPool, PoolClosedError, SessionCreateError, TransportType, sdk
+from mcpgateway_pool import MCPSessionPool, PoolClosedError, SessionCreateError, TransportType
+from mcpgateway_pool.upstream import sdk
 from servers.process import ServerProcess
 from support.fault_cases import FAULTS, Fault, Hangs, Stage, bounded
 from support.leaks import run_clean

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from mcpgateway_pool import MCPSessionPool, SessionCreateTimeoutError, TransportType, http, sdk
+from mcpgateway_pool import MCPSessionPool, SessionCreateTimeoutError, TransportType
+from mcpgateway_pool.upstream import http_client, sdk
 from servers.process import ServerProcess
 from support.fake_clients import client_factory_that_clings
 from support.fault_cases import HEADERS, Stage, bounded
@@ -226,10 +227,10 @@ def test_tls_contexts_are_dropped_by_a_drain(server: ServerProcess) -> None:
     async def test() -> None:
         stage = stage_of(server)
         await stage.call()
-        before = http.tls_context()
-        assert http.tls_context() is before
+        before = http_client.tls_context()
+        assert http_client.tls_context() is before
         await stage.pool.drain_all()
-        assert http.tls_context() is not before
+        assert http_client.tls_context() is not before
         assert stage.pool._counts()["idle"] == 0
         assert (await stage.call()).error is None
         await stage.pool.close_all()

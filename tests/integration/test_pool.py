@@ -30,10 +30,10 @@ from mcpgateway_pool import (
     SessionCreateError,
     TransportType,
     register_collector,
-    sdk,
     unregister_collector,
 )
 from mcpgateway_pool.failures import http_status_of
+from mcpgateway_pool.upstream import sdk
 from servers.process import ServerProcess
 
 if sdk.follows_redirects():

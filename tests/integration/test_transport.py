@@ -18,8 +18,9 @@ from unittest import mock
 
 import pytest
 
-from mcpgateway_pool import sdk, transport
-from mcpgateway_pool.transport import SessionOwner, http_status_of, is_session_fatal, open_session
+from mcpgateway_pool.failures import http_status_of, is_callers_mistake, is_session_fatal
+from mcpgateway_pool.upstream import sdk
+from mcpgateway_pool.upstream.session_owner import SessionOwner, open_session
 from servers.process import ServerProcess
 from servers.proxy import BreakingProxy
 
@@ -745,7 +746,7 @@ def test_a_failing_client_factory_is_the_callers_mistake(server: ServerProcess) 
 
         with pytest.raises(LookupError, match="no client") as caught:
             await open_session(server.url, None, server.transport, httpx_client_factory=factory)
-        assert transport.is_callers_mistake(caught.value)
+        assert is_callers_mistake(caught.value)
 
     run(test)
 
@@ -788,7 +789,7 @@ def test_bad_headers_are_the_callers_mistake_and_are_not_shown(headers: Any, err
     async def test() -> None:
         with pytest.raises(error) as caught:
             await open_session("http://127.0.0.1:1/mcp", headers, "streamablehttp")
-        assert transport.is_callers_mistake(caught.value)
+        assert is_callers_mistake(caught.value)
         assert SECRET not in str(caught.value)
 
     run(test)

@@ -364,8 +364,9 @@ def test_who_only_looks_leaves_nothing_behind(directory: Path, is_there: bool):
     if is_there:
         directory.mkdir(mode=0o700)
     program = """
-from mcpgateway_pool import PoolCollector, forget_gateway, shared
-assert shared.directory() == sys.argv[1]
+from mcpgateway_pool import PoolCollector, forget_gateway
+from mcpgateway_pool.prometheus import shared_counters
+assert shared_counters.directory() == sys.argv[1]
 list(PoolCollector().collect())
 assert forget_gateway("g")
 list(PoolCollector().collect())

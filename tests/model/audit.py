@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from mcpgateway_pool import MCPSessionPool, PoolCollector
-from mcpgateway_pool.collector import PREFIX
+from mcpgateway_pool.prometheus.collector import PREFIX
 from model.breaker import EPSILON
 from model.oracle import OPEN, Key, Oracle, State
 

@@ -22,7 +22,7 @@ from mcpgateway_pool import (
     PoolExhaustedError,
     SessionCreateTimeoutError,
 )
-from mcpgateway_pool.upkeep import CANCEL_GRACE_SECONDS
+from mcpgateway_pool.tasks import CANCEL_GRACE_SECONDS
 from model.controlled import Connection, ControlledPool, Operation, current_caller
 from model.loop import SteppedLoop, no_polling
 

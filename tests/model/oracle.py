@@ -20,7 +20,7 @@ from mcpgateway_pool import (
     PoolExhaustedError,
     SessionCreateTimeoutError,
 )
-from mcpgateway_pool.upkeep import CANCEL_GRACE_SECONDS
+from mcpgateway_pool.tasks import CANCEL_GRACE_SECONDS
 from model.breaker import EPSILON, Breaker
 from model.controlled import Connection
 

@@ -29,8 +29,8 @@ from hypothesis.stateful import (
 )
 
 from mcpgateway_pool import PooledSession
-from mcpgateway_pool.collector import forget_gateway
 from mcpgateway_pool.failures import mark_callers_mistake
+from mcpgateway_pool.prometheus.collector import forget_gateway
 from model import figures
 from model.audit import audit, predict, series_by_gateway
 from model.controlled import ControlledPool, Operation, current_caller

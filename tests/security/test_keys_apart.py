@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mcpgateway_pool import TransportType
-from mcpgateway_pool.transport import upstream_headers
+from mcpgateway_pool.upstream.session_owner import upstream_headers
 from support.fakes import URL, FakePool, assert_at_rest, turns
 
 HTTP = TransportType.STREAMABLE_HTTP

@@ -18,7 +18,7 @@ import pytest
 pytest.importorskip("redis")
 
 from mcpgateway_pool.affinity.keys import session_mapping_key
-from mcpgateway_pool.gateway.pool import GatewayPool
+from mcpgateway_pool.gateway.pool.gateway_pool import GatewayPool
 from servers.redis_process import EXECUTABLE, MISSING, RedisProcess
 from support.affinity_workers import LOGGER, RPC, Worker, until
 

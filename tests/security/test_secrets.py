@@ -198,7 +198,7 @@ def failing_factory(**_: Any) -> Any:
 
 def bad_value_factory(headers: Any = None, timeout: Any = None, auth: Any = None) -> Any:
     """A client that adds a header which its library refuses, quoting the value."""
-    from mcpgateway_pool import sdk
+    from mcpgateway_pool.upstream import sdk
 
     return sdk.http_library().AsyncClient(
         headers={**headers, "X-Of-The-Factory": f"{CANARY}\x0b"}, timeout=timeout

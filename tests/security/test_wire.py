@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcpgateway_pool import MCPSessionPool, SessionCreateError, TransportType
-from mcpgateway_pool.transport import upstream_headers
+from mcpgateway_pool.upstream.session_owner import upstream_headers
 from support.recording_server import RecordingServer, Sent
 
 CANARY = "c4n4ry"

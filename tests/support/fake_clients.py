@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from mcpgateway_pool import sdk
+from mcpgateway_pool.upstream import sdk
 
 
 def client_factory_that_clings(let_go: asyncio.Event) -> Callable[..., Any]:

@@ -33,8 +33,8 @@ from mcpgateway_pool import (
     register_collector,
     unregister_collector,
 )
-from mcpgateway_pool.exposition import choose_encoder
 from mcpgateway_pool.labels import gateway_label
+from mcpgateway_pool.prometheus.exposition import choose_encoder
 from support.fakes import URL, FakeClock, FakePool, turns, until_timer
 
 PREFIX = "mcp_session_pool_"

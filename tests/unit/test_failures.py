@@ -7,7 +7,6 @@ import asyncio
 import anyio
 import pytest
 
-from mcpgateway_pool import sdk
 from mcpgateway_pool.failures import (
     http_status_of,
     is_callers_mistake,
@@ -15,7 +14,8 @@ from mcpgateway_pool.failures import (
     mark_callers_mistake,
     real_cause,
 )
-from mcpgateway_pool.http import status_error
+from mcpgateway_pool.upstream import sdk
+from mcpgateway_pool.upstream.http_watch import status_error
 
 http = sdk.http_library()
 

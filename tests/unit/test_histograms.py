@@ -279,8 +279,9 @@ def test_buckets_cannot_be_chosen_once_the_file_of_shared_counters_is_made(tmp_p
     output = assert_runs_quietly(
         """
         os.environ["MCPGATEWAY_POOL_METRICS_DIR"] = sys.argv[1]
-        from mcpgateway_pool import set_buckets, shared
-        shared.use_environment()
+        from mcpgateway_pool import set_buckets
+        from mcpgateway_pool.prometheus import shared_counters
+        shared_counters.use_environment()
         set_buckets("use_seconds", [1])
         pool = FakePool()
         try:

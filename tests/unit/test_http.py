@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from mcpgateway_pool import sdk
-from mcpgateway_pool.http import HttpWatch, default_client_factory, drop_tls_contexts, tls_context
+from mcpgateway_pool.upstream import sdk
+from mcpgateway_pool.upstream.http_client import default_client_factory, drop_tls_contexts, tls_context
+from mcpgateway_pool.upstream.http_watch import HttpWatch
 
 http = sdk.http_library()
 

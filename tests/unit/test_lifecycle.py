@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 
-from mcpgateway_pool import MCPSessionPool, PoolClosedError
-from mcpgateway_pool import upkeep as upkeep_module
+from mcpgateway_pool import MCPSessionPool, PoolClosedError, tasks
 from support.fakes import (
     URL,
     FakeClock,
@@ -461,7 +460,7 @@ async def test_creation_not_yet_begun_at_close_gives_pool_closed_error():
 
 
 async def test_creation_that_ignores_the_close_is_closed_when_it_comes(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(upkeep_module, "CANCEL_GRACE_SECONDS", 0.01)
+    monkeypatch.setattr(tasks, "CANCEL_GRACE_SECONDS", 0.01)
     pool = FakePool(cleanup_timeout_seconds=0.02)
     pool.holds_creations = pool.ignores_cancellation = True
     caller = asyncio.ensure_future(pool.acquire(URL))
@@ -499,7 +498,7 @@ async def test_close_closes_everything_in_parallel_and_waits_for_it():
 
 
 async def test_close_that_hangs_is_bounded(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(upkeep_module, "CANCEL_GRACE_SECONDS", 0.01)
+    monkeypatch.setattr(tasks, "CANCEL_GRACE_SECONDS", 0.01)
     pool = FakePool(cleanup_timeout_seconds=0.02)
     pool.holds_closes = pool.ignores_cancellation = True
     taken = [await pool.acquire(URL) for _ in range(3)]

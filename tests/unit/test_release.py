@@ -23,8 +23,8 @@ from mcpgateway_pool import (
     SessionCreateError,
     SessionCreateTimeoutError,
     TransportType,
+    tasks,
 )
-from mcpgateway_pool import upkeep as upkeep_module
 from support.fakes import (
     URL,
     FakeClock,
@@ -195,7 +195,7 @@ async def test_release_waits_for_the_close_that_it_causes():
 async def test_close_that_hangs_gives_its_place_away_when_its_bound_has_passed(
     monkeypatch: pytest.MonkeyPatch, ignores_cancellation: bool
 ):
-    monkeypatch.setattr(upkeep_module, "CANCEL_GRACE_SECONDS", 0.01)
+    monkeypatch.setattr(tasks, "CANCEL_GRACE_SECONDS", 0.01)
     clock = FakeClock()
     pool = FakePool(max_sessions_per_key=1, cleanup_timeout_seconds=0.02, clock=clock)
     pool.holds_closes = True
@@ -218,7 +218,7 @@ async def test_close_that_hangs_gives_its_place_away_when_its_bound_has_passed(
 async def test_close_that_hangs_on_an_object_without_a_url_gives_its_place_away(
     monkeypatch: pytest.MonkeyPatch,
 ):
-    monkeypatch.setattr(upkeep_module, "CANCEL_GRACE_SECONDS", 0.01)
+    monkeypatch.setattr(tasks, "CANCEL_GRACE_SECONDS", 0.01)
     clock = FakeClock()
     pool = FakePool(max_sessions_per_key=1, cleanup_timeout_seconds=0.02, clock=clock)
     pool.make_session = lambda *_: SimpleNamespace()  # type: ignore[method-assign]

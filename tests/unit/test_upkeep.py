@@ -11,7 +11,7 @@ from unittest.mock import AsyncMock, MagicMock
 import pytest
 
 from mcpgateway_pool import MCPSessionPool, PooledSession, TransportType
-from mcpgateway_pool.sdk import make_error
+from mcpgateway_pool.upstream.sdk import make_error
 from support.fakes import (
     URL,
     FakeClock,

@@ -21,7 +21,8 @@ from prometheus_client.exposition import generate_latest as _generate_classic
 from prometheus_client.openmetrics.exposition import generate_latest as _generate_openmetrics
 from prometheus_client.registry import CollectorRegistry
 
-from . import _core
+from mcpgateway_pool import _core
+
 from .collector import read_counters, register_collector
 from .marking import Mark, current_mark
 

@@ -7,8 +7,9 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from mcpgateway_pool.redact import safe_error, safe_text, safe_url
+
 from . import sdk
-from .redact import safe_error, safe_text, safe_url
 
 logger = logging.getLogger("mcpgateway_pool")
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import Any
 
-from .redact import safe_error
+from mcpgateway_pool.redact import safe_error
 
 logger = logging.getLogger("mcpgateway_pool")
 

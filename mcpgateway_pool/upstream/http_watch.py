@@ -1,10 +1,6 @@
-"""HTTP clients for MCP transports: one TLS context for many sessions, and a watch on what becomes of each
-request.
+"""A watch on what becomes of each HTTP request of an MCP transport.
 
-**TLS.** An HTTP client that is made with default settings builds an ``SSLContext`` of its own: about 22 ms
-and 800 KiB per session. Here there is one per setting and process, until :func:`drop_tls_contexts`.
-
-**The watch.** The SDK's transports let a request wait for ever in several cases (SDK 1.x: the answer's stream
+The SDK's transports let a request wait for ever in several cases (SDK 1.x: the answer's stream
 ends without an answer, or resuming it is given up; both generations, over SSE: the POST is refused).
 :class:`HttpWatch` sits on the ``send`` method of a session's client, above authentication and redirects,
 which therefore work as ever.
@@ -21,29 +17,16 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import os
-import ssl
-import urllib.parse
 from collections.abc import AsyncIterator, Callable
 from http import HTTPStatus
 from typing import Any, NoReturn, Protocol
 
+from mcpgateway_pool.redact import safe_text, safe_url
+
 from . import sdk
-from .redact import safe_text, safe_url
 
 RequestId = int | str
-Verify = bool | str | ssl.SSLContext
-Cert = str | tuple[str, str] | tuple[str, str, str] | None
 
-_CONNECT_TIMEOUT_SECONDS = 30.0
-_READ_TIMEOUT_SECONDS = 300.0
-# Servers close a connection that was idle for a while; uvicorn and Node.js after 5 s. A request that is sent
-# at that very moment is lost, and nobody knows whether it was carried out. The library's own 5 s invite that,
-# so ours lie well before. A later request makes a new connection, on the same session.
-_KEEPALIVE_SECONDS = 2.0
-# The library's own; it has no way to change the expiry alone.
-_MAX_CONNECTIONS = 100
-_MAX_KEEPALIVE_CONNECTIONS = 20
 _MAX_ERROR_BODY_BYTES = 1 << 20
 # Servers may end a request's stream on purpose and have it resumed, as often as they like; the SDK follows
 # them for ever. But one that has lost the request can do the same: so there is an end after that many resumed
@@ -51,102 +34,6 @@ _MAX_ERROR_BODY_BYTES = 1 << 20
 # is a sign that the server still works on the request.
 _MAX_FRUITLESS_RESUMPTIONS = 10
 _AT_ONCE_SECONDS = 1.0
-
-_tls_contexts: dict[tuple[object, ...], ssl.SSLContext] = {}
-
-
-def tls_context(verify: Verify = True, cert: Cert = None, *, trust_env: bool = True) -> ssl.SSLContext:
-    """The process-wide TLS context of a setting; built at its first use.
-
-    Args:
-        verify: True for the HTTP library's default trust, False for none, a path to a CA file or directory,
-            or a context, which is returned as it is.
-        cert: client certificate: a file, (certificate, key) or (certificate, key, password).
-        trust_env: honour ``SSL_CERT_FILE`` and ``SSL_CERT_DIR``; a change of these makes a new context.
-
-    Raises:
-        OSError: a file cannot be read; ssl.SSLError is one of these.
-    """
-    if isinstance(verify, ssl.SSLContext):
-        return verify
-    env = (os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")) if trust_env else None
-    key = (verify, cert, trust_env, env)
-    context = _tls_contexts.get(key)
-    if context is None:
-        # No lock: two threads at once build two, and the first stays. A lock could be held across a fork.
-        context = _tls_contexts.setdefault(key, _build_tls_context(verify, cert, trust_env=trust_env))
-    return context
-
-
-def _build_tls_context(verify: bool | str, cert: Cert, *, trust_env: bool) -> ssl.SSLContext:
-    context: ssl.SSLContext
-    if isinstance(verify, str):
-        is_directory = os.path.isdir(verify)
-        context = ssl.create_default_context(
-            cafile=None if is_directory else verify, capath=verify if is_directory else None
-        )
-    else:
-        context = sdk.http_library().create_ssl_context(verify=verify, trust_env=trust_env)
-    if isinstance(cert, str):
-        context.load_cert_chain(cert)
-    elif cert is not None:
-        context.load_cert_chain(*cert)
-    return context
-
-
-def drop_tls_contexts() -> None:
-    """Forget all shared contexts: the next session reads certificates afresh. Sessions that are open keep
-    theirs.
-    """
-    _tls_contexts.clear()
-
-
-def default_client_factory(verify: Verify = True, cert: Cert = None) -> sdk.ClientFactory:
-    """A factory of HTTP clients as the SDK's own makes them, but on the shared TLS context of a setting.
-
-    Args:
-        verify: see :func:`tls_context`.
-        cert: see :func:`tls_context`.
-
-    Returns:
-        A function of ``headers``, ``timeout`` and ``auth`` (all optional) that returns an ``AsyncClient``.
-        Timeouts are 30 s and 300 s for reading unless given; redirects are followed as the installed SDK's
-        clients do.
-    """
-
-    def factory(headers: dict[str, str] | None = None, timeout: Any = None, auth: Any = None) -> Any:
-        http = sdk.http_library()
-        if timeout is None:
-            timeout = http.Timeout(_CONNECT_TIMEOUT_SECONDS, read=_READ_TIMEOUT_SECONDS)
-        return http.AsyncClient(
-            headers=headers,
-            timeout=timeout,
-            auth=auth,
-            verify=tls_context(verify, cert),
-            limits=http.Limits(
-                max_connections=_MAX_CONNECTIONS,
-                max_keepalive_connections=_MAX_KEEPALIVE_CONNECTIONS,
-                keepalive_expiry=_KEEPALIVE_SECONDS,
-            ),
-            follow_redirects=sdk.follows_redirects(),
-        )
-
-    return factory
-
-
-def check_url(url: str) -> None:
-    """Parse a URL as those do who will: the HTTP library, and over SSE the SDK. Their own messages quote what
-    is wrong with it, which may be a password.
-
-    Raises:
-        InvalidURL: the HTTP library's; the message shows no credentials.
-    """
-    http = sdk.http_library()
-    try:
-        http.URL(url)
-        urllib.parse.urlsplit(url).port  # noqa: B018
-    except (http.InvalidURL, ValueError):
-        raise http.InvalidURL(f"not a valid URL: {safe_url(url)}") from None
 
 
 def status_error(response: Any) -> Exception:

@@ -22,14 +22,14 @@ from mcpgateway_pool._core import Ticket
 from mcpgateway_pool.config import TransportType
 from mcpgateway_pool.errors import SessionCreateError
 from mcpgateway_pool.failures import mark_callers_mistake
+from mcpgateway_pool.gateway.settings import GatewaySettings
 from mcpgateway_pool.redact import safe_url
-from mcpgateway_pool.upkeep import CANCEL_GRACE_SECONDS
+from mcpgateway_pool.tasks import CANCEL_GRACE_SECONDS
 
-from .registry_watch import SessionWatch
-from .settings import GatewaySettings
+from .session_watch import SessionWatch
 
 if TYPE_CHECKING:
-    from .registry import UpstreamSessionRegistry
+    from .upstream_registry import UpstreamSessionRegistry
 
 # Whose session is being opened: a creation runs in the context of the acquire that wants it.
 downstream_session: ContextVar[str] = ContextVar("mcpgateway_pool_downstream_session")

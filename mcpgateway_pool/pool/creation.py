@@ -11,17 +11,18 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from ._core import Pending, PooledSession
-from .errors import PoolClosedError, SessionCreateTimeoutError
-from .failures import http_status_of, is_callers_mistake, mark_callers_mistake
-from .redact import safe_url
-from .releasing import close_bounded
+from mcpgateway_pool._core import Pending, PooledSession
+from mcpgateway_pool.errors import PoolClosedError, SessionCreateTimeoutError
+from mcpgateway_pool.failures import http_status_of, is_callers_mistake, mark_callers_mistake
+from mcpgateway_pool.redact import safe_url
+
+from .liveness import watch
+from .release import close_bounded
 from .views import identity_digest
-from .watching import watch
 
 if TYPE_CHECKING:
-    from .pool import MCPSessionPool
-    from .session import AcquireArguments
+    from .mcp_session_pool import MCPSessionPool
+    from .session_context import AcquireArguments
 
 # The server's refusal of this caller says nothing about the server.
 _REFUSALS = frozenset({400, 401, 403})

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, cast
 
+from mcpgateway_pool._core import PooledSession
+from mcpgateway_pool.redact import safe_error
+
 from . import upkeep
-from ._core import PooledSession
-from .redact import safe_error
 
 if TYPE_CHECKING:
-    from .pool import MCPSessionPool
+    from .mcp_session_pool import MCPSessionPool
 
 
 async def finish_release(pool: MCPSessionPool, pooled: Any, closing: Any) -> None:

@@ -7,11 +7,11 @@ import contextlib
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from . import transport
-from ._core import PooledSession
+from mcpgateway_pool._core import PooledSession
+from mcpgateway_pool.upstream import session_owner
 
 if TYPE_CHECKING:
-    from .pool import MCPSessionPool
+    from .mcp_session_pool import MCPSessionPool
 
 
 def watch(pool: MCPSessionPool, pooled: Any) -> None:
@@ -23,7 +23,7 @@ def watch(pool: MCPSessionPool, pooled: Any) -> None:
     with contextlib.suppress(Exception):  # duck-typed objects may refuse
         owner = getattr(pooled, "transport_context", None)
         task = getattr(pooled, "_owner_task", None)
-    if not isinstance(owner, transport.SessionOwner) and not isinstance(task, asyncio.Future):
+    if not isinstance(owner, session_owner.SessionOwner) and not isinstance(task, asyncio.Future):
         return
     pool_ref = weakref.ref(pool)
     pooled_ref = weakref.ref(pooled) if isinstance(pooled, PooledSession) else lambda: pooled
@@ -31,7 +31,7 @@ def watch(pool: MCPSessionPool, pooled: Any) -> None:
     def broken(_: object = None) -> None:
         pool, dead = pool_ref(), pooled_ref()
         if pool is not None and dead is not None and pool._loop is asyncio.get_running_loop():
-            is_suspect = isinstance(owner, transport.SessionOwner) and owner.broken
+            is_suspect = isinstance(owner, session_owner.SessionOwner) and owner.broken
             pool._mark_broken(dead, True, is_suspect)
 
     def doubtful() -> None:
@@ -39,7 +39,7 @@ def watch(pool: MCPSessionPool, pooled: Any) -> None:
         if pool is not None and idle is not None and pool._loop is asyncio.get_running_loop():
             pool._doubt(idle)
 
-    if isinstance(owner, transport.SessionOwner):
+    if isinstance(owner, session_owner.SessionOwner):
         owner.on_broken(broken)
         owner.on_doubt(doubtful)
     else:

@@ -8,10 +8,10 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from .redact import safe_url
+from mcpgateway_pool.redact import safe_url
 
 if TYPE_CHECKING:
-    from .pool import MCPSessionPool
+    from .mcp_session_pool import MCPSessionPool
 
 PoolKey = tuple[str, ...]
 

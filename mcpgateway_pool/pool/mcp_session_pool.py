@@ -16,21 +16,30 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
-from . import _core, config, health, http, transport, upkeep, views
-from ._core import Pending, PoolCore, PooledSession, Ticket
-from ._core import acquire as _acquire
-from ._core import make_context as _make_context
-from ._core import release as _release
+from mcpgateway_pool import _core, config, tasks
+from mcpgateway_pool._core import Pending, PoolCore, PooledSession, Ticket
+from mcpgateway_pool._core import acquire as _acquire
+from mcpgateway_pool._core import make_context as _make_context
+from mcpgateway_pool._core import release as _release
+from mcpgateway_pool.config import (
+    IdentityExtractor,
+    Isolation,
+    MessageHandlerFactory,
+    Settings,
+    TransportType,
+)
+from mcpgateway_pool.errors import AcquireTimeoutError, SessionCreateError
+from mcpgateway_pool.failures import is_callers_mistake, mark_callers_mistake
+from mcpgateway_pool.processes import add_pool
+from mcpgateway_pool.redact import safe_error, safe_url
+from mcpgateway_pool.timers import Timer
+from mcpgateway_pool.upstream import health, http_client, session_owner
+
+from . import upkeep, views
 from .closing import close_contexts
-from .config import IdentityExtractor, Isolation, MessageHandlerFactory, Settings, TransportType
 from .creation import create
-from .errors import AcquireTimeoutError, SessionCreateError
-from .failures import is_callers_mistake, mark_callers_mistake
-from .processes import add_pool
-from .redact import safe_error, safe_url
-from .releasing import finish_release
-from .session import AcquireArguments, SessionContext
-from .timers import Timer
+from .release import finish_release
+from .session_context import AcquireArguments, SessionContext
 
 logger = logging.getLogger("mcpgateway_pool")
 
@@ -127,7 +136,7 @@ class MCPSessionPool(PoolCore):
         isolation: Isolation = "identity",
         session_ttl_jitter: float = 0.1,
         health_checks_per_second: int = 10,
-        cleanup_timeout_seconds: float = transport.CLOSE_TIMEOUT_SECONDS,
+        cleanup_timeout_seconds: float = session_owner.CLOSE_TIMEOUT_SECONDS,
         clock: Callable[[], float] | None = None,
     ) -> None:
         settings = Settings(
@@ -302,7 +311,7 @@ class MCPSessionPool(PoolCore):
         Idle sessions are closed now, and that is waited for, bounded. Those in use finish their call, and are
         closed when released. None opened before is handed out again. Shared TLS contexts are dropped.
         """
-        http.drop_tls_contexts()
+        http_client.drop_tls_contexts()
         self._drain()
         while self._upkeep():  # noqa: ASYNC110 - in slices, so that a drain of any size stops nobody
             await asyncio.sleep(0)
@@ -321,7 +330,7 @@ class MCPSessionPool(PoolCore):
             if task.get_name() != upkeep.close.__name__:
                 task.cancel()
         current = asyncio.current_task()
-        await upkeep.wait_until_done(
+        await tasks.wait_until_done(
             {task for task in self._tasks if task is not current}, self._close_bound()
         )
         if self._upkeep_timer is not None:
@@ -330,7 +339,7 @@ class MCPSessionPool(PoolCore):
         listener, self._rpc_listener_task = self._rpc_listener_task, None
         if listener is not None and listener.get_loop() is asyncio.get_running_loop():  # else out of reach
             listener.cancel()
-            await asyncio.wait({listener}, timeout=upkeep.CANCEL_GRACE_SECONDS)
+            await asyncio.wait({listener}, timeout=tasks.CANCEL_GRACE_SECONDS)
 
     async def __aenter__(self) -> Self:
         return self
@@ -341,7 +350,7 @@ class MCPSessionPool(PoolCore):
         await self.close_all()
 
     def _close_bound(self) -> float:
-        return self._cleanup_timeout() + 2 * upkeep.CANCEL_GRACE_SECONDS
+        return self._cleanup_timeout() + 2 * tasks.CANCEL_GRACE_SECONDS
 
     # ---- hooks: may be overridden on a subclass, on the class or on one instance
 
@@ -362,7 +371,7 @@ class MCPSessionPool(PoolCore):
         if timeout is None:
             timeout = self._settings.default_transport_timeout_seconds
         try:
-            owner = await transport.open_session(
+            owner = await session_owner.open_session(
                 url,
                 headers,
                 transport_type.value,
@@ -386,7 +395,7 @@ class MCPSessionPool(PoolCore):
             transport_context=owner,
             url=url,
             transport_type=transport_type,
-            headers=transport.upstream_headers(headers),
+            headers=session_owner.upstream_headers(headers),
             identity_key=self._identity_key(headers),
             gateway_id=gateway_id or "",
             _owner_task=owner.task,
@@ -399,7 +408,7 @@ class MCPSessionPool(PoolCore):
         was_closed = getattr(pooled, "_closed", False) is True
         if isinstance(pooled, PooledSession):
             pooled.mark_closed()
-        if isinstance(owner, transport.SessionOwner):
+        if isinstance(owner, session_owner.SessionOwner):
             await owner.close(self._cleanup_timeout())
         elif not was_closed:
             await close_contexts(pooled, self._cleanup_timeout())

@@ -19,9 +19,9 @@ from mcpgateway_pool._core import VERDICT_BROKEN, VERDICT_GOOD, Pending, Ticket
 from mcpgateway_pool._core import acquire as _acquire
 from mcpgateway_pool.config import TransportType
 from mcpgateway_pool.failures import is_session_fatal
-from mcpgateway_pool.session import AcquireArguments
+from mcpgateway_pool.gateway import settings as own_settings
+from mcpgateway_pool.pool.session_context import AcquireArguments
 
-from . import settings as own_settings
 from .registry_pool import BY_DOWNSTREAM_SESSION, BY_GATEWAY, RegistryPool, downstream_session
 
 MODULE = "mcpgateway.services.upstream_session_registry"

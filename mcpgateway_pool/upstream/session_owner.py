@@ -17,9 +17,16 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from . import http, sdk
-from .failures import http_status_of, is_callers_mistake, is_session_fatal, mark_callers_mistake, real_cause
-from .redact import safe_error, safe_repr, safe_text, safe_url
+from mcpgateway_pool.failures import (
+    http_status_of,
+    is_callers_mistake,
+    is_session_fatal,
+    mark_callers_mistake,
+    real_cause,
+)
+from mcpgateway_pool.redact import safe_error, safe_repr, safe_text, safe_url
+
+from . import http_client, http_watch, sdk
 from .streams import ExplainingWriteStream, WatchedReadStream
 
 logger = logging.getLogger(__name__)
@@ -105,7 +112,7 @@ class SessionOwner:
         self.problem = ""
         self._target = target
         self._loop = loop
-        self._watch = http.HttpWatch(target.transport, self)
+        self._watch = http_watch.HttpWatch(target.transport, self)
         self._hint = ""
         self._error: BaseException | None = None
         self._initialized = False
@@ -180,17 +187,17 @@ class SessionOwner:
 
     # ---- what HttpWatch reports
 
-    def request_over(self, request_id: http.RequestId, problem: str) -> None:
-        """See :class:`mcpgateway_pool.http.HttpListener`."""
+    def request_over(self, request_id: http_watch.RequestId, problem: str) -> None:
+        """See :class:`mcpgateway_pool.upstream.http_watch.HttpListener`."""
         if self.session is not None and sdk.fail_request(self.session, request_id, problem):
             self._break(problem)
 
     def refused(self, status: int) -> None:
-        """See :class:`mcpgateway_pool.http.HttpListener`."""
+        """See :class:`mcpgateway_pool.upstream.http_watch.HttpListener`."""
         self._break(f"the server refused a request (HTTP {status})")
 
     def connection_failed(self, problem: str) -> None:
-        """See :class:`mcpgateway_pool.http.HttpListener`."""
+        """See :class:`mcpgateway_pool.upstream.http_watch.HttpListener`."""
         self._hint = self._hint or problem
         if self._target.transport == "sse" and self.session is not None:
             self._transport_ended(problem)
@@ -198,7 +205,7 @@ class SessionOwner:
             self._break(problem)
 
     def standing_stream_over(self) -> None:
-        """See :class:`mcpgateway_pool.http.HttpListener`."""
+        """See :class:`mcpgateway_pool.upstream.http_watch.HttpListener`."""
         if self._on_doubt is not None and not self.broken and not self._leaving:
             self._on_doubt()
 
@@ -279,7 +286,7 @@ class SessionOwner:
             else target.client_factory
         )
         if native:
-            http.check_url(target.url)
+            http_client.check_url(target.url)
         async with sdk.open_streams(
             target.transport, target.url, target.headers, target.timeout, factory, target.namespace
         ) as (incoming, outgoing):
@@ -372,7 +379,7 @@ class SessionOwner:
         response = getattr(error, "response", None)
         if isinstance(error, sdk.http_library().HTTPStatusError) and response is not None:
             # The library's message shows the whole URL.
-            return http.status_error(response)
+            return http_watch.status_error(response)
         if isinstance(error, sdk.http_library().InvalidURL):
             safe: Exception = type(error)(f"not a valid URL: {safe_url(self._target.url)}")
             return safe
@@ -388,8 +395,8 @@ async def open_session(
     timeout: float = 30.0,
     message_handler: Any = None,
     namespace: object | None = None,
-    verify: http.Verify = True,
-    cert: http.Cert = None,
+    verify: http_client.Verify = True,
+    cert: http_client.Cert = None,
     close_timeout: float = CLOSE_TIMEOUT_SECONDS,
 ) -> SessionOwner:
     """Open a session and initialize it.
@@ -402,8 +409,8 @@ async def open_session(
             Default: clients that share a TLS context.
         timeout: seconds, the transport's; default 30. The whole of the creation is for the caller to bound.
         message_handler: given to the ``ClientSession``.
-        namespace: see :mod:`mcpgateway_pool.sdk`.
-        verify: TLS trust of the default factory, see :func:`mcpgateway_pool.http.tls_context`.
+        namespace: see :mod:`mcpgateway_pool.upstream.sdk`.
+        verify: TLS trust of the default factory, see ``http_client.tls_context``.
         cert: client certificate of the default factory.
         close_timeout: seconds to bound the cleaning up after a failure or a cancellation; default 5.
 
@@ -430,7 +437,7 @@ async def open_session(
     if not sdk.is_native(transport_type_value, namespace):
         factory = httpx_client_factory
     elif httpx_client_factory is None:
-        factory = http.default_client_factory(verify, cert)
+        factory = http_client.default_client_factory(verify, cert)
     else:
         factory = _callers_factory(httpx_client_factory)
     owner = SessionOwner(

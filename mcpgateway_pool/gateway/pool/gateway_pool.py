@@ -20,11 +20,12 @@ from mcpgateway_pool._core import acquire as _acquire
 from mcpgateway_pool._core import session_header as _session_header
 from mcpgateway_pool.affinity import AffinitySettings, SessionAffinity, is_valid_mcp_session_id, keys
 from mcpgateway_pool.config import TransportType
+from mcpgateway_pool.gateway import settings as own_settings
+from mcpgateway_pool.gateway import tls
+from mcpgateway_pool.pool.session_context import AcquireArguments, PooledSession
 from mcpgateway_pool.redact import safe_error, safe_text, safe_url
-from mcpgateway_pool.session import AcquireArguments, PooledSession
 
-from . import forwarding, tls
-from . import settings as own_settings
+from . import executors
 from .stock_names import add_stock_names
 
 # Whether a health check is one that the pool makes and counts, rather than a direct call.
@@ -56,8 +57,8 @@ class GatewayPool(BasePool):
             redis=_redis_client,
             worker_id=lambda: gateway.WORKER_ID,
             settings=lambda: _affinity_settings(gateway.settings),
-            execute_rpc=forwarding.executor_of_rpc(gateway),
-            execute_http=forwarding.executor_of_http(gateway),
+            execute_rpc=executors.executor_of_rpc(gateway),
+            execute_http=executors.executor_of_http(gateway),
             logger=lambda: gateway.logger,
             host=weakref.proxy(self),
         )

@@ -17,10 +17,12 @@ from prometheus_client import REGISTRY, Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 from prometheus_client.samples import Sample
 
-from . import _core, shared
-from .labels import gateway_label
+from mcpgateway_pool import _core
+from mcpgateway_pool.labels import gateway_label
+from mcpgateway_pool.processes import publish_limits
+
+from . import shared_counters
 from .marking import current_mark
-from .processes import publish_limits
 
 PREFIX = "mcp_session_pool_"
 
@@ -65,7 +67,7 @@ def read_counters(read: Callable[[], T]) -> T:
     _retry_forgotten()
     publish_limits()
     result = read()
-    shared.tidy()
+    shared_counters.tidy()
     return result
 
 
@@ -157,7 +159,7 @@ def forget_gateway(gateway_id: str | None) -> bool:
     """
     label = gateway_label(gateway_id)
     with _lock:
-        if _core.forget_row(label) and shared.forget(label):
+        if _core.forget_row(label) and shared_counters.forget(label):
             _forgotten.discard(label)
             return True
         _forgotten.add(label)
@@ -190,5 +192,5 @@ def _retry_forgotten() -> None:
         return
     with _lock:
         for label in list(_forgotten):
-            if _core.forget_row(label) and shared.forget(label):
+            if _core.forget_row(label) and shared_counters.forget(label):
                 _forgotten.discard(label)

@@ -9,14 +9,12 @@ import asyncio
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from ._core import Ticket
-from .redact import safe_error, safe_url
+from mcpgateway_pool import tasks
+from mcpgateway_pool._core import Ticket
+from mcpgateway_pool.redact import safe_error, safe_url
 
 if TYPE_CHECKING:
-    from .pool import MCPSessionPool
-
-# How long a close may go on after it was cancelled, before its place is given away all the same.
-CANCEL_GRACE_SECONDS = 1.0
+    from .mcp_session_pool import MCPSessionPool
 
 
 def tick(pool_ref: weakref.ref[MCPSessionPool]) -> None:
@@ -32,7 +30,7 @@ async def close(pool: MCPSessionPool, pooled: Any, ticket: Ticket) -> None:
     has_ended = True
     try:
         try:
-            bound = pool._cleanup_timeout() + CANCEL_GRACE_SECONDS
+            bound = pool._cleanup_timeout() + tasks.CANCEL_GRACE_SECONDS
             timer = pool._timer(bound, overdue, pool, pooled, ticket, asyncio.current_task())
         except Exception:  # noqa: S110 - closed all the same, where a hook or memory fails, and it cannot be bounded
             pass
@@ -75,14 +73,3 @@ async def check(pool: MCPSessionPool, pooled: Any, ticket: Ticket) -> None:
     finally:
         if has_ended:
             pool._checked(ticket, is_usable)
-
-
-async def wait_until_done(tasks: set[asyncio.Task[Any]], bound: float) -> None:
-    """Wait for tasks, cancel those that are not done within the bound, and wait a little for these."""
-    if not tasks:
-        return
-    _, late = await asyncio.wait(tasks, timeout=bound)
-    for task in late:
-        task.cancel()
-    if late:
-        await asyncio.wait(late, timeout=CANCEL_GRACE_SECONDS)

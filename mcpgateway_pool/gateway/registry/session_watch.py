@@ -13,7 +13,7 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
-from mcpgateway_pool import http, sdk
+from mcpgateway_pool.upstream import http_watch, sdk
 
 ClientFactory = Callable[..., Any]
 
@@ -21,7 +21,7 @@ _CLOSED = "the session was closed"
 
 
 class SessionWatch:
-    """Watches one session; see :class:`mcpgateway_pool.http.HttpListener` for what it is told.
+    """Watches one session; see :class:`mcpgateway_pool.upstream.http_watch.HttpListener` for what it is told.
 
     Args:
         transport: ``"sse"`` or ``"streamablehttp"``.
@@ -29,7 +29,7 @@ class SessionWatch:
 
     def __init__(self, transport: sdk.TransportName) -> None:
         self._is_sse = transport == "sse"
-        self._http = http.HttpWatch(transport, self)
+        self._http = http_watch.HttpWatch(transport, self)
         self._session: Any = None
         self._on_end: Callable[[], None] | None = None
         self._on_broken: Callable[[], None] | None = None
@@ -97,17 +97,17 @@ class SessionWatch:
 
     # ---- what HttpWatch reports
 
-    def request_over(self, request_id: http.RequestId, problem: str) -> None:
-        """See :class:`mcpgateway_pool.http.HttpListener`."""
+    def request_over(self, request_id: http_watch.RequestId, problem: str) -> None:
+        """See :class:`mcpgateway_pool.upstream.http_watch.HttpListener`."""
         if self._session is not None and sdk.fail_request(self._session, request_id, problem):
             self._broken()
 
     def refused(self, _status: int) -> None:
-        """See :class:`mcpgateway_pool.http.HttpListener`."""
+        """See :class:`mcpgateway_pool.upstream.http_watch.HttpListener`."""
         self._broken()
 
     def connection_failed(self, problem: str) -> None:
-        """See :class:`mcpgateway_pool.http.HttpListener`."""
+        """See :class:`mcpgateway_pool.upstream.http_watch.HttpListener`."""
         self._broken()
         if self._is_sse and self._session is not None:
             # Answers come on another stream: none can be told from one that will never come.
@@ -116,7 +116,7 @@ class SessionWatch:
                 self._on_end()
 
     def standing_stream_over(self) -> None:
-        """See :class:`mcpgateway_pool.http.HttpListener`."""
+        """See :class:`mcpgateway_pool.upstream.http_watch.HttpListener`."""
         if self._on_doubt is not None:
             self._on_doubt()
 

@@ -8,14 +8,15 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from ._core import VERDICT_BROKEN, VERDICT_GOOD, Pending, PooledSession, SessionContextCore
-from ._core import enter as _enter
-from ._core import leave as _leave
-from ._core import release as _release
-from .config import TransportType
-from .failures import is_session_fatal
-from .redact import safe_url
-from .releasing import finish_release
+from mcpgateway_pool._core import VERDICT_BROKEN, VERDICT_GOOD, Pending, PooledSession, SessionContextCore
+from mcpgateway_pool._core import enter as _enter
+from mcpgateway_pool._core import leave as _leave
+from mcpgateway_pool._core import release as _release
+from mcpgateway_pool.config import TransportType
+from mcpgateway_pool.failures import is_session_fatal
+from mcpgateway_pool.redact import safe_url
+
+from .release import finish_release
 
 logger = logging.getLogger("mcpgateway_pool")
 

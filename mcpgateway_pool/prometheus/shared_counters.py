@@ -9,8 +9,8 @@ import logging
 import os
 import stat
 
-from . import _core
-from .redact import safe_text
+from mcpgateway_pool import _core
+from mcpgateway_pool.redact import safe_text
 
 logger = logging.getLogger("mcpgateway_pool")
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from prometheus_client.utils import floatToGoString
 
-from . import _core
+from mcpgateway_pool import _core
 
 Histogram = Literal["acquire_wait_seconds", "create_seconds", "use_seconds"]
 

@@ -14,11 +14,11 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from mcpgateway_pool.pool.views import SETTINGS
 from mcpgateway_pool.redact import safe_url
-from mcpgateway_pool.views import SETTINGS
 
 if TYPE_CHECKING:
-    from .pool import GatewayPool
+    from .gateway_pool import GatewayPool
 
 _COUNTERS = (
     "_hits",
