@@ -1,7 +1,13 @@
 /* What Python code reports back to the machine: taken, cancelled, created, checked, closed. */
-#include "pool.h"
+#include "answers.h"
 
 #include <math.h>
+
+#include "connection.h"
+#include "errors.h"
+#include "loop.h"
+#include "pending.h"
+#include "ticket.h"
 
 /* False with TypeError when `name`() got another number of arguments. */
 static bool
@@ -31,41 +37,6 @@ check_ticket(py_pool *self, PyObject *object)
         return NULL;
     }
     return (py_ticket *)object;
-}
-
-int
-py_pool_raise(py_pool *self, int status, PyObject *url)
-{
-    py_state *state = self->state;
-    PyObject *safe_url = NULL;
-    if (status == MGP_ERR_CLOSED) {
-        PyErr_SetString(state->closed_error, "Session pool is closed");
-        return -1;
-    }
-    if (status == MGP_ERR_NOMEM) {
-        PyErr_NoMemory();
-        return -1;
-    }
-    safe_url = PyObject_CallOneArg(state->safe_url, url);
-    if (safe_url == NULL) {
-        return -1;
-    }
-    if (status == MGP_ERR_CIRCUIT_OPEN) {
-        PyErr_Format(state->circuit_open_error, "Circuit breaker open for %U", safe_url);
-    } else if (status == MGP_ERR_QUEUE_FULL) {
-        PyErr_Format(state->exhausted_error,
-                     "Too many callers wait for a session for %U already: max_waiters is %u",
-                     safe_url, self->config.max_waiters_per_key);
-    } else if (status == MGP_ERR_EXHAUSTED) {
-        PyErr_Format(state->exhausted_error,
-                     "Session pool is exhausted for %U: max_total_sessions is %u, max_total_keys "
-                     "is %u, and nothing idle can be closed",
-                     safe_url, self->config.max_total_sessions, self->config.max_total_keys);
-    } else {
-        PyErr_Format(PyExc_SystemError, "unexpected status %d of the pool machine", status);
-    }
-    Py_DECREF(safe_url);
-    return -1;
 }
 
 /* ---- waiters and creations -------------------------------------------------- */
@@ -169,40 +140,6 @@ py_pool_time_out(py_pool *self, PyObject *object)
     return numbers;
 }
 
-void
-py_pool_give_up(py_pool *self, py_pending *pending, bool is_reported)
-{
-    enum py_pending_state state = pending->state;
-    int64_t now_ns = self->last_now_ns;
-    PyObject *type, *value, *traceback;
-    if (self->core == NULL && pending->waiter != NULL) {
-        mgp_waiter_forget(pending->waiter); /* granted, and never taken */
-        pending->waiter = NULL;
-    }
-    if (state == PY_PENDING_ENDED || self->core == NULL) {
-        return;
-    }
-    PyErr_Fetch(&type, &value, &traceback);
-    if (py_pool_now(self, &now_ns) < 0) {
-        PyErr_Clear();
-    }
-    pending->state = PY_PENDING_ENDED;
-    if (state == PY_PENDING_CREATING && is_reported) {
-        (void)mgp_pool_creation_unwanted(self->core, pending->ticket);
-        pending->state = PY_PENDING_CREATING;
-    } else if (state == PY_PENDING_CREATING) {
-        (void)mgp_pool_create_failed(self->core, now_ns, pending->ticket, MGP_FAULT_CALLER);
-    } else if (state == PY_PENDING_CREATED) {
-        (void)mgp_pool_undo(self->core, now_ns, pending->ticket);
-    } else if (pending->waiter != NULL) {
-        struct mgp_waiter *waiter = pending->waiter;
-        pending->waiter = NULL;
-        mgp_pool_cancel(self->core, now_ns, waiter, MGP_CANCEL_BY_CALLER);
-    }
-    py_pool_leave(self, now_ns);
-    PyErr_Restore(type, value, traceback);
-}
-
 PyObject *
 py_pool_cancel(py_pool *self, PyObject *object)
 {
@@ -212,46 +149,6 @@ py_pool_cancel(py_pool *self, PyObject *object)
     }
     py_pool_give_up(self, pending, true);
     Py_RETURN_NONE;
-}
-
-static py_connection *
-connection_for(py_pool *self, PyObject *pooled)
-{
-    /* One that several callers hold at once cannot be noticed when one of them drops it. */
-    bool is_shared = self->config.max_leases_per_session > 1;
-    if (!is_shared && py_pooled_session_check(self->state, pooled)) {
-        py_connection *connection = ((py_pooled_session *)pooled)->connection;
-        if (!connection->is_pooled && connection->view == pooled) {
-            connection->owns_view = true;
-            Py_INCREF(pooled);
-            return (py_connection *)Py_NewRef((PyObject *)connection);
-        }
-        /* An overridden _create_session() returned what is in a pool already. */
-    }
-    py_connection *connection = py_connection_new_foreign(self->state, pooled);
-    PyObject *address = connection == NULL ? NULL : PyLong_FromVoidPtr(pooled);
-    PyObject *records = NULL;
-    int status = -1;
-    if (address == NULL) {
-        goto done;
-    }
-    records = Py_XNewRef(PyDict_GetItemWithError(self->foreign, address));
-    if (records == NULL && !PyErr_Occurred()) {
-        records = PyList_New(0);
-        if (records != NULL && PyDict_SetItem(self->foreign, address, records) < 0) {
-            Py_CLEAR(records);
-        }
-    }
-    if (records != NULL) {
-        status = PyList_Append(records, (PyObject *)connection);
-    }
-done:
-    Py_XDECREF(records);
-    Py_XDECREF(address);
-    if (status < 0) {
-        Py_CLEAR(connection);
-    }
-    return connection;
 }
 
 /* _created(pending, pooled): True when the machine took the session, False when the
@@ -270,7 +167,7 @@ py_pool_created(py_pool *self, PyObject *const *args, Py_ssize_t nargs)
     if (pending->state != PY_PENDING_CREATING) {
         Py_RETURN_FALSE;
     }
-    py_connection *connection = connection_for(self, args[1]);
+    py_connection *connection = py_connection_for(self, args[1]);
     if (connection == NULL) {
         return NULL;
     }

@@ -13,71 +13,16 @@
 
 #include <stdbool.h>
 #include <stdint.h>
-
-#include "../core/pool.h"
-#include "../metrics/directory.h"
-#include "../metrics/rows.h"
+#include <time.h>
 
 #define NS_PER_SECOND 1000000000
 
-/* The hooks whose overriding changes what the C side does; the others are simply
- * called on `self`. */
-enum py_hook {
-    PY_HOOK_VALIDATE_SESSION,
-    PY_HOOK_COMPUTE_IDENTITY_HASH,
-    PY_HOOK_MAKE_POOL_KEY,
-    PY_HOOK_ACQUIRE,
-    PY_HOOK_RELEASE,
-    PY_HOOK_COUNT,
-};
-
-/* Module state. Every PyObject * is owned. */
-typedef struct {
-    PyTypeObject *pool_type;
-    PyTypeObject *pooled_session_type;
-    PyTypeObject *connection_type;
-    PyTypeObject *pending_type;
-    PyTypeObject *ticket_type;
-    PyTypeObject *session_context_type;
-
-    PyObject *transport_sse; /* TransportType members, and the class */
-    PyObject *transport_streamable_http;
-    PyObject *transport_class;
-    PyObject *exhausted_error;
-    PyObject *circuit_open_error;
-    PyObject *closed_error;
-    PyObject *acquire_timeout_error;
-    PyObject *get_running_loop; /* asyncio's C function */
-    PyObject *gateway_label;    /* mcpgateway_pool.labels.gateway_label */
-    PyObject *safe_url;         /* mcpgateway_pool.redact.safe_url */
-
-    PyObject *hook_names[PY_HOOK_COUNT];     /* interned */
-    PyObject *hook_originals[PY_HOOK_COUNT]; /* what MCPSessionPool defines; NULL before that */
-
-    PyObject *str_set_result; /* interned names of what is called on Python objects */
-    PyObject *str_done;
-    PyObject *str_is_closed;
-    PyObject *str_create_future;
-    PyObject *str_call_soon_threadsafe;
-    PyObject *str_on_close;
-    PyObject *str_on_check;
-    PyObject *str_arm_timer;
-    PyObject *str_reap_leaks;
-    PyObject *str_run_effects;
-    PyObject *str_forget_loop;
-    PyObject *str_extract_identity;
-
-    struct mgp_siphash_key hash_key;
-    struct mgp_rows rows;
-    bool has_rows;
-
-    /* Shared counters; all of it under the GIL, but what fold_fd is while somebody folds. */
-    PyThread_type_lock fold_lock; /* never waited for */
-    int fold_fd;                  /* see struct mgp_archive_job */
-    bool has_finished;            /* the last snapshot saw files that can be folded */
-    struct mgp_problems problems; /* not reported yet */
-} py_state;
-
-py_state *py_state_of_type(PyTypeObject *type); /* of any type of this module */
+static inline int64_t
+py_monotonic_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * NS_PER_SECOND + now.tv_nsec;
+}
 
 #endif

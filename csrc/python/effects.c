@@ -1,6 +1,10 @@
 /* From the machine's effects to futures and tasks. One loop at a time: Python code that
  * runs meanwhile and calls the pool only adds effects, which this loop then meets. */
-#include "pool.h"
+#include "effects.h"
+
+#include "connection.h"
+#include "pending.h"
+#include "ticket.h"
 
 void
 py_pool_drop_error(void)

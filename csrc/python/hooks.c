@@ -2,7 +2,7 @@
  * The answer is kept for as long as the type's version tag says that neither the class
  * nor a base of it was changed; writing an attribute of the instance drops it. So a pool
  * whose hooks are not overridden pays one comparison. */
-#include "pool.h"
+#include "hooks.h"
 
 PyObject *
 py_module_remember_hooks(PyObject *module, PyObject *cls)

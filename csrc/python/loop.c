@@ -1,7 +1,10 @@
 /* The pool's clock, its event loop, and what is done after each operation of the machine. */
-#include "pool.h"
+#include "loop.h"
 
 #include <math.h>
+
+#include "connection.h"
+#include "effects.h"
 
 #ifdef MGP_DEBUG
 /* The whole-pool check is O(sessions): beyond this many it is made at some operations only. */

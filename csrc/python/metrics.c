@@ -1,10 +1,12 @@
 /* What is shown of the counters: buckets, and the text exposition. */
-#include "pool.h"
+#include "metrics.h"
 
 #include <string.h>
 
+#include "../base/status.h"
 #include "../metrics/text.h"
 #include "snapshot.h"
+#include "state.h"
 
 /* ---- buckets ---------------------------------------------------------------- */
 

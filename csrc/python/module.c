@@ -1,25 +1,23 @@
 /* mcpgateway_pool._core: multi-phase initialisation, heap types, all state in the module. */
-#include "common.h"
+#include "state.h"
 
 #include <string.h>
 
 #ifdef MGP_DEBUG
 #include "../base/alloc.h"
 #endif
+#include "checkout.h"
+#include "connection.h"
+#include "hooks.h"
+#include "key.h"
+#include "metrics.h"
 #include "pending.h"
 #include "pool.h"
 #include "pooled_session.h"
 #include "session_context.h"
 #include "snapshot.h"
-
-static struct PyModuleDef core_module;
-
-py_state *
-py_state_of_type(PyTypeObject *type)
-{
-    PyObject *module = PyType_GetModuleByDef(type, &core_module);
-    return module == NULL ? NULL : PyModule_GetState(module);
-}
+#include "ticket.h"
+#include "views.h"
 
 static PyObject *
 py_module_after_fork(PyObject *module, PyObject *Py_UNUSED(ignored))
@@ -351,7 +349,7 @@ static PyModuleDef_Slot core_slots[] = {
 
 PyDoc_STRVAR(core_doc, "The pool machine and its counters. Use mcpgateway_pool instead.");
 
-static struct PyModuleDef core_module = {
+struct PyModuleDef py_module_definition = {
     PyModuleDef_HEAD_INIT,       .m_name = "mcpgateway_pool._core",
     .m_doc = core_doc,           .m_size = sizeof(py_state),
     .m_methods = core_methods,   .m_slots = core_slots,
@@ -362,5 +360,5 @@ static struct PyModuleDef core_module = {
 PyMODINIT_FUNC
 PyInit__core(void)
 {
-    return PyModuleDef_Init(&core_module);
+    return PyModuleDef_Init(&py_module_definition);
 }

@@ -1,6 +1,6 @@
 #include "pending.h"
 
-#include "pool.h"
+#include "loop.h"
 
 py_pending *
 py_pending_new(py_state *state, struct py_pool *pool)
@@ -11,6 +11,40 @@ py_pending_new(py_state *state, struct py_pool *pool)
         self->state = PY_PENDING_ENDED;
     }
     return self;
+}
+
+void
+py_pool_give_up(py_pool *self, py_pending *pending, bool is_reported)
+{
+    enum py_pending_state state = pending->state;
+    int64_t now_ns = self->last_now_ns;
+    PyObject *type, *value, *traceback;
+    if (self->core == NULL && pending->waiter != NULL) {
+        mgp_waiter_forget(pending->waiter); /* granted, and never taken */
+        pending->waiter = NULL;
+    }
+    if (state == PY_PENDING_ENDED || self->core == NULL) {
+        return;
+    }
+    PyErr_Fetch(&type, &value, &traceback);
+    if (py_pool_now(self, &now_ns) < 0) {
+        PyErr_Clear();
+    }
+    pending->state = PY_PENDING_ENDED;
+    if (state == PY_PENDING_CREATING && is_reported) {
+        (void)mgp_pool_creation_unwanted(self->core, pending->ticket);
+        pending->state = PY_PENDING_CREATING;
+    } else if (state == PY_PENDING_CREATING) {
+        (void)mgp_pool_create_failed(self->core, now_ns, pending->ticket, MGP_FAULT_CALLER);
+    } else if (state == PY_PENDING_CREATED) {
+        (void)mgp_pool_undo(self->core, now_ns, pending->ticket);
+    } else if (pending->waiter != NULL) {
+        struct mgp_waiter *waiter = pending->waiter;
+        pending->waiter = NULL;
+        mgp_pool_cancel(self->core, now_ns, waiter, MGP_CANCEL_BY_CALLER);
+    }
+    py_pool_leave(self, now_ns);
+    PyErr_Restore(type, value, traceback);
 }
 
 static int
@@ -74,35 +108,4 @@ PyType_Spec py_pending_spec = {
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION |
              Py_TPFLAGS_IMMUTABLETYPE,
     .slots = py_pending_slots,
-};
-
-PyObject *
-py_ticket_new(py_state *state, struct mgp_ticket ticket)
-{
-    py_ticket *self = (py_ticket *)state->ticket_type->tp_alloc(state->ticket_type, 0);
-    if (self != NULL) {
-        self->ticket = ticket;
-    }
-    return (PyObject *)self;
-}
-
-static void
-py_ticket_dealloc(PyObject *self)
-{
-    PyTypeObject *type = Py_TYPE(self);
-    type->tp_free(self);
-    Py_DECREF(type);
-}
-
-static PyType_Slot py_ticket_slots[] = {
-    {Py_tp_doc, "Names one health check or close of the pool machine."},
-    {Py_tp_dealloc, py_ticket_dealloc},
-    {0, NULL},
-};
-
-PyType_Spec py_ticket_spec = {
-    .name = "mcpgateway_pool._core.Ticket",
-    .basicsize = sizeof(py_ticket),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE,
-    .slots = py_ticket_slots,
 };

@@ -1,10 +1,9 @@
-/* What _acquire() returns when there is no session at once (Pending), and the names of
- * the machine's operations as Python carries them about (Ticket). */
+/* What _acquire() returns when there is no session at once. */
 #ifndef MGP_PYTHON_PENDING_H
 #define MGP_PYTHON_PENDING_H
 
-#include "common.h"
-#include "pooled_session.h"
+#include "connection.h"
+#include "pool_object.h"
 
 enum py_pending_state {
     PY_PENDING_WAITING,  /* `waiter` is set until it is taken, cancelled or failed */
@@ -15,9 +14,9 @@ enum py_pending_state {
 
 typedef struct {
     PyObject_HEAD
-    struct py_pool *pool; /* owned */
-    PyObject *future;     /* owned; NULL when nothing is to be waited for */
-    PyObject *error;      /* owned exception to be raised instead of an answer; or NULL */
+    py_pool *pool;      /* owned */
+    PyObject *future;   /* owned; NULL when nothing is to be waited for */
+    PyObject *error;    /* owned exception to be raised instead of an answer; or NULL */
     PyObject *identity; /* owned bytes: the header identity in the key; NULL where there is none */
     py_connection *connection; /* owned; NULL before it was created */
     struct mgp_waiter *waiter; /* borrowed from the machine */
@@ -27,15 +26,11 @@ typedef struct {
     enum py_pending_state state;
 } py_pending;
 
-typedef struct {
-    PyObject_HEAD
-    struct mgp_ticket ticket;
-} py_ticket;
-
 extern PyType_Spec py_pending_spec;
-extern PyType_Spec py_ticket_spec;
 
-py_pending *py_pending_new(py_state *state, struct py_pool *pool);
-PyObject *py_ticket_new(py_state *state, struct mgp_ticket ticket);
+py_pending *py_pending_new(py_state *state, py_pool *pool);
+/* Gives up whatever a pending acquire still holds. A creation goes on where somebody
+ * will report its end (`is_reported`), and has failed otherwise. */
+void py_pool_give_up(py_pool *self, py_pending *pending, bool is_reported);
 
 #endif

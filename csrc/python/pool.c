@@ -1,6 +1,17 @@
 #include "pool.h"
 
 #include "../base/alloc.h"
+#include "answers.h"
+#include "checkout.h"
+#include "connection.h"
+#include "effects.h"
+#include "hooks.h"
+#include "key.h"
+#include "leaks.h"
+#include "loop.h"
+#include "pending.h"
+#include "sharing.h"
+#include "views.h"
 
 /* Units of upkeep between two turns of the event loop: half a millisecond at most, with
  * the tasks that they start. */

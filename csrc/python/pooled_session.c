@@ -3,7 +3,8 @@
 #include <math.h>
 #include <time.h>
 
-#include "pool.h"
+#include "connection.h"
+#include "loop.h"
 
 static double
 wall_seconds(void)
@@ -11,12 +12,6 @@ wall_seconds(void)
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
     return (double)now.tv_sec + (double)now.tv_nsec / NS_PER_SECOND;
-}
-
-bool
-py_pooled_session_check(py_state *state, PyObject *object)
-{
-    return PyObject_TypeCheck(object, state->pooled_session_type);
 }
 
 /* The times of a session in a pool are the machine's, on the pool's clock. */
@@ -167,18 +162,6 @@ py_pooled_session_init(py_pooled_session *self, PyObject *args, PyObject *kwargs
 }
 
 static PyObject *
-pooled_session_alloc(PyTypeObject *type, py_connection *connection)
-{
-    py_pooled_session *self = (py_pooled_session *)type->tp_alloc(type, 0);
-    if (self == NULL) {
-        return NULL;
-    }
-    self->connection = (py_connection *)Py_NewRef((PyObject *)connection);
-    connection->view = (PyObject *)self; /* borrowed */
-    return (PyObject *)self;
-}
-
-static PyObject *
 py_pooled_session_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs))
 {
     py_state *state = py_state_of_type(type);
@@ -186,15 +169,9 @@ py_pooled_session_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *P
     if (connection == NULL) {
         return NULL;
     }
-    PyObject *self = pooled_session_alloc(type, connection);
+    PyObject *self = py_pooled_session_alloc(type, connection);
     Py_DECREF(connection);
     return self;
-}
-
-PyObject *
-py_pooled_session_over(py_state *state, py_connection *connection)
-{
-    return pooled_session_alloc(state->pooled_session_type, connection);
 }
 
 static int

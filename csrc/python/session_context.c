@@ -2,7 +2,9 @@
  * its exit are coroutines there; here is what they do where nothing has to be awaited. */
 #include "session_context.h"
 
-#include "pool.h"
+#include "checkout.h"
+#include "connection.h"
+#include "hooks.h"
 
 /* In the order of the parameters of acquire(). */
 enum argument {

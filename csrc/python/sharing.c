@@ -1,6 +1,12 @@
 /* Sessions that several callers use at once, each under a lease of its own; and the groups
  * of keys that are evicted together. A registry of sessions needs both, a pool neither. */
-#include "pool.h"
+#include "sharing.h"
+
+#include "checkout.h"
+#include "connection.h"
+#include "hooks.h"
+#include "loop.h"
+#include "ticket.h"
 
 /* _share(max_leases, is_grouped), once, before the first acquire. */
 PyObject *

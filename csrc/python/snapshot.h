@@ -5,6 +5,7 @@
 #include "common.h"
 
 #include "../metrics/snapshot.h"
+#include "state.h"
 
 /* Takes a finished snapshot: 0, or -1 with an exception and nothing to free. Reads the files of
  * other processes without the GIL, then this process's rows, at one moment, under it. What was

@@ -1,7 +1,10 @@
 /* Read views of one pool, and the table of series. */
-#include "pool.h"
+#include "views.h"
 
 #include <string.h>
+
+#include "connection.h"
+#include "loop.h"
 
 static int
 set_number(PyObject *dict, const char *name, uint64_t value)

@@ -1,4 +1,4 @@
-/* libFuzzer target: two sets of arguments of acquire() through csrc/python/key.c, in an embedded
+/* libFuzzer target: two sets of arguments of acquire() through csrc/python/key.c and what it is made of, in an embedded
  * Python. key_oracle.py makes them from the bytes, and says what each key must say. It holds:
  *   - two keys are equal byte for byte exactly where the oracle's normal forms are equal;
  *   - what is refused is refused with the class of error that the oracle names;

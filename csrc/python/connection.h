@@ -1,0 +1,123 @@
+/* PooledSession, and the connection record behind it.
+ *
+ * The record holds what has to be closed in the end (session, transport, owner task,
+ * event), always strongly. It is the payload of the pool machine. The PooledSession is
+ * what callers see of it. While the session is in the pool, the record owns its
+ * PooledSession; while it is checked out, the caller does: so a caller who drops it
+ * without a release cannot lose the connection, only its view of it, and that is noticed.
+ *
+ * A duck-typed object that an overridden _create_session returned has a record, too;
+ * the record then owns it at all times, and it cannot be noticed when it is dropped. */
+#ifndef MGP_PYTHON_CONNECTION_H
+#define MGP_PYTHON_CONNECTION_H
+
+#include "pool_object.h"
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *dict;            /* owned, or NULL */
+    PyObject *weakreflist;     /* managed by Python */
+    py_connection *connection; /* owned */
+} py_pooled_session;
+
+/* Wall-clock times as they were given to the constructor, or assigned. */
+typedef struct {
+    double created_at;    /* NAN where it never was */
+    double last_used;     /* valid while the session's own is last_used_ns */
+    int64_t last_used_ns; /* INT64_MIN where it never was */
+} py_given_times;
+
+/* There is one for each session: it is kept small. */
+struct py_connection {
+    PyObject_HEAD
+    PyObject *session; /* owned, each of these; NULL in the record of a foreign object */
+    PyObject *transport_context;
+    PyObject *url;
+    PyObject *transport_type;
+    PyObject *headers;
+    PyObject *identity_key;
+    PyObject *user_identity;
+    PyObject *gateway_id;
+    PyObject *owner_task;
+    PyObject *shutdown_event;
+    PyObject *view; /* what callers get; owned while `owns_view`, else borrowed, or NULL */
+    union {
+        PyObject *closer;           /* owned: the task that closes it, or NULL */
+        py_connection *next_leaked; /* while it is in the pool's list of leaked records */
+    };
+    union {
+        struct {                  /* while it is in a pool: see py_connection_pool() and _core() */
+            struct py_pool *pool; /* borrowed */
+            struct mgp_session *core; /* borrowed; NULL until the machine has taken it */
+        };
+        struct { /* else: monotonic */
+            int64_t created_ns;
+            int64_t last_used_ns;
+        };
+    };
+    py_given_times *given; /* owned; NULL where none was ever given */
+    Py_ssize_t use_count;
+    uint64_t lease_generation; /* with lease_index, the ticket of the present checkout */
+    uint32_t lease_index;
+    bool owns_view : 1;
+    bool is_foreign : 1;
+    bool is_closed : 1;
+    bool is_leased : 1;
+    bool is_leaked : 1;
+    bool is_pooled : 1;
+};
+
+static inline struct py_pool *
+py_connection_pool(const py_connection *connection)
+{
+    return connection->is_pooled ? connection->pool : NULL;
+}
+
+static inline struct mgp_session *
+py_connection_core(const py_connection *connection)
+{
+    return connection->is_pooled ? connection->core : NULL;
+}
+
+static inline struct mgp_ticket
+py_connection_lease(const py_connection *connection)
+{
+    return (struct mgp_ticket){connection->lease_index, connection->lease_generation};
+}
+
+extern PyType_Spec py_connection_spec;
+
+bool py_pooled_session_check(py_state *state, PyObject *object);
+/* A new PooledSession over a record. New reference, or NULL with an exception. */
+PyObject *py_pooled_session_over(py_state *state, py_connection *connection);
+/* A record for a PooledSession to come. New reference, or NULL. */
+py_connection *py_connection_new(py_state *state);
+/* A record for an object that is no PooledSession. New reference, or NULL. */
+py_connection *py_connection_new_foreign(py_state *state, PyObject *object);
+
+/* The object that callers get, at each checkout the same. New reference. */
+PyObject *py_pooled_session_alloc(PyTypeObject *type, py_connection *connection);
+void py_connection_check_in(py_connection *connection);
+/* Takes it out of the pool's list of leaked records. Afterwards `closer` is valid again. */
+void py_connection_unlink_leaked(py_connection *connection);
+PyObject *py_connection_check_out(py_connection *connection, struct mgp_ticket lease);
+/* A PooledSession over the record, also when the caller's was dropped. Borrowed or NULL. */
+PyObject *py_connection_ensure_view(py_state *state, py_connection *connection);
+/* The record belongs to the pool from now on; the machine is about to take it. */
+void py_connection_join_pool(py_connection *connection, py_pool *pool);
+/* The machine has given the record back: steals the reference. `times` are the session's own
+ * from here on. */
+void py_connection_leave_pool(py_connection *connection, const struct mgp_session_times *times);
+/* No pool knows it any more, and its view is closed. */
+void py_connection_detach(py_connection *connection, const struct mgp_session_times *times);
+/* The task that closes it, or whatever else is to be awaited for that. */
+void py_connection_set_closer(py_connection *connection, PyObject *closer);
+void py_pool_note_leak(py_connection *connection);
+/* The record under which the pool knows an object: borrowed, or NULL. Prefers one that
+ * is checked out. */
+py_connection *py_pool_find_connection(py_pool *self, PyObject *pooled);
+
+/* The record for what a creation returned: the object's own, or a new one. New reference or NULL. */
+py_connection *py_connection_for(py_pool *self, PyObject *pooled);
+
+#endif

@@ -1,0 +1,41 @@
+/* PoolCore: the object behind MCPSessionPool. It owns the pool machine and one event
+ * loop's worth of futures; the files of the binding turn arguments into keys, effects into
+ * futures and tasks. */
+#ifndef MGP_PYTHON_POOL_OBJECT_H
+#define MGP_PYTHON_POOL_OBJECT_H
+
+#include "common.h"
+
+#include "../core/pool.h"
+#include "header_identity.h"
+#include "state.h"
+
+typedef struct py_connection py_connection;
+
+typedef struct py_pool {
+    PyObject_HEAD
+    py_state *state;       /* borrowed: the type keeps the module alive */
+    struct mgp_pool *core; /* owned; NULL before _setup() */
+    PyObject *loop;        /* owned: the event loop adopted at first use; NULL before that */
+    const void *loop_dict; /* never read through; see loop_is_the_same() */
+    uint64_t loop_version;
+    PyObject *clock;   /* owned callable giving seconds; NULL for the monotonic clock */
+    PyObject *foreign; /* owned dict: address of a duck-typed session -> its record */
+    py_identity identity;
+    struct mgp_config config;
+    py_connection *leaked;  /* records whose PooledSession was dropped; linked, borrowed */
+    int64_t last_now_ns;    /* time never runs backwards for the machine */
+    int64_t armed_ns;       /* when the timer fires; INT64_MAX when it is not armed */
+    unsigned hooks;         /* bit PY_HOOK_... for each overridden hook */
+    unsigned hooks_version; /* type version for which `hooks` holds; 0: for none */
+    unsigned long thread;   /* of `loop` */
+    bool is_grouped;        /* keys belong to the groups of their user and of their gateway */
+    bool is_running_effects;
+    bool is_building_key;    /* an overridden hook that makes the key is running */
+    bool has_seen_anonymous; /* ... and asked for the default, which found no identity */
+} py_pool;
+
+/* What a pool's keys can be evicted by: see _share(). */
+enum py_group { PY_GROUP_USER, PY_GROUP_GATEWAY };
+
+#endif
