@@ -80,6 +80,50 @@ no_ticket_is_stale_everywhere(void)
     pool_end();
 }
 
+/* A caller that mixes up its tickets must not end the checkout, or the creation, of another. */
+static void
+ticket_of_a_session_is_none_of_a_lease_and_the_other_way_round(void)
+{
+    enum { MANY = 8 };
+    struct mgp_ticket creations[MANY], leases[MANY];
+    struct caller *callers[MANY];
+    struct mgp_session *session;
+    struct mgp_ticket lease;
+    pool_start(pool_config());
+    for (size_t i = 0; i < MANY; i++) {
+        callers[i] = pool_acquire(1);
+        creations[i] = callers[i]->ticket;
+        pool_create(callers[i]);
+        leases[i] = callers[i]->ticket;
+    }
+    for (size_t i = 0; i < MANY; i++) {
+        for (size_t j = 0; j < MANY; j++) {
+            CHECK(creations[i].index != leases[j].index ||
+                  creations[i].generation != leases[j].generation);
+        }
+        CHECK(mgp_pool_created(pool, now_ns, leases[i], callers[i], &session, &lease) ==
+              MGP_ERR_STALE);
+        CHECK(mgp_pool_create_failed(pool, now_ns, leases[i], MGP_FAULT_ENDPOINT) == MGP_ERR_STALE);
+        CHECK(mgp_pool_creation_unwanted(pool, leases[i]) == MGP_ERR_STALE);
+        CHECK(mgp_pool_checked(pool, now_ns, leases[i], false) == MGP_ERR_STALE);
+        CHECK(mgp_pool_close_ended(pool, now_ns, leases[i]) == MGP_ERR_STALE);
+    }
+    CHECK(pool_view(1).active == MANY);
+    /* One that is being created, and one that is being closed, are not leased. */
+    struct caller *opening = pool_acquire(1);
+    pool_release(callers[0], MGP_VERDICT_DISCARD);
+    struct mgp_ticket others[] = {opening->ticket, callers[0]->opened->close};
+    for (size_t i = 0; i < 2; i++) {
+        CHECK(others[i].generation != 0);
+        CHECK(!mgp_pool_is_leased(pool, others[i]));
+        CHECK(mgp_pool_leased_payload(pool, others[i]) == NULL);
+        CHECK(mgp_pool_release(pool, now_ns, others[i], MGP_VERDICT_GOOD) == MGP_ERR_STALE);
+    }
+    CHECK(pool_view(1).creating == 1 && pool_view(1).closing == 1);
+    pool_check();
+    pool_end();
+}
+
 static void
 late_answers_to_a_creation_are_stale(void)
 {
@@ -383,6 +427,7 @@ main(void)
     RUN(verdict_decides_why_a_session_is_closed);
     RUN(second_release_of_a_lease_is_stale);
     RUN(no_ticket_is_stale_everywhere);
+    RUN(ticket_of_a_session_is_none_of_a_lease_and_the_other_way_round);
     RUN(late_answers_to_a_creation_are_stale);
     RUN(ticket_of_one_kind_is_stale_for_another);
     RUN(session_over_its_lifetime_is_closed_not_pooled);

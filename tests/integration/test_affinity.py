@@ -9,6 +9,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ pytest.importorskip("redis")
 
 from mcpgateway_pool.affinity import heartbeat
 from servers.redis_process import EXECUTABLE, MISSING, RedisProcess
-from support.affinity_workers import LOGGER, Worker, pid_beyond_all, until
+from support.affinity_workers import LOGGER, Worker, pid_beyond_all, reclaiming_after, until
 
 pytestmark = [
     pytest.mark.skipif(EXECUTABLE is None, reason=MISSING),
@@ -142,6 +143,45 @@ async def test_of_two_that_reclaim_one_gets_it(two: tuple[Worker, Worker]) -> No
     assert await ownership.reclaim(one.client, "s-1", "host-c:1")
     assert not await other.affinity._ownership.reclaim(other.client, "s-1", "host-c:1")
     assert await one.owner("s-1") == "host-a:1"
+
+
+@pytest.mark.parametrize("winner", ["host-c:1", "host-a:1", None])
+async def test_who_loses_the_race_to_reclaim_names_the_winner(
+    two: tuple[Worker, Worker], monkeypatch: pytest.MonkeyPatch, winner: str | None
+) -> None:
+    """The winner is another worker, another task of this one, or has given the session up already."""
+    one, other = two
+    redis = one.client
+
+    async def somebody_is_quicker() -> None:
+        await (redis.set("mcpgw:pool_owner:s-1", winner) if winner else redis.delete("mcpgw:pool_owner:s-1"))
+
+    reclaiming_after(monkeypatch, one, "host-b:1", somebody_is_quicker)
+    await other.affinity.register_pool_session_owner("s-1")
+    assert await one.affinity.get_streamable_http_session_owner("s-1") == winner
+    assert await one.owner("s-1") == winner
+    await redis.set("mcpgw:pool_owner:s-1", "host-b:1")
+    assert await one.affinity.may_create_session("s-1") == (None if winner == "host-a:1" else winner)
+
+
+async def test_who_loses_the_race_to_claim_takes_nothing(
+    two: tuple[Worker, Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look at a free session and its claim, another worker claims it."""
+    one, other = two
+    claim = one.affinity._ownership.claim
+
+    async def late(*arguments: Any) -> None:
+        await other.affinity.register_pool_session_owner("s-1")
+        await one.client.expire("mcpgw:pool_owner:s-1", 50)
+        await claim(*arguments)
+
+    monkeypatch.setattr(one.affinity._ownership, "claim", late)
+    await one.affinity.register_session_mapping("s-1", URL, "gw-1", "streamablehttp", "ann@example.com")
+    assert await one.owner("s-1") == "host-b:1"
+    assert await one.client.ttl("mcpgw:pool_owner:s-1") <= 50
+    await one.affinity.cleanup_pool_session_owner("s-1")
+    assert await one.owner("s-1") == "host-b:1"
 
 
 async def test_a_listener_shows_a_heartbeat_and_takes_it_away_at_its_end(two: tuple[Worker, Worker]) -> None:

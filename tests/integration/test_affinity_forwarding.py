@@ -7,7 +7,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -16,7 +16,7 @@ pytest.importorskip("redis")
 
 from mcpgateway_pool.affinity import listener as listener_module
 from servers.redis_process import EXECUTABLE, MISSING, RedisProcess
-from support.affinity_workers import RPC, Worker, pid_beyond_all, until
+from support.affinity_workers import RPC, Worker, pid_beyond_all, reclaiming_after, until
 
 pytestmark = pytest.mark.skipif(EXECUTABLE is None, reason=MISSING)
 
@@ -222,6 +222,34 @@ async def test_the_next_request_reclaims_from_a_killed_owner_of_this_machine(
     assert await one.owner("s-1") == "host-a:1"
 
 
+async def test_who_loses_the_race_to_reclaim_forwards_to_the_winner(
+    two: tuple[Worker, Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, _ = two
+    await one.client.set("mcpgw:pool_owner:s-1", "host-c:1")
+    reclaiming_after(monkeypatch, one, "host-c:1", lambda: one.client.set("mcpgw:pool_owner:s-1", "host-b:1"))
+    assert await one.forward("s-1") == MINE
+    assert await http(one, owner="host-c:1") == {
+        "status": 202,
+        "headers": {"x-by": "host-b:1"},
+        "body": b"\x00\xff",
+    }
+    assert one.executed == []
+    assert await one.owner("s-1") == "host-b:1"
+
+
+async def test_who_loses_the_race_to_reclaim_to_its_end_executes_itself(
+    two: tuple[Worker, Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another worker reclaimed the session, and has given it up: nobody owns it."""
+    one, owner = two
+    await one.client.set("mcpgw:pool_owner:s-1", "host-c:1")
+    reclaiming_after(monkeypatch, one, "host-c:1", lambda: one.client.delete("mcpgw:pool_owner:s-1"))
+    assert await one.forward("s-1") is None
+    assert owner.executed == []
+    assert await one.owner("s-1") is None
+
+
 async def test_an_owner_that_lives_and_does_not_listen_yet_gets_the_request_when_it_does(
     two: tuple[Worker, Worker],
 ) -> None:
@@ -338,6 +366,33 @@ async def test_a_slow_request_does_not_hold_up_the_others(two: tuple[Worker, Wor
     assert await one.forward("s-1") == {"result": 7}
     go_on.set()
     assert await slow == {"result": "slow"}
+
+
+async def test_a_channel_is_given_up_with_its_answer_while_others_wait(two: tuple[Worker, Worker]) -> None:
+    """Or one slow answer would keep the channels of all that came after it."""
+    one, owner = two
+    go_on = asyncio.Event()
+
+    async def answer(request: dict[str, Any]) -> dict[str, Any]:
+        if request["req_id"] == "slow":
+            await go_on.wait()
+        return {"result": request["req_id"]}
+
+    async def channels() -> int:
+        return len(await one.client.pubsub_channels("mcpgw:pool_*_response:*"))
+
+    owner.on_rpc = answer
+    slow = asyncio.create_task(one.affinity.forward_request_to_owner("s-1", {**RPC, "req_id": "slow"}, 30.0))
+    await until(lambda: has_executed(owner, 1))
+    answers = await asyncio.gather(*[one.forward("s-1") for _ in range(10)], http(one))
+    assert answers[:10] == [{"result": 7}] * 10
+    owner.on_rpc = never
+    with pytest.raises(TimeoutError):
+        await one.forward("s-1", timeout=0.1)
+    assert await channels() == 1
+    go_on.set()
+    assert await slow == {"result": "slow"}
+    await until(lambda: is_none(channels))
 
 
 async def test_more_requests_than_the_client_has_connections_share_one(server: RedisProcess) -> None:
@@ -499,6 +554,10 @@ async def has_executed(worker: Worker, count: int) -> bool:
 
 async def has_taken(worker: Worker, count: int) -> bool:
     return len(worker.affinity._listener._tasks) == count
+
+
+async def is_none(count: Callable[[], Awaitable[int]]) -> bool:
+    return await count() == 0
 
 
 async def has_no_reader(worker: Worker) -> bool:

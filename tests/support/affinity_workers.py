@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import pytest
 import redis.asyncio
 
 from mcpgateway_pool.affinity import AffinitySettings, SessionAffinity
@@ -138,6 +139,22 @@ class Worker:
         """What Redis says, past the affinity."""
         value = await self.client.get(f"mcpgw:pool_owner:{session}")
         return value.decode() if isinstance(value, bytes) else value
+
+
+def reclaiming_after(
+    monkeypatch: pytest.MonkeyPatch, worker: Worker, dead: str, meanwhile: Callable[[], Awaitable[Any]]
+) -> None:
+    """Let a worker find another one dead, and something happen before it can reclaim that one's session."""
+    heartbeat = worker.affinity._heartbeat
+    is_alive = heartbeat.is_alive
+
+    async def found_dead(client: Any, worker_id: str) -> bool:
+        if worker_id != dead:
+            return await is_alive(client, worker_id)
+        await meanwhile()
+        return False
+
+    monkeypatch.setattr(heartbeat, "is_alive", found_dead)
 
 
 def pid_beyond_all() -> int:

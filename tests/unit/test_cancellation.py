@@ -219,6 +219,52 @@ async def test_creation_task_cancelled_before_its_first_step_gives_its_place_bac
     await assert_all_places_usable(pool)
 
 
+async def test_creation_that_has_ended_is_not_timed_out_later(caplog: pytest.LogCaptureFixture) -> None:
+    """However it ended: its timer has ended with it."""
+    clock = FakeClock()
+    pool = FakePool(clock=clock, session_create_timeout_seconds=4, max_sessions_per_key=5)
+
+    async def never_ran() -> None:
+        caller = asking(pool)
+        await until(lambda: pool._tasks)
+        (creation,) = pool._tasks
+        creation.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await caller
+
+    async def cancelled_in_the_middle() -> None:
+        pool.holds_creations = True
+        caller = asking(pool)
+        await until(lambda: pool.creations)
+        (creation,) = pool._tasks
+        creation.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await caller
+        pool.holds_creations = False
+
+    async def failed() -> None:
+        pool.create_error = OSError("no luck")
+        with pytest.raises(OSError, match="no luck"):
+            await pool.acquire(URL)
+        pool.create_error = None
+
+    for end in (never_ran, cancelled_in_the_middle, failed):
+        await end()
+    held = await pool.acquire(URL)
+    totals = pool._totals()
+    with caplog.at_level("DEBUG"):
+        for _ in range(3):  # the time-out, and the wait for what ignores its cancellation
+            fired = asyncio.Event()
+            timer = pool._timer(1, fired.set)  # made last, it asks the clock last
+            clock.advance(60)
+            await fired.wait()
+            timer.cancel()
+    assert "ignores its cancellation" not in caplog.text
+    assert pool._totals() == totals
+    await pool.release(held)
+    await assert_all_places_usable(pool)
+
+
 async def test_creation_task_cancelled_from_outside_ends_its_caller():
     pool = FakePool(max_sessions_per_key=1)
     pool.holds_creations = True
