@@ -7,11 +7,7 @@ need not be installed; so classes are recognised by name.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from collections.abc import Iterator
-
-from mcpgateway_pool.upstream import sdk
 
 _TRANSPORT_CLASSES = frozenset(
     {
@@ -30,7 +26,6 @@ _TRANSPORT_CLASSES = frozenset(
 )
 
 _MAX_EXCEPTIONS = 1000
-_CALLER_MARK = "_mcpgateway_pool_callers_mistake"
 
 
 def exceptions_in(error: BaseException) -> Iterator[BaseException]:
@@ -52,27 +47,6 @@ def exceptions_in(error: BaseException) -> Iterator[BaseException]:
             queue.append(current.__context__)
 
 
-def real_cause(error: BaseException) -> BaseException:
-    """The first leaf of nested exception groups that is no cancellation; the error itself when it is no
-    group.
-    """
-    if not isinstance(error, BaseExceptionGroup):
-        return error
-    leaves = [real_cause(member) for member in error.exceptions]
-    return next((leaf for leaf in leaves if not isinstance(leaf, asyncio.CancelledError)), leaves[0])
-
-
-def http_status_of(error: BaseException) -> int | None:
-    """The HTTP status of the response that an exception, a group member or a cause stands for; None without
-    one.
-    """
-    for current in exceptions_in(error):
-        status = getattr(getattr(current, "response", None), "status_code", None)
-        if type(status) is int:
-            return status
-    return None
-
-
 def is_session_fatal(error: BaseException) -> bool:
     """Whether a session that raised this may be unusable.
 
@@ -85,22 +59,9 @@ def is_session_fatal(error: BaseException) -> bool:
 def _is_fatal(error: BaseException) -> bool:
     if isinstance(error, ConnectionError):
         return True
-    if sdk.error_code(error) in sdk.BROKEN_CODES:
+    if getattr(getattr(error, "error", None), "code", None) in (-32000, 32600, -32600):
         return True
     return any(
         (base.__module__.partition(".")[0], base.__name__) in _TRANSPORT_CLASSES
         for base in type(error).__mro__
     )
-
-
-def mark_callers_mistake(error: BaseException) -> None:
-    """Remember that an exception came out of the caller's own function or arguments."""
-    with contextlib.suppress(AttributeError):  # a class without a __dict__: then it counts as the server's
-        setattr(error, _CALLER_MARK, True)
-
-
-def is_callers_mistake(error: BaseException) -> bool:
-    """Whether a creation failed by the caller's own client factory or headers, so that it says nothing about
-    the server.
-    """
-    return any(getattr(current, _CALLER_MARK, False) is True for current in exceptions_in(error))

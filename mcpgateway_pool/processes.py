@@ -10,7 +10,6 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from . import _core
-from .prometheus import shared_counters
 
 if TYPE_CHECKING:
     from .pool.mcp_session_pool import MCPSessionPool
@@ -31,8 +30,6 @@ def add_pool(pool: MCPSessionPool) -> None:
     finally:
         _lock.release()
     publish_limits()
-    _core.open_file()
-    shared_counters.report()
 
 
 def live_pools() -> list[MCPSessionPool]:

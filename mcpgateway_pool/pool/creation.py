@@ -11,9 +11,9 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any
 
+from mcpgateway_pool import verdict
 from mcpgateway_pool._core import Pending, PooledSession
 from mcpgateway_pool.errors import PoolClosedError, SessionCreateTimeoutError
-from mcpgateway_pool.failures import http_status_of, is_callers_mistake, mark_callers_mistake
 from mcpgateway_pool.redact import safe_url
 
 from .liveness import watch
@@ -23,16 +23,6 @@ from .views import identity_digest
 if TYPE_CHECKING:
     from .mcp_session_pool import MCPSessionPool
     from .session_context import AcquireArguments
-
-# The server's refusal of this caller says nothing about the server.
-_REFUSALS = frozenset({400, 401, 403})
-
-
-def counts_for_breaker(error: BaseException) -> bool:
-    """Whether a failed creation says something about the server, rather than about the caller."""
-    if isinstance(error, (asyncio.CancelledError, PoolClosedError)) or is_callers_mistake(error):
-        return False
-    return http_status_of(error) not in _REFUSALS
 
 
 class Creation:
@@ -103,7 +93,7 @@ class Creation:
         try:
             await self._pool._permit_creation(self._arguments[1])
         except Exception as error:
-            mark_callers_mistake(error)
+            verdict.blame(error, verdict.Fault.CALLER)
             raise
 
     def _give_to_pool(self, pooled: Any) -> bool:
@@ -137,7 +127,8 @@ class Creation:
             pending.error = error
         pool = self._pool
         trips = pool._circuit_breaker_trips
-        pool._create_failed(pending, counts_for_breaker(error))
+        counts = not isinstance(error, PoolClosedError) and verdict.counts_for_breaker(error)
+        pool._create_failed(pending, counts)
         if pool._circuit_breaker_trips != trips:
             pool._log().warning("Circuit breaker opened for %s", safe_url(self._arguments[0]))
 
@@ -205,4 +196,4 @@ async def create(pool: MCPSessionPool, pending: Pending, arguments: AcquireArgum
         pending.error = None  # it refers to this frame
 
 
-__all__ = ["Creation", "counts_for_breaker", "create"]
+__all__ = ["Creation", "create"]

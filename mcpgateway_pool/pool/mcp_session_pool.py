@@ -16,7 +16,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
-from mcpgateway_pool import _core, config, tasks
+from mcpgateway_pool import _core, config, tasks, verdict
 from mcpgateway_pool._core import Pending, PoolCore, PooledSession, Ticket
 from mcpgateway_pool._core import acquire as _acquire
 from mcpgateway_pool._core import make_context as _make_context
@@ -29,8 +29,8 @@ from mcpgateway_pool.config import (
     TransportType,
 )
 from mcpgateway_pool.errors import AcquireTimeoutError, SessionCreateError
-from mcpgateway_pool.failures import is_callers_mistake, mark_callers_mistake
 from mcpgateway_pool.processes import add_pool
+from mcpgateway_pool.prometheus import shared_counters
 from mcpgateway_pool.redact import safe_error, safe_url
 from mcpgateway_pool.timers import Timer
 from mcpgateway_pool.upstream import health, http_client, session_owner
@@ -172,6 +172,7 @@ class MCPSessionPool(PoolCore):
         self._warned: dict[str, float] = {}
         self._forget_loop()
         add_pool(self)
+        shared_counters.open_file()
 
     def _forget_loop(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -385,10 +386,8 @@ class MCPSessionPool(PoolCore):
             raise
         except Exception as cause:
             error = SessionCreateError(
-                f"Failed to create MCP session for {safe_url(url)}: {safe_error(cause)}"
+                f"Failed to create MCP session for {safe_url(url)}: {verdict.describe(cause)}"
             )
-            if is_callers_mistake(cause):
-                mark_callers_mistake(error)
             raise error from cause
         return PooledSession(
             session=owner.session,

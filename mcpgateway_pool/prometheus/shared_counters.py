@@ -57,6 +57,12 @@ def use_environment() -> None:
     _directory = path
 
 
+def open_file() -> None:
+    """Open this process's file, where that is not done yet; called for each pool that is made."""
+    _core.open_file()
+    report()
+
+
 def forget(label: str) -> bool:
     """Drop what finished processes counted for a gateway label that this process has no row of.
 

@@ -17,13 +17,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mcpgateway_pool.failures import (
-    http_status_of,
-    is_callers_mistake,
-    is_session_fatal,
-    mark_callers_mistake,
-    real_cause,
-)
+from mcpgateway_pool import verdict
 from mcpgateway_pool.redact import safe_error, safe_repr, safe_text, safe_url
 
 from . import http_client, http_watch, sdk
@@ -268,7 +262,7 @@ class SessionOwner:
         try:
             await self._serve()
         except BaseException as error:
-            cause = real_cause(error)
+            cause = verdict.real_cause(error)
             if isinstance(cause, (KeyboardInterrupt, SystemExit, GeneratorExit)):
                 # GeneratorExit: the loop is gone, and this may be any thread.
                 raise
@@ -367,7 +361,7 @@ class SessionOwner:
 
     def _creation_error(self) -> BaseException:
         """Why there is no session."""
-        error = real_cause(self._error) if self._error is not None else None
+        error = verdict.real_cause(self._error) if self._error is not None else None
         if self._watch.refusal is not None:
             if error is not None and sdk.error_code(error) is not None:
                 self._watch.refusal.__cause__ = error
@@ -422,7 +416,7 @@ async def open_session(
         TypeError, ValueError: bad headers; see :func:`upstream_headers`.
         asyncio.CancelledError: cancelled; nothing is left behind.
         Exception: why connecting or initializing failed, taken out of exception groups; its message shows no
-            credentials. See :func:`http_status_of` and :func:`is_callers_mistake`.
+            credentials. See :mod:`mcpgateway_pool.verdict`.
     """
     if transport_type_value not in ("sse", "streamablehttp"):
         raise ValueError(
@@ -431,7 +425,7 @@ async def open_session(
     try:
         sent = upstream_headers(headers)
     except (TypeError, ValueError) as error:
-        mark_callers_mistake(error)
+        verdict.blame(error, verdict.Fault.CALLER)
         raise
     factory: sdk.ClientFactory | None
     if not sdk.is_native(transport_type_value, namespace):
@@ -464,7 +458,7 @@ def _callers_factory(factory: sdk.ClientFactory) -> sdk.ClientFactory:
         try:
             return factory(headers=headers, timeout=timeout, auth=auth)
         except Exception as error:
-            mark_callers_mistake(error)
+            verdict.blame(error, verdict.Fault.CALLER)
             raise
 
     return marked
@@ -481,11 +475,4 @@ def _keep(task: asyncio.Task[Any]) -> None:
     task.add_done_callback(_background.discard)
 
 
-__all__ = [
-    "SessionOwner",
-    "http_status_of",
-    "is_callers_mistake",
-    "is_session_fatal",
-    "open_session",
-    "upstream_headers",
-]
+__all__ = ["SessionOwner", "open_session", "upstream_headers"]

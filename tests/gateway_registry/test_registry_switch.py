@@ -16,7 +16,7 @@ from mcpgateway_pool import gateway
 from mcpgateway_pool.gateway.releases import FAMILIES, find_family
 
 MODULE = "mcpgateway.services.upstream_session_registry"
-OURS = "mcpgateway_pool.gateway.registry"
+OURS = "mcpgateway_pool.gateway.registry.upstream_registry"
 Run = Callable[..., str]
 
 

@@ -18,9 +18,10 @@ from unittest import mock
 
 import pytest
 
-from mcpgateway_pool.failures import http_status_of, is_callers_mistake, is_session_fatal
+from mcpgateway_pool.failures import is_session_fatal
 from mcpgateway_pool.upstream import sdk
 from mcpgateway_pool.upstream.session_owner import SessionOwner, open_session
+from mcpgateway_pool.verdict import Fault, fault_of
 from servers.process import ServerProcess
 from servers.proxy import BreakingProxy
 
@@ -697,7 +698,7 @@ def test_a_refused_initialize_raises_its_http_status_without_secrets(
     async def test() -> None:
         server.fault("status", status=status, method="initialize", body=SECRET)
         error = await refused_creation(f"{server.url}?key={SECRET}", server)
-        assert http_status_of(error) == status
+        assert error.response.status_code == status
         assert f"HTTP {status}" in str(error)
         # The HTTP library logs whole URLs itself, at INFO.
         records = [record for record in caplog.records if not record.name.startswith("httpx")]
@@ -710,7 +711,7 @@ def test_a_refused_event_stream_raises_its_http_status_without_secrets(sse: Serv
     async def test() -> None:
         sse.fault("status", status=401, http="GET")
         error = await refused_creation(f"{sse.url}?key={SECRET}", sse)
-        assert http_status_of(error) == 401
+        assert error.response.status_code == 401
 
     run(test)
 
@@ -722,7 +723,7 @@ def test_a_json_rpc_error_at_initialize_is_raised_as_it_is(streamable: ServerPro
         streamable.fault("status", status=200, method="initialize", body=body, type="application/json")
         error = await refused_creation(streamable.url, streamable)
         assert isinstance(error, Exception)
-        assert http_status_of(error) is None
+        assert not hasattr(error, "response")
 
     run(test)
 
@@ -746,7 +747,7 @@ def test_a_failing_client_factory_is_the_callers_mistake(server: ServerProcess) 
 
         with pytest.raises(LookupError, match="no client") as caught:
             await open_session(server.url, None, server.transport, httpx_client_factory=factory)
-        assert is_callers_mistake(caught.value)
+        assert fault_of(caught.value) is Fault.CALLER
 
     run(test)
 
@@ -789,7 +790,7 @@ def test_bad_headers_are_the_callers_mistake_and_are_not_shown(headers: Any, err
     async def test() -> None:
         with pytest.raises(error) as caught:
             await open_session("http://127.0.0.1:1/mcp", headers, "streamablehttp")
-        assert is_callers_mistake(caught.value)
+        assert fault_of(caught.value) is Fault.CALLER
         assert SECRET not in str(caught.value)
 
     run(test)

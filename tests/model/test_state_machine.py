@@ -29,8 +29,8 @@ from hypothesis.stateful import (
 )
 
 from mcpgateway_pool import PooledSession
-from mcpgateway_pool.failures import mark_callers_mistake
 from mcpgateway_pool.prometheus.collector import forget_gateway
+from mcpgateway_pool.verdict import Fault, blame
 from model import figures
 from model.audit import audit, predict, series_by_gateway
 from model.controlled import ControlledPool, Operation, current_caller
@@ -115,7 +115,7 @@ def failure(kind: str) -> BaseException:
         return Refused()
     if kind == "mistake":
         error = ValueError("no such header")
-        mark_callers_mistake(error)
+        blame(error, Fault.CALLER)
         error.counts = False  # type: ignore[attr-defined]
         return error
     if kind == "cancelled":

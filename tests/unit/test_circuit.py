@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from mcpgateway_pool import CircuitOpenError, PoolClosedError, SessionCreateTimeoutError
-from mcpgateway_pool.failures import mark_callers_mistake
+from mcpgateway_pool.verdict import Fault, blame
 from support.fakes import URL, FakeClock, FakePool, assert_adds_up, assert_at_rest, turns, until, until_timer
 
 OTHER = "http://other.test/mcp"
@@ -214,7 +214,7 @@ async def test_success_closes_the_circuit_and_forgets_how_long_it_was_open():
     assert_at_rest(pool)
 
 
-@pytest.mark.parametrize("status", [400, 401, 403])
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 413, 422, 429, 431])
 async def test_refusal_of_the_caller_does_not_count(status: int):
     pool = FakePool(circuit_breaker_threshold=2)
     await fail(pool, 5, with_status(status))
@@ -227,9 +227,9 @@ async def test_refusal_of_the_caller_does_not_count(status: int):
 
 
 @pytest.mark.parametrize(
-    "error", [with_status(404), with_status(429), with_status(500), ValueError("any"), TimeoutError()]
+    "error", [with_status(500), with_status(503), ConnectionResetError(), ValueError("any"), TimeoutError()]
 )
-async def test_every_other_exception_counts(error: Exception):
+async def test_server_that_is_down_and_what_shows_nothing_count(error: Exception):
     pool = FakePool(circuit_breaker_threshold=2)
     await fail(pool, 2, error)
     await assert_open(pool)
@@ -239,7 +239,7 @@ async def test_every_other_exception_counts(error: Exception):
 async def test_callers_own_mistake_does_not_count():
     pool = FakePool(circuit_breaker_threshold=1)
     error = ValueError("my client factory is broken")
-    mark_callers_mistake(error)
+    blame(error, Fault.CALLER)
     await fail(pool, 3, error)
     await assert_closed(pool)
     assert_at_rest(pool)

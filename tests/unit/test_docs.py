@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import shutil
@@ -167,6 +168,68 @@ def test_the_architecture_page_names_every_source_file_and_no_other() -> None:
         f"{path.parent.relative_to(ROOT)}/" for path in (ROOT / "mcpgateway_pool").rglob("__init__.py")
     }
     assert set(sections) == folders | packages
+
+
+def rooms() -> dict[str, set[str]]:
+    """The rooms of the Python package, and which each may import from, as the architecture page has them."""
+    itself = "the package itself"
+    table = text_of("docs", "architecture.md").partition("| room |")[2].partition("\n\n")[0]
+    cells = {row[0]: row[2] for row in rows_of(f"| room |{table}")[2:]}
+    result = {}
+    for room, allowed in cells.items():
+        if allowed.startswith("all but "):
+            result[room] = set(cells) - {allowed.removeprefix("all but ")}
+        else:
+            result[room] = set(allowed.split(", ")) - {"nothing"}
+        assert result[room] <= set(cells), room
+        result[room] |= {room, itself}
+    return result
+
+
+def imports_of(path: Path) -> set[str]:
+    """The modules that a file imports at any place, but for those that only types need."""
+    package = path.relative_to(ROOT).with_suffix("").parts[:-1]
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
+            node.body = []
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            module = ".".join((*package, node.module) if node.module else package)
+            base = module if node.level else node.module or ""
+            names |= {f"{base}.{alias.name}" for alias in node.names}
+    return {name for name in names if name.partition(".")[0] == "mcpgateway_pool"}
+
+
+def room_of(module: str, names: set[str]) -> str:
+    """The room of a module, or of a name in one."""
+    parts = module.split(".")[1:]
+    inside = [room for room in names if parts[: room.count("/")] == room.split("/")[:-1]]
+    return max(inside, key=len, default="the package itself")
+
+
+def test_each_room_imports_what_the_architecture_page_allows() -> None:
+    allowed = rooms()
+    folders = {room for room in allowed if room.endswith("/")}
+    there = {
+        f"{path.parent.relative_to(ROOT / 'mcpgateway_pool')}/"
+        for path in (ROOT / "mcpgateway_pool").rglob("__init__.py")
+    }
+    assert folders == there - {"./"}
+    wrong = []
+    for path in (ROOT / "mcpgateway_pool").rglob("*.py"):
+        if path == ROOT / "mcpgateway_pool" / "__init__.py":
+            continue  # it gathers what users import
+        room = room_of(".".join(path.relative_to(ROOT).with_suffix("").parts), folders)
+        wrong += [
+            f"{path.relative_to(ROOT)} imports {name}"
+            for name in imports_of(path)
+            if room_of(name, folders) not in allowed[room]
+        ]
+    assert not wrong
 
 
 def test_links_and_paths_lead_somewhere() -> None:

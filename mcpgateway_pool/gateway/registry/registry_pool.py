@@ -17,11 +17,10 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from mcpgateway_pool import MCPSessionPool, _core
+from mcpgateway_pool import MCPSessionPool, _core, verdict
 from mcpgateway_pool._core import Ticket
 from mcpgateway_pool.config import TransportType
 from mcpgateway_pool.errors import SessionCreateError
-from mcpgateway_pool.failures import mark_callers_mistake
 from mcpgateway_pool.gateway.settings import GatewaySettings
 from mcpgateway_pool.redact import safe_url
 from mcpgateway_pool.tasks import CANCEL_GRACE_SECONDS
@@ -210,7 +209,7 @@ class RegistryPool(MCPSessionPool):
             raise
         except RuntimeError as error:
             if _REFUSAL.search(str(error)):
-                mark_callers_mistake(error)
+                verdict.blame(error, verdict.Fault.CALLER)
             raise
         finally:
             del self._creating[task]
@@ -247,7 +246,7 @@ class RegistryPool(MCPSessionPool):
                 timeout_seconds=registry._session_create_timeout_seconds,
             )
         except ValueError as error:
-            mark_callers_mistake(error)
+            verdict.blame(error, verdict.Fault.CALLER)
             raise
         session, second = await factory(request)
         if hasattr(release, "SessionLifecycle"):
