@@ -4,7 +4,7 @@
 #include "check.h"
 #include "status.h"
 
-#define CAPACITY_MIN 16
+#define CAPACITY_MIN 4
 
 void
 mgp_heap_init(struct mgp_heap *heap)
@@ -115,6 +115,37 @@ mgp_heap_update(struct mgp_heap *heap, struct mgp_heap_node *node, int64_t at_ns
     MGP_ASSERT(heap->nodes[node->index] == node);
     node->at_ns = at_ns;
     node_settle(heap, node, node->index);
+}
+
+static bool
+is_before(const struct mgp_heap *heap, size_t index, int64_t at_ns)
+{
+    return index < heap->count && heap->nodes[index]->at_ns < at_ns;
+}
+
+size_t
+mgp_heap_first_before(const struct mgp_heap *heap, int64_t at_ns)
+{
+    return is_before(heap, 0, at_ns) ? 0 : MGP_HEAP_DETACHED;
+}
+
+size_t
+mgp_heap_next_before(const struct mgp_heap *heap, size_t index, int64_t at_ns)
+{
+    size_t left = index * 2 + 1;
+    if (is_before(heap, left, at_ns)) {
+        return left;
+    }
+    if (is_before(heap, left + 1, at_ns)) {
+        return left + 1;
+    }
+    for (; index > 0; index = (index - 1) / 2) {
+        bool is_left = index % 2 == 1;
+        if (is_left && is_before(heap, index + 1, at_ns)) {
+            return index + 1;
+        }
+    }
+    return MGP_HEAP_DETACHED;
 }
 
 bool

@@ -1,5 +1,5 @@
-/* Binary min-heap of intrusive nodes, ordered by a time. The array of pointers
- * is the heap's; the nodes are embedded in the caller's structs.
+/* Binary min-heap of intrusive nodes, ordered by a time, or by another number.
+ * The array of pointers is the heap's; the nodes are embedded in the caller's structs.
  *
  * mgp_heap_reserve() is the only operation that allocates, and so the only one
  * that can fail: reserve for the nodes that there will be, before the change
@@ -40,6 +40,11 @@ void mgp_heap_insert(struct mgp_heap *heap, struct mgp_heap_node *node, int64_t 
 void mgp_heap_remove(struct mgp_heap *heap, struct mgp_heap_node *node);
 /* Changes the time of a node that is in the heap. */
 void mgp_heap_update(struct mgp_heap *heap, struct mgp_heap_node *node, int64_t at_ns);
+/* Walks the nodes that are due before a time, each after its parent: the index of the first,
+ * then that of the one after `index`; MGP_HEAP_DETACHED where there is none. The heap stays as
+ * it is meanwhile. O(1) for each node that is due before, all in all. */
+size_t mgp_heap_first_before(const struct mgp_heap *heap, int64_t at_ns);
+size_t mgp_heap_next_before(const struct mgp_heap *heap, size_t index, int64_t at_ns);
 /* Whether every parent is due no later than its children, and every node knows
  * its place. O(n): for checks. */
 bool mgp_heap_is_ordered(const struct mgp_heap *heap);

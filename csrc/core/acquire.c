@@ -19,7 +19,7 @@ unreserve(struct mgp_pool *pool, struct reservation *reservation)
 }
 
 static int
-reserve(struct mgp_pool *pool, const struct mgp_key *key, struct reservation *reservation)
+reserve(struct mgp_pool *pool, bool has_queue, struct reservation *reservation)
 {
     *reservation = (struct reservation){NULL, NULL, NULL};
     if (mgp_leases_reserve(&pool->leases) < 0) {
@@ -27,7 +27,6 @@ reserve(struct mgp_pool *pool, const struct mgp_key *key, struct reservation *re
     }
     reservation->spare = mgp_session_new(pool);
     reservation->waiter = mgp_alloc_zeroed(1, sizeof(*reservation->waiter));
-    bool has_queue = key != NULL && key->queue != NULL;
     if (!has_queue) {
         reservation->queue = mgp_alloc_zeroed(1, sizeof(*reservation->queue));
     }
@@ -37,6 +36,13 @@ reserve(struct mgp_pool *pool, const struct mgp_key *key, struct reservation *re
         return MGP_ERR_NOMEM;
     }
     return MGP_OK;
+}
+
+/* Room for one more queue among its endpoint's claims. */
+static int
+reserve_claim(struct mgp_endpoint *endpoint)
+{
+    return mgp_heap_reserve(&endpoint->claims, endpoint->queue_count + 1);
 }
 
 uint64_t
@@ -144,7 +150,9 @@ begin_waiting(struct mgp_pool *pool, int64_t now_ns, struct mgp_key *key,
         reservation->queue = NULL;
         mgp_list_init(&key->queue->waiters);
         key->queue->key = key;
+        mgp_heap_node_init(&key->queue->claim);
         mgp_list_push_back(&key->endpoint->waiting, &key->queue->endpoint_link);
+        key->endpoint->queue_count++;
     }
     struct mgp_waiter *waiter = reservation->waiter;
     waiter->spare = reservation->spare;
@@ -173,13 +181,24 @@ mgp_pool_acquire(struct mgp_pool *pool, int64_t now_ns, uint64_t hash,
     if (pool->is_closed) {
         return MGP_ERR_CLOSED;
     }
-    int status = check_limits(pool, now_ns, key, endpoint, spec->row);
+    /* Whoever waits for the end of a breaker's time goes first. */
+    bool is_due = endpoint != NULL && mgp_endpoint_is_due(endpoint, now_ns);
+    int status = is_due ? MGP_OK : check_limits(pool, now_ns, key, endpoint, spec->row);
+    if (status == MGP_OK) {
+        bool has_queue = !is_due && key != NULL && key->queue != NULL;
+        status = reserve(pool, has_queue, &reservation);
+    }
     if (status < 0) {
         return status;
     }
-    status = reserve(pool, key, &reservation);
-    if (status < 0) {
-        return status;
+    if (is_due) {
+        mgp_endpoint_serve(pool, now_ns, endpoint);
+        status = check_limits(pool, now_ns, key, endpoint, spec->row);
+        if (status < 0) {
+            unreserve(pool, &reservation);
+            mgp_settle(pool, now_ns);
+            return status;
+        }
     }
     bool is_new_key = key == NULL || key->is_retiring;
     struct mgp_link *oldest = mgp_list_peek_front(&pool->evictable_keys);
@@ -188,7 +207,9 @@ mgp_pool_acquire(struct mgp_pool *pool, int64_t now_ns, uint64_t hash,
         if (is_new_endpoint) {
             endpoint = mgp_endpoint_new(pool, spec->endpoint);
         }
-        key = endpoint == NULL ? NULL : mgp_key_new(pool, hash, spec, endpoint);
+        if (endpoint != NULL && reserve_claim(endpoint) == MGP_OK) {
+            key = mgp_key_new(pool, hash, spec, endpoint);
+        }
         if (key == NULL) {
             if (is_new_endpoint && endpoint != NULL) {
                 mgp_endpoint_forget(pool, endpoint);
@@ -196,6 +217,9 @@ mgp_pool_acquire(struct mgp_pool *pool, int64_t now_ns, uint64_t hash,
             unreserve(pool, &reservation);
             return MGP_ERR_NOMEM;
         }
+    } else if (reserve_claim(endpoint) < 0) {
+        unreserve(pool, &reservation);
+        return MGP_ERR_NOMEM;
     }
     mgp_key_set_retiring(pool, key, false);
     if (is_new_key && pool->config.max_total_keys > 0 &&
@@ -210,11 +234,12 @@ mgp_pool_acquire(struct mgp_pool *pool, int64_t now_ns, uint64_t hash,
         answer_session(pool, now_ns, session, acquired);
     } else if (key->queue == NULL && mgp_list_is_empty(&key->idle_sessions) &&
                mgp_key_has_room(pool, key) && mgp_pool_has_room(pool) &&
+               mgp_heap_peek(&pool->claims) == NULL &&
                mgp_endpoint_permits(pool, endpoint, now_ns)) {
         acquired->ticket = mgp_session_begin_create(pool, now_ns, reservation.spare, key);
         acquired->answer = MGP_ANSWER_CREATE;
         reservation.spare = NULL;
-        mgp_key_update_recency(pool, key);
+        mgp_key_serve(pool, now_ns, key);
     } else {
         begin_waiting(pool, now_ns, key, &reservation, acquired);
     }
@@ -252,7 +277,6 @@ give_up_creation(struct mgp_pool *pool, int64_t now_ns, struct mgp_session *sess
     struct mgp_key *key = session->key;
     mgp_endpoint_creation_undecided(pool, now_ns, session);
     mgp_session_drop_creation(pool, session);
-    mgp_endpoint_serve(pool, now_ns, key->endpoint);
     mgp_key_serve(pool, now_ns, key);
 }
 
@@ -359,6 +383,7 @@ mgp_pool_created(struct mgp_pool *pool, int64_t now_ns, struct mgp_ticket creati
     struct mgp_key *key = session->key;
     mgp_endpoint_creation_succeeded(pool, session);
     mgp_session_open(pool, now_ns, session, payload);
+    mgp_endpoint_serve(pool, now_ns, key->endpoint);
     if (session->is_unwanted || pool->is_closed) {
         mgp_session_return(pool, now_ns, session);
     } else {
@@ -366,7 +391,6 @@ mgp_pool_created(struct mgp_pool *pool, int64_t now_ns, struct mgp_ticket creati
         begun->since_ns = now_ns;
         *lease = begun->ticket;
     }
-    mgp_endpoint_serve(pool, now_ns, key->endpoint);
     mgp_key_serve(pool, now_ns, key); /* what a shared session has to spare */
     mgp_settle(pool, now_ns);
     return pool->is_closed ? MGP_ERR_CLOSED : MGP_OK;
@@ -402,7 +426,6 @@ mgp_pool_create_failed(struct mgp_pool *pool, int64_t now_ns, struct mgp_ticket 
         if (has_opened) {
             refuse_waiters(pool, now_ns, key->endpoint);
         }
-        mgp_endpoint_serve(pool, now_ns, key->endpoint);
         mgp_key_serve(pool, now_ns, key);
     }
     mgp_settle(pool, now_ns);
@@ -569,11 +592,7 @@ mgp_pool_close_ended(struct mgp_pool *pool, int64_t now_ns, struct mgp_ticket cl
         return MGP_ERR_STALE;
     }
     struct mgp_key *key = session->key;
-    bool is_victim = session->close_reason == (uint8_t)MGP_EVICTION_CAPACITY;
     mgp_session_make_gone(pool, session);
-    if (is_victim) {
-        mgp_pool_serve(pool, now_ns); /* it was closed for whoever waits there, not for its key */
-    }
     mgp_key_serve(pool, now_ns, key);
     mgp_settle(pool, now_ns);
     return MGP_OK;

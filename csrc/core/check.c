@@ -10,7 +10,7 @@ struct tally {
     size_t sessions;
     size_t in_idle_order;
     uint64_t taken_leases;
-    uint64_t demand;
+    uint64_t demand, supply;
 };
 
 static void
@@ -50,11 +50,13 @@ check_queue(const struct mgp_pool *pool, const struct mgp_key *key)
     link = mgp_list_peek_front(&key->active_sessions);
     MGP_ASSERT(link == NULL || pool->is_reconfigured || pool->config.max_leases_per_session == 1 ||
                mgp_session_of_place(link)->is_full);
-    /* Every place is taken, or it is known who denies one, or checks will answer all. */
-    MGP_ASSERT(pool->is_reconfigured || mgp_key_open(key) >= pool->config.max_sessions_per_key ||
-               queue->starved_in != NULL || key->checking >= queue->count);
-    MGP_ASSERT((queue->starved_in != NULL) == mgp_link_is_attached(&queue->starved_link));
-    MGP_ASSERT(queue->demand == 0 || queue->starved_in == &pool->starved);
+    /* Every place is taken, or claimed, or checks will answer all. */
+    uint32_t open = mgp_key_open(key), limit = pool->config.max_sessions_per_key;
+    uint32_t room = open < limit ? limit - open : 0;
+    uint32_t unanswered = queue->count > key->checking ? queue->count - key->checking : 0;
+    MGP_ASSERT(pool->is_reconfigured || queue->wanted == (unanswered < room ? unanswered : room));
+    MGP_ASSERT((queue->wanted > 0) == mgp_heap_node_is_attached(&queue->claim));
+    MGP_ASSERT(queue->wanted == 0 || queue->claim.at_ns == mgp_waitq_peek(queue)->arrival);
 }
 
 /* The waiters of a row, of all pools that count there. */
@@ -112,6 +114,7 @@ check_key(struct mgp_table_entry *entry, void *context)
         creating += session->state == MGP_SESSION_CREATING;
         checking += session->state == MGP_SESSION_CHECKING;
         closing += session->state == MGP_SESSION_CLOSING;
+        tally->supply += session->state == MGP_SESSION_CLOSING && session->is_supply;
         tally->in_idle_order +=
             session->state == MGP_SESSION_CHECKING && mgp_link_is_attached(&session->idle_order);
     }
@@ -127,7 +130,6 @@ check_key(struct mgp_table_entry *entry, void *context)
     if (key->queue != NULL) {
         check_queue(tally->pool, key);
         check_row_waiters(key->row);
-        tally->demand += key->queue->demand;
     }
     tally->counts.keys += !key->is_retiring;
     tally->counts.waiters += mgp_key_waiters(key);
@@ -161,6 +163,22 @@ check_endpoint(struct mgp_table_entry *entry, void *context)
     MGP_ASSERT((endpoint->key_count == 0) == mgp_heap_node_is_attached(&endpoint->oblivion));
     MGP_ASSERT(!mgp_heap_node_is_attached(&endpoint->retry) ||
                (endpoint->breaker.state != MGP_BREAKER_CLOSED && endpoint->key_count > 0));
+    uint32_t wanted = 0;
+    size_t queues = 0;
+    mgp_list_for_each(link, &endpoint->waiting) {
+        wanted += mgp_container_of(link, struct mgp_waitq, endpoint_link)->wanted;
+        queues++;
+    }
+    MGP_ASSERT(wanted == endpoint->wanted && queues == endpoint->queue_count);
+    MGP_ASSERT(endpoint->demand <= wanted && mgp_heap_is_ordered(&endpoint->claims));
+    MGP_ASSERT((endpoint->demand > 0) == mgp_heap_node_is_attached(&endpoint->claim));
+    MGP_ASSERT(endpoint->demand == 0 ||
+               endpoint->claim.at_ns == mgp_heap_peek(&endpoint->claims)->at_ns);
+    MGP_ASSERT(tally->pool->is_reconfigured || wanted == endpoint->demand ||
+               mgp_breaker_is_open(&endpoint->breaker) ||
+               endpoint->demand + endpoint->creating ==
+                   tally->pool->config.max_creating_per_endpoint);
+    tally->demand += endpoint->demand;
     MGP_ASSERT((endpoint->trip_row != NULL) == mgp_breaker_is_open(&endpoint->breaker));
     tally->counts.endpoints++;
     return 0;
@@ -186,6 +204,7 @@ check_orders(const struct mgp_pool *pool, const struct tally *tally)
     MGP_ASSERT(mgp_heap_is_ordered(&pool->lifetimes));
     MGP_ASSERT(mgp_heap_is_ordered(&pool->retries));
     MGP_ASSERT(mgp_heap_is_ordered(&pool->remembered));
+    MGP_ASSERT(mgp_heap_is_ordered(&pool->claims));
 }
 
 void
@@ -204,15 +223,14 @@ mgp_pool_check(const struct mgp_pool *pool)
     MGP_ASSERT(tally.counts.idle == counts->idle);
     MGP_ASSERT(tally.counts.checking == counts->checking);
     MGP_ASSERT(tally.counts.closing == counts->closing);
-    MGP_ASSERT(tally.demand == pool->demand);
+    MGP_ASSERT(tally.demand == pool->demand && tally.supply == pool->supply);
     MGP_ASSERT(pool->is_reconfigured || pool->config.max_total_sessions == 0 ||
                tally.sessions <= pool->config.max_total_sessions);
     MGP_ASSERT(pool->is_reconfigured || pool->config.max_total_keys == 0 ||
                counts->keys <= pool->config.max_total_keys);
-    MGP_ASSERT(pool->is_reconfigured || mgp_list_is_empty(&pool->starved) ||
-               !mgp_pool_has_room(pool));
+    MGP_ASSERT(pool->is_reconfigured || pool->demand == 0 || !mgp_pool_has_room(pool));
     MGP_ASSERT(mgp_list_is_empty(&pool->empty_keys));
-    MGP_ASSERT(pool->demand == 0 || pool->demand <= counts->closing || counts->idle == 0);
+    MGP_ASSERT(pool->demand <= pool->supply || counts->idle == 0);
     MGP_ASSERT(pool->leases.promised == counts->waiters + counts->creating);
     MGP_ASSERT(pool->leases.spare_count >= pool->leases.promised);
     check_orders(pool, &tally);

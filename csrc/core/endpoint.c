@@ -19,6 +19,7 @@ mgp_endpoint_new(struct mgp_pool *pool, struct mgp_bytes url)
 {
     if (mgp_heap_reserve(&pool->retries, pool->counts.endpoints + 1) < 0 ||
         mgp_heap_reserve(&pool->remembered, pool->counts.endpoints + 1) < 0 ||
+        mgp_heap_reserve(&pool->claims, pool->counts.endpoints + 1) < 0 ||
         url.size > SIZE_MAX - sizeof(struct mgp_endpoint)) {
         return NULL;
     }
@@ -35,7 +36,8 @@ mgp_endpoint_new(struct mgp_pool *pool, struct mgp_bytes url)
     mgp_list_init(&endpoint->keys);
     mgp_list_init(&endpoint->keys_to_sweep);
     mgp_list_init(&endpoint->waiting);
-    mgp_list_init(&endpoint->starved);
+    mgp_heap_init(&endpoint->claims);
+    mgp_heap_node_init(&endpoint->claim);
     mgp_heap_node_init(&endpoint->retry);
     mgp_heap_node_init(&endpoint->oblivion);
     mgp_breaker_init(&endpoint->breaker);
@@ -72,13 +74,14 @@ update_retry(struct mgp_pool *pool, struct mgp_endpoint *endpoint)
 void
 mgp_endpoint_forget(struct mgp_pool *pool, struct mgp_endpoint *endpoint)
 {
-    MGP_ASSERT(endpoint->key_count == 0 && endpoint->creating == 0);
+    MGP_ASSERT(endpoint->key_count == 0 && endpoint->creating == 0 && endpoint->demand == 0);
     set_trip_row(pool, endpoint, NULL);
     mgp_heap_remove(&pool->retries, &endpoint->retry);
     mgp_heap_remove(&pool->remembered, &endpoint->oblivion);
     mgp_link_detach(&endpoint->sweep_link);
     mgp_table_remove(&pool->endpoints, &endpoint->entry);
     pool->counts.endpoints--;
+    mgp_heap_fini(&endpoint->claims);
     mgp_wipe(endpoint + 1, endpoint->entry.size); /* a URL may hold credentials */
     mgp_free(endpoint);
 }
@@ -124,13 +127,25 @@ mgp_endpoint_remove_key(struct mgp_pool *pool, struct mgp_endpoint *endpoint, st
     }
 }
 
+uint32_t
+mgp_endpoint_permitted(const struct mgp_pool *pool, const struct mgp_endpoint *endpoint,
+                       int64_t now_ns)
+{
+    uint32_t limit = pool->config.max_creating_per_endpoint;
+    uint32_t left = limit == 0                   ? UINT32_MAX
+                    : limit > endpoint->creating ? limit - endpoint->creating
+                                                 : 0;
+    if (!mgp_breaker_is_open(&endpoint->breaker)) {
+        return left;
+    }
+    return left > 0 && !mgp_breaker_refuses(&endpoint->breaker, now_ns); /* one trial */
+}
+
 bool
 mgp_endpoint_permits(const struct mgp_pool *pool, const struct mgp_endpoint *endpoint,
                      int64_t now_ns)
 {
-    uint32_t limit = pool->config.max_creating_per_endpoint;
-    return !mgp_breaker_refuses(&endpoint->breaker, now_ns) &&
-           (limit == 0 || endpoint->creating < limit);
+    return mgp_endpoint_permitted(pool, endpoint, now_ns) > 0;
 }
 
 void

@@ -23,7 +23,11 @@ struct mgp_endpoint {
     struct mgp_list keys_to_sweep; /* keys whose idle sessions the breaker's opening closes */
     size_t key_count;              /* in both lists */
     struct mgp_list waiting;       /* queues of its keys */
-    struct mgp_list starved;       /* those of them that could create but for the endpoint */
+    size_t queue_count;
+    struct mgp_heap claims;        /* those of them that want places, the oldest waiter first */
+    uint32_t wanted;               /* places, by all of them */
+    uint32_t demand;               /* of those, as many as may be created now */
+    struct mgp_heap_node claim;    /* in the pool's claims while it has a demand */
     struct mgp_link sweep_link;    /* in the pool's list while keys_to_sweep is not empty */
     struct mgp_heap_node retry;    /* while its breaker is open: when that may be tried again */
     struct mgp_heap_node oblivion; /* while it has no key: when its failures are forgotten */

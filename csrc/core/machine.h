@@ -10,7 +10,7 @@
  *   - counts equal list lengths, per key and in total; every session is in one list;
  *   - creating + active + idle + checking + closing <= max, per key and in total;
  *   - a key with a waiter has no fresh idle session and no spare lease;
- *   - a key with a waiter has all its places taken, or is in a list of starved keys;
+ *   - a key with a waiter has all its places taken, or claims one (serve.c);
  *   - idle order is by last use, health order by verification, the heap by deadline;
  *   - a spare lease exists for each waiter and each creation. */
 #ifndef MGP_CORE_MACHINE_H
@@ -32,12 +32,12 @@ struct mgp_pool {
     struct mgp_list health_order;   /* sessions, least recently verified first */
     struct mgp_list evictable_keys; /* keys that nobody uses, least recently used first */
     struct mgp_list empty_keys;     /* keys for mgp_settle() to drop */
-    struct mgp_list starved;        /* queues that could create but for max_total_sessions */
     struct mgp_list sweeping;       /* endpoints with keys to sweep */
     struct mgp_list effects;
     struct mgp_heap lifetimes;  /* of open sessions */
     struct mgp_heap retries;    /* endpoints whose breaker is to be tried again */
     struct mgp_heap remembered; /* endpoints without keys, the oldest failure first */
+    struct mgp_heap claims;     /* endpoints with a demand for places, the oldest waiter first */
     struct mgp_slots session_slots;
     struct mgp_leases leases;
     size_t session_structs; /* with spares: the room that `lifetimes` must have */
@@ -46,7 +46,8 @@ struct mgp_pool {
     uint64_t random_state;
     int64_t next_check_ns;   /* no background check before */
     int64_t clock_offset_ns; /* from the pool's clock to the monotonic one */
-    uint64_t demand;         /* sum over the starved queues */
+    uint64_t demand;         /* places that the starved want: sum over the endpoints in `claims` */
+    uint64_t supply;         /* places to come by closes that were begun for the starved */
     struct mgp_pool_counts counts;
     uint64_t totals[MGP_WORD_COUNT];
     bool is_closed;
@@ -80,7 +81,9 @@ void mgp_endpoint_add_key(struct mgp_pool *pool, struct mgp_endpoint *endpoint,
 void mgp_endpoint_remove_key(struct mgp_pool *pool, struct mgp_endpoint *endpoint,
                              struct mgp_key *key);
 void mgp_endpoint_forget(struct mgp_pool *pool, struct mgp_endpoint *endpoint);
-/* Whether one more creation may begin there now. */
+/* How many creations may begin there now; whether one may. */
+uint32_t mgp_endpoint_permitted(const struct mgp_pool *pool, const struct mgp_endpoint *endpoint,
+                                int64_t now_ns);
 bool mgp_endpoint_permits(const struct mgp_pool *pool, const struct mgp_endpoint *endpoint,
                           int64_t now_ns);
 /* What the end of a creation means for the breaker. True when it opened. */
@@ -167,11 +170,14 @@ void mgp_waiter_park(struct mgp_pool *pool, struct mgp_key *key, struct mgp_wait
 /* Takes a WAITING waiter out of its queue, in whatever state it goes on. */
 void mgp_waiter_unpark(struct mgp_pool *pool, struct mgp_waiter *waiter);
 void mgp_waiter_fail(struct mgp_pool *pool, struct mgp_waiter *waiter, int status);
-/* Gives the key's waiters all that there is for them; says what the rest waits for. */
+/* A key, or what its endpoint permits, has changed: gives its waiters the sessions that there
+ * are for them, and free places to whoever has waited longest; says what the rest waits for. */
 void mgp_key_serve(struct mgp_pool *pool, int64_t now_ns, struct mgp_key *key);
-/* Lets the starved queues of an endpoint, or of the pool, create in turn while they may. */
+/* An endpoint may permit more creations than before. */
 void mgp_endpoint_serve(struct mgp_pool *pool, int64_t now_ns, struct mgp_endpoint *endpoint);
-void mgp_pool_serve(struct mgp_pool *pool, int64_t now_ns);
+/* Whether its waiters may create by now, which is not noticed yet: the time of its breaker is
+ * over. */
+bool mgp_endpoint_is_due(const struct mgp_endpoint *endpoint, int64_t now_ns);
 /* A session is free, or was just opened: to the oldest waiter, idle, or closed. */
 void mgp_session_return(struct mgp_pool *pool, int64_t now_ns, struct mgp_session *session);
 void mgp_settle(struct mgp_pool *pool, int64_t now_ns);

@@ -22,12 +22,12 @@ mgp_pool_new(const struct mgp_config *config, struct mgp_pool **pool_out)
     mgp_list_init(&pool->health_order);
     mgp_list_init(&pool->evictable_keys);
     mgp_list_init(&pool->empty_keys);
-    mgp_list_init(&pool->starved);
     mgp_list_init(&pool->sweeping);
     mgp_list_init(&pool->effects);
     mgp_heap_init(&pool->lifetimes);
     mgp_heap_init(&pool->retries);
     mgp_heap_init(&pool->remembered);
+    mgp_heap_init(&pool->claims);
     mgp_slots_init(&pool->session_slots);
     mgp_leases_init(&pool->leases);
     pool->random_state = config->random_seed;
@@ -74,6 +74,7 @@ mgp_pool_free(struct mgp_pool *pool)
     mgp_heap_fini(&pool->lifetimes);
     mgp_heap_fini(&pool->retries);
     mgp_heap_fini(&pool->remembered);
+    mgp_heap_fini(&pool->claims);
     mgp_slots_fini(&pool->session_slots);
     mgp_leases_fini(&pool->leases);
     mgp_free(pool);

@@ -1,5 +1,25 @@
-/* Who gets what comes free: sessions to the oldest waiter of their key, places to the
- * oldest waiter of their key, of their endpoint, or of the pool. */
+/* Who gets what comes free. THE RULE OF FAIRNESS:
+ *
+ *     Whatever comes free goes to whoever has waited longest among those whom it would help.
+ *
+ * What comes free is a session or a place. A session helps the waiters of its own key. A place
+ * helps whoever may create: the waiters of a key that has room, at an endpoint that permits one
+ * more creation. They claim it: each such queue by its oldest waiter, in the heap of its
+ * endpoint; each endpoint by the oldest of those, in the heap of the pool. So the next to get a
+ * place is the oldest waiter at the top, whatever kept it waiting (max_sessions_per_key,
+ * max_creating_per_endpoint, a breaker, max_total_sessions), and whoever was in front of it and
+ * was cancelled. A newcomer that finds anybody waiting for the same joins them.
+ *
+ * Only max_total_sessions leaves claims unserved between operations: those are the starved. To
+ * them an idle session is a place, too, once it is closed:
+ *   demand   places that the starved could use at once (no more than their endpoints permit);
+ *   supply   closes under way that were begun for them, and no others: that some key closes
+ *            its own sessions is no reason to begin none.
+ * While demand exceeds supply, idle sessions are closed, the least recently used first. And a
+ * session that comes back to a busy key is closed instead of handed to its next waiter, where
+ * more of the starved came before that waiter than the supply will serve. So no busy key keeps
+ * others waiting behind callers who came later. What a close frees is again nobody's own: it
+ * goes by the rule. */
 #include "../base/alloc.h"
 #include "../base/check.h"
 #include "machine.h"
@@ -94,6 +114,7 @@ mgp_waiter_park(struct mgp_pool *pool, struct mgp_key *key, struct mgp_waiter *w
     MGP_ASSERT(key->queue != NULL);
     waiter->key = key;
     waiter->state = MGP_WAITER_WAITING;
+    waiter->arrival = (int64_t)++pool->sequence;
     mgp_list_push_back(&key->queue->waiters, &waiter->link);
     key->queue->count++;
     pool->counts.waiters++;
@@ -102,22 +123,102 @@ mgp_waiter_park(struct mgp_pool *pool, struct mgp_key *key, struct mgp_waiter *w
     mgp_row_add_waiter(key->row, &waiter->row_waiter, waiter->since_ns + pool->clock_offset_ns);
 }
 
-/* Notes who denies the queue a place: the pool, its endpoint, or nobody (NULL). A queue
- * keeps its turn for as long as that does not change and it was granted no place. */
-static void
-set_starved(struct mgp_pool *pool, struct mgp_waitq *queue, struct mgp_list *starved,
-            uint32_t demand)
+/* ---- claims ----------------------------------------------------------------- */
+
+static uint32_t
+smaller(uint32_t a, uint32_t b)
 {
-    if (queue->starved_in != starved) {
-        mgp_link_detach(&queue->starved_link);
-        if (starved != NULL) {
-            mgp_list_push_back(starved, &queue->starved_link);
-        }
-        queue->starved_in = starved;
+    return a < b ? a : b;
+}
+
+/* Puts a node where its number belongs, or takes it out where there is nothing to claim. */
+static void
+set_claim(struct mgp_heap *claims, struct mgp_heap_node *claim, bool is_claimed, int64_t arrival)
+{
+    if (!is_claimed) {
+        mgp_heap_remove(claims, claim);
+    } else if (mgp_heap_node_is_attached(claim)) {
+        mgp_heap_update(claims, claim, arrival);
+    } else {
+        mgp_heap_insert(claims, claim, arrival);
     }
-    pool->demand += demand;
-    pool->demand -= queue->demand;
-    queue->demand = demand;
+}
+
+static void
+set_demand(struct mgp_pool *pool, struct mgp_endpoint *endpoint, uint32_t permitted)
+{
+    const struct mgp_heap_node *oldest = mgp_heap_peek(&endpoint->claims);
+    pool->demand -= endpoint->demand;
+    endpoint->demand = smaller(endpoint->wanted, permitted);
+    pool->demand += endpoint->demand;
+    set_claim(&pool->claims, &endpoint->claim, endpoint->demand > 0,
+              oldest == NULL ? 0 : oldest->at_ns);
+}
+
+static void
+set_wanted(struct mgp_waitq *queue, uint32_t wanted)
+{
+    struct mgp_endpoint *endpoint = queue->key->endpoint;
+    const struct mgp_waiter *oldest = mgp_waitq_peek(queue);
+    endpoint->wanted -= queue->wanted;
+    endpoint->wanted += wanted;
+    queue->wanted = wanted;
+    set_claim(&endpoint->claims, &queue->claim, wanted > 0, oldest == NULL ? 0 : oldest->arrival);
+}
+
+/* After each change of a key with waiters, or of what its endpoint permits. */
+static void
+update_claims(struct mgp_pool *pool, int64_t now_ns, struct mgp_key *key)
+{
+    const struct mgp_waitq *queue = key->queue;
+    if (queue != NULL) {
+        uint32_t open = mgp_key_open(key), limit = pool->config.max_sessions_per_key;
+        /* A check under way answers one of them, if it ends well. */
+        uint32_t wanted = queue->count > key->checking ? queue->count - key->checking : 0;
+        set_wanted(key->queue, smaller(wanted, open < limit ? limit - open : 0));
+    }
+    set_demand(pool, key->endpoint, mgp_endpoint_permitted(pool, key->endpoint, now_ns));
+}
+
+/* Whether more of those who came before the waiter could use a place in the pool than there
+ * are on their way to them. As no more of them are looked at than those, O(supply). */
+static bool
+is_owed_elsewhere(const struct mgp_pool *pool, const struct mgp_waiter *waiter)
+{
+    const struct mgp_heap *endpoints = &pool->claims;
+    uint64_t owed = 0;
+    if (pool->demand <= pool->supply) {
+        return false;
+    }
+    for (size_t i = mgp_heap_first_before(endpoints, waiter->arrival); i != MGP_HEAP_DETACHED;
+         i = mgp_heap_next_before(endpoints, i, waiter->arrival)) {
+        const struct mgp_endpoint *endpoint =
+            mgp_container_of(endpoints->nodes[i], struct mgp_endpoint, claim);
+        const struct mgp_heap *queues = &endpoint->claims;
+        uint32_t wanted = 0;
+        for (size_t j = mgp_heap_first_before(queues, waiter->arrival);
+             j != MGP_HEAP_DETACHED && wanted < endpoint->demand && owed + wanted <= pool->supply;
+             j = mgp_heap_next_before(queues, j, waiter->arrival)) {
+            const struct mgp_waitq *queue =
+                mgp_container_of(queues->nodes[j], struct mgp_waitq, claim);
+            uint32_t before = 0;
+            struct mgp_link *link;
+            mgp_list_for_each(link, &queue->waiters) {
+                const struct mgp_waiter *other = mgp_container_of(link, struct mgp_waiter, link);
+                if (other->arrival > waiter->arrival || before == queue->wanted ||
+                    owed + wanted + before > pool->supply) {
+                    break;
+                }
+                before++;
+            }
+            wanted += before;
+        }
+        owed += smaller(wanted, endpoint->demand);
+        if (owed > pool->supply) {
+            return true;
+        }
+    }
+    return false;
 }
 
 void
@@ -134,8 +235,10 @@ mgp_waiter_unpark(struct mgp_pool *pool, struct mgp_waiter *waiter)
     mgp_uncount(pool, key->row, MGP_WORD_WAITERS);
     mgp_row_remove_waiter(key->row, &waiter->row_waiter);
     if (queue->count == 0) {
-        set_starved(pool, queue, NULL, 0);
+        set_wanted(queue, 0);
+        set_demand(pool, key->endpoint, key->endpoint->demand); /* at most; what now? follows */
         mgp_link_detach(&queue->endpoint_link);
+        key->endpoint->queue_count--;
         key->queue = NULL;
         mgp_free(queue);
     }
@@ -169,7 +272,6 @@ static void
 grant_place(struct mgp_pool *pool, int64_t now_ns, struct mgp_waiter *waiter)
 {
     struct mgp_key *key = waiter->key;
-    set_starved(pool, key->queue, NULL, 0);
     mgp_waiter_unpark(pool, waiter);
     waiter->ticket = mgp_session_begin_create(pool, now_ns, waiter->spare, key);
     waiter->spare = NULL;
@@ -190,78 +292,80 @@ fail_stranded(struct mgp_pool *pool, int64_t now_ns, struct mgp_key *key)
     }
 }
 
-/* Waiters that wait for more than the checks under way, and so would take a place. */
-static uint32_t
-waiters_for_a_place(const struct mgp_key *key)
+static void
+close_for_starved(struct mgp_pool *pool, struct mgp_session *session)
 {
-    return key->queue->count > key->checking ? key->queue->count - key->checking : 0;
+    mgp_session_begin_close(pool, session, MGP_EVICTION_CAPACITY);
+    session->is_supply = true;
+    pool->supply++;
 }
 
-/* What the waiters that could not be served wait for: begins a check where an idle
- * session needs one before it can be handed out, and notes who denies them a place. */
+/* An idle session comes free while somebody waits for its key. */
 static void
-arrange_supply(struct mgp_pool *pool, int64_t now_ns, struct mgp_key *key)
+give_session(struct mgp_pool *pool, int64_t now_ns, struct mgp_session *session)
 {
-    struct mgp_waitq *queue = key->queue;
-    /* No more checks than waiters; and whoever saw one fail waits for that session's
-     * place instead of trying all idle sessions in turn. */
-    while (key->checking + key->closing < queue->count && mgp_key_begin_check(pool, now_ns, key)) {
-    }
-    uint32_t wanted = waiters_for_a_place(key);
-    if (wanted == 0 || !mgp_key_has_room(pool, key)) {
-        set_starved(pool, queue, NULL, 0);
-    } else if (!mgp_endpoint_permits(pool, key->endpoint, now_ns)) {
-        set_starved(pool, queue, &key->endpoint->starved, 0);
+    struct mgp_waiter *waiter = mgp_waitq_peek(session->key->queue);
+    if (is_owed_elsewhere(pool, waiter)) {
+        close_for_starved(pool, session);
     } else {
-        MGP_ASSERT(!mgp_pool_has_room(pool));
-        uint32_t room = pool->config.max_sessions_per_key - mgp_key_open(key);
-        set_starved(pool, queue, &pool->starved, wanted < room ? wanted : room);
+        grant_session(pool, now_ns, waiter, session);
+    }
+}
+
+/* Free places in the pool, to whoever has waited longest among those who may create. */
+static void
+give_places(struct mgp_pool *pool, int64_t now_ns)
+{
+    const struct mgp_heap_node *claim;
+    while ((claim = mgp_heap_peek(&pool->claims)) != NULL && mgp_pool_has_room(pool)) {
+        const struct mgp_endpoint *endpoint = mgp_container_of(claim, struct mgp_endpoint, claim);
+        const struct mgp_waitq *queue =
+            mgp_container_of(mgp_heap_peek(&endpoint->claims), struct mgp_waitq, claim);
+        struct mgp_key *key = queue->key;
+        grant_place(pool, now_ns, mgp_waitq_peek(queue));
+        update_claims(pool, now_ns, key);
+        mgp_key_update_recency(pool, key);
     }
 }
 
 void
 mgp_key_serve(struct mgp_pool *pool, int64_t now_ns, struct mgp_key *key)
 {
-    while (key->queue != NULL) {
-        struct mgp_waiter *waiter = mgp_waitq_peek(key->queue);
-        struct mgp_session *session = mgp_key_next_session(pool, now_ns, key);
-        if (session != NULL) {
-            grant_session(pool, now_ns, waiter, session);
-        } else if (waiters_for_a_place(key) > 0 && mgp_key_has_room(pool, key) &&
-                   mgp_pool_has_room(pool) && mgp_endpoint_permits(pool, key->endpoint, now_ns)) {
-            grant_place(pool, now_ns, waiter);
+    struct mgp_session *session;
+    while (key->queue != NULL && (session = mgp_key_next_session(pool, now_ns, key)) != NULL) {
+        if (session->state == MGP_SESSION_IDLE) {
+            give_session(pool, now_ns, session);
         } else {
-            break;
+            grant_session(pool, now_ns, mgp_waitq_peek(key->queue), session);
         }
     }
+    update_claims(pool, now_ns, key);
+    give_places(pool, now_ns);
     if (key->queue != NULL) {
         fail_stranded(pool, now_ns, key);
     }
-    if (key->queue != NULL) {
-        arrange_supply(pool, now_ns, key);
+    /* An idle session that needs a check before it can be handed out. No more checks than
+     * waiters; and whoever saw one fail waits for that session's place instead of trying all
+     * idle sessions in turn. */
+    while (key->queue != NULL && key->checking + key->closing < key->queue->count &&
+           mgp_key_begin_check(pool, now_ns, key)) {
     }
+    update_claims(pool, now_ns, key);
     mgp_key_update_recency(pool, key);
 }
 
 void
 mgp_endpoint_serve(struct mgp_pool *pool, int64_t now_ns, struct mgp_endpoint *endpoint)
 {
-    struct mgp_link *link;
-    while ((link = mgp_list_peek_front(&endpoint->starved)) != NULL &&
-           mgp_endpoint_permits(pool, endpoint, now_ns)) {
-        struct mgp_waitq *queue = mgp_container_of(link, struct mgp_waitq, starved_link);
-        mgp_key_serve(pool, now_ns, queue->key);
-    }
+    set_demand(pool, endpoint, mgp_endpoint_permitted(pool, endpoint, now_ns));
+    give_places(pool, now_ns);
 }
 
-void
-mgp_pool_serve(struct mgp_pool *pool, int64_t now_ns)
+bool
+mgp_endpoint_is_due(const struct mgp_endpoint *endpoint, int64_t now_ns)
 {
-    struct mgp_link *link;
-    while ((link = mgp_list_peek_front(&pool->starved)) != NULL && mgp_pool_has_room(pool)) {
-        struct mgp_waitq *queue = mgp_container_of(link, struct mgp_waitq, starved_link);
-        mgp_key_serve(pool, now_ns, queue->key);
-    }
+    return endpoint->wanted > 0 && endpoint->breaker.state == MGP_BREAKER_OPEN &&
+           !mgp_breaker_refuses(&endpoint->breaker, now_ns);
 }
 
 void
@@ -275,7 +379,7 @@ mgp_session_return(struct mgp_pool *pool, int64_t now_ns, struct mgp_session *se
         mgp_session_make_idle(pool, session);
         /* It was used or checked just now: whoever waits does not ask how long it was idle. */
         if (key->queue != NULL && !mgp_session_is_suspected(session)) {
-            grant_session(pool, now_ns, mgp_waitq_peek(key->queue), session);
+            give_session(pool, now_ns, session);
         }
     }
     mgp_key_serve(pool, now_ns, key);
@@ -287,14 +391,14 @@ void
 mgp_settle(struct mgp_pool *pool, int64_t now_ns)
 {
     struct mgp_link *link;
-    mgp_pool_serve(pool, now_ns);
-    while (pool->demand > pool->counts.closing) {
+    give_places(pool, now_ns);
+    while (pool->demand > pool->supply) {
         struct mgp_session *victim = mgp_pool_find_victim(pool);
         if (victim == NULL) {
             break;
         }
         struct mgp_key *key = victim->key;
-        mgp_session_begin_close(pool, victim, MGP_EVICTION_CAPACITY);
+        close_for_starved(pool, victim);
         mgp_key_update_recency(pool, key);
     }
     while ((link = mgp_list_peek_front(&pool->empty_keys)) != NULL) {

@@ -54,6 +54,7 @@ struct mgp_session {
     bool is_unwanted;     /* while CREATING: its caller was cancelled */
     bool is_broken;       /* to be closed as broken */
     bool is_retired;      /* to be closed as discarded: never handed out again */
+    bool is_supply;       /* while CLOSING: begun for a key that starves */
     bool is_overdue;      /* while IDLE: known to need a check; lies behind those that may not */
     bool is_full;         /* while ACTIVE: takes no more leases; lies behind those that may */
 };

@@ -267,5 +267,6 @@ mgp_session_make_gone(struct mgp_pool *pool, struct mgp_session *session)
     mgp_slots_revoke(&pool->session_slots, session->slot);
     session->key = NULL;
     session->state = MGP_SESSION_GONE;
+    pool->supply -= session->is_supply;
     mgp_effect_push(pool, &session->effect, MGP_EFFECT_GONE);
 }

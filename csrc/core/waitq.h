@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "../base/heap.h"
 #include "../base/list.h"
 #include "../base/slots.h"
 #include "../metrics/count.h"
@@ -33,18 +34,18 @@ struct mgp_waiter {
     void *payload;             /* borrowed */
     struct mgp_ticket ticket;  /* of what was granted */
     int64_t since_ns;
-    int status; /* of FAIL */
+    int64_t arrival; /* the pool's sequence number when it came: the order of fairness */
+    int status;      /* of FAIL */
     uint8_t state;
 };
 
 struct mgp_waitq {
     struct mgp_list waiters;
     uint32_t count;
-    uint32_t demand; /* places that it waits for and only the pool's total limit denies */
+    uint32_t wanted; /* places that its waiters could use, as far as its key has room */
     struct mgp_key *key;
     struct mgp_link endpoint_link; /* in its endpoint's list of keys with waiters */
-    struct mgp_link starved_link;  /* in the pool's or its endpoint's list of starved queues */
-    struct mgp_list *starved_in;   /* that list, or NULL */
+    struct mgp_heap_node claim;    /* in its endpoint's claims while it wants a place */
 };
 
 static inline struct mgp_waiter *

@@ -341,6 +341,13 @@ pool_open_idle(int key)
     return caller->opened;
 }
 
+struct caller *
+pool_caller(int number)
+{
+    CHECK(number >= 1 && number <= caller_count);
+    return &callers[number - 1];
+}
+
 struct opened *
 pool_session(int number)
 {

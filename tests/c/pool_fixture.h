@@ -68,7 +68,8 @@ struct caller *pool_open(int key);
 /* The same for a session that comes back at once: an idle one. */
 struct opened *pool_open_idle(int key);
 
-/* The session of that number. */
+/* The caller, and the session, of that number. */
+struct caller *pool_caller(int number);
 struct opened *pool_session(int number);
 
 void pool_take(struct caller *caller);

@@ -67,6 +67,7 @@ struct session { /* the payload of the machine's session */
     bool is_swept;                            /* idle since before its breaker opened */
     bool is_suspected;                        /* verified before the last suspicion */
     bool is_returned;                         /* in this operation */
+    bool is_supply;                           /* CLOSING, for a key that starves */
     bool may_lack_background_checks;          /* its key was not used for two intervals once */
     struct mgp_ticket creation, check, close; /* generation 0: not delivered */
     enum mgp_eviction_reason reason;          /* of its close */
@@ -144,6 +145,12 @@ static bool was_unused[KEYS];
 static unsigned closing_before;  /* of operation_key, with the session that the operation closed */
 static unsigned checks_expected; /* of operation_key, at least */
 static bool upkeep_is_complete;
+static struct served { /* whom it gave what had come free */
+    int key;
+    uint64_t number;  /* in the order of arrival */
+    bool is_creation; /* a place; else an idle session */
+} served[WAITERS_MAX + 1];
+static int served_count;
 
 /* ---- questions to the model --------------------------------------------------- */
 
@@ -334,34 +341,70 @@ is_idle_and_fit(const struct session *session)
     return session->state == MGP_SESSION_IDLE && why_not_hand_out(session) == 0;
 }
 
-/* How many places a key waits for that only the limit in total can deny. */
+/* ---- fairness: what comes free goes to whoever has waited longest among those whom it
+ * would help. A place in the pool helps a waiter whose key has room and whose endpoint lets
+ * create; the place of an idle session does so too, once the session is closed. */
+
+/* How many more sessions the first `waiting` of a key's waiters could use: those that its
+ * checks under way will not answer, as far as the key has room. */
 static unsigned
-demand_of(int key)
+places_wanted(int key, unsigned waiting)
 {
-    unsigned waiting = count_waiters(key), checking = count_sessions(key, MGP_SESSION_CHECKING);
+    unsigned all = count_waiters(key), checking = count_sessions(key, MGP_SESSION_CHECKING);
     unsigned open = count_sessions(key, MGP_SESSION_GONE);
     unsigned room = open < config.max_sessions_per_key ? config.max_sessions_per_key - open : 0;
-    unsigned wanted = waiting > checking ? waiting - checking : 0;
+    unsigned wanted = all > checking ? all - checking : 0;
+    wanted = wanted < waiting ? wanted : waiting;
     return wanted < room ? wanted : room;
 }
 
-/* Of endpoints that surely let create; or of all, and whatever checks are under way. */
+/* How many creations may begin at an endpoint now. Where only the time of its breaker is
+ * over, which the machine notices at the next occasion: none, or with `is_upper` one. */
 static unsigned
-total_demand(bool is_upper_bound)
+creations_permitted(int endpoint, bool is_upper)
 {
-    unsigned demand = 0;
-    for (int key = 0; key < KEYS; key++) {
-        int endpoint = endpoint_of(key);
-        if (is_upper_bound) {
-            unsigned waiting = count_waiters(key);
-            unsigned open = count_sessions(key, MGP_SESSION_GONE);
-            unsigned room = config.max_sessions_per_key - open;
-            demand += waiting < room ? waiting : room;
-        } else if (endpoints[endpoint].state == MGP_BREAKER_CLOSED && endpoint_permits(endpoint)) {
-            demand += demand_of(key);
-        }
+    if (endpoints[endpoint].state != MGP_BREAKER_CLOSED) {
+        return is_upper && !breaker_refuses(endpoint);
     }
-    return demand;
+    unsigned limit = config.max_creating_per_endpoint, creating = count_creating_at(endpoint);
+    return limit == 0 ? UINT32_MAX : limit > creating ? limit - creating : 0;
+}
+
+#define EVERYBODY UINT64_MAX
+
+/* How many places the waiters of all keys but one (or NEVER) who came before that number
+ * could use at once, if the pool had them. */
+static unsigned
+places_wanted_before(uint64_t number, int but, bool is_upper)
+{
+    unsigned sum = 0;
+    for (int endpoint = 0; endpoint < ENDPOINTS; endpoint++) {
+        unsigned wanted = 0, permitted = creations_permitted(endpoint, is_upper);
+        for (int key = 0; key < KEYS; key++) {
+            unsigned older = 0;
+            for (int i = 0; i < waiter_end; i++) {
+                older += waiters[i].is_used && waiters[i].state == MGP_WAITER_WAITING &&
+                         waiters[i].key == key && waiters[i].number < number;
+            }
+            if (key != but && endpoint_of(key) == endpoint) {
+                wanted += places_wanted(key, older);
+            }
+        }
+        sum += wanted < permitted ? wanted : permitted;
+    }
+    return sum;
+}
+
+/* Sessions that are being closed for the sake of keys that starve. */
+static unsigned
+count_supply(void)
+{
+    unsigned count = 0;
+    for (int i = 0; i < session_end; i++) {
+        count += is_live(&sessions[i]) && sessions[i].state == MGP_SESSION_CLOSING &&
+                 sessions[i].is_supply;
+    }
+    return count;
 }
 
 static unsigned
@@ -372,6 +415,21 @@ count_keys(void)
         count += keys[key].exists && !keys[key].is_retiring;
     }
     return count;
+}
+
+/* The oldest waiter of a key; NULL: none. */
+static struct waiter *
+oldest_waiter(int key)
+{
+    struct waiter *oldest = NULL;
+    for (int i = 0; i < waiter_end; i++) {
+        struct waiter *waiter = &waiters[i];
+        if (waiter->is_used && waiter->state == MGP_WAITER_WAITING && waiter->key == key &&
+            (oldest == NULL || waiter->number < oldest->number)) {
+            oldest = waiter;
+        }
+    }
+    return oldest;
 }
 
 /* ---- counting ------------------------------------------------------------------- */
@@ -465,6 +523,12 @@ session_of_core(const struct mgp_session *core)
         }
     }
     harness_fail(__FILE__, __LINE__, "the model knows this session");
+}
+
+static void
+note_served(int key, uint64_t number, bool is_creation)
+{
+    served[served_count++] = (struct served){key, number, is_creation};
 }
 
 static struct session *

@@ -21,11 +21,13 @@ reconcile_grant(struct waiter *waiter)
         check_hand_out(session, key);
         if (session->state == MGP_SESSION_IDLE) {
             leave_idle_for_use(session);
+            note_served(key, waiter->number, false);
         }
         keys[key].last_used_ns = now_ns;
         waiter->lease = new_lease(session, waiter->core->ticket);
     } else {
         waiter->session = begin_create(key, waiter->core->ticket);
+        note_served(key, waiter->number, true);
     }
 }
 
@@ -45,21 +47,6 @@ reconcile_failure(struct waiter *waiter)
     CHECK(count_sessions(key, MGP_SESSION_ACTIVE) == 0);
     CHECK(count_sessions(key, MGP_SESSION_CHECKING) == 0);
     count(key, MGP_WORD_ACQUIRE_REJECTIONS + MGP_REJECTION_CIRCUIT_OPEN, 1);
-}
-
-/* The oldest waiter of a key; NULL: none. */
-static struct waiter *
-oldest_waiter(int key)
-{
-    struct waiter *oldest = NULL;
-    for (int i = 0; i < waiter_end; i++) {
-        struct waiter *waiter = &waiters[i];
-        if (waiter->is_used && waiter->state == MGP_WAITER_WAITING && waiter->key == key &&
-            (oldest == NULL || waiter->number < oldest->number)) {
-            oldest = waiter;
-        }
-    }
-    return oldest;
 }
 
 static void
@@ -134,8 +121,17 @@ reconcile_check(struct session *session)
     count(session->key, MGP_WORD_HEALTH_CHECKS, 1);
 }
 
-/* True when it was closed as a victim. */
+/* Whether it came back in this operation, and was not given to whoever waits for it: the place
+ * of it goes to somebody of another key, who has waited longer. */
 static bool
+is_passed_on(const struct session *session)
+{
+    const struct waiter *waiter = oldest_waiter(session->key);
+    return session->is_returned && waiter != NULL && config.max_total_sessions > 0 &&
+           places_wanted_before(waiter->number, session->key, true) > count_supply();
+}
+
+static void
 reconcile_close(struct session *session)
 {
     bool is_evicted = session->key == evicted_key;
@@ -146,10 +142,11 @@ reconcile_close(struct session *session)
     } else if (operation == OP_UPKEEP) {
         reasons = is_served ? reasons | why_reap(session) : why_reap(session);
     }
-    if (!is_evicted && may_be_victim(session)) {
+    if (!is_evicted && (may_be_victim(session) || is_passed_on(session))) {
         reasons |= REASON(CAPACITY);
     }
     begin_close(session, reasons);
+    session->is_supply = session->reason == MGP_EVICTION_CAPACITY && !is_evicted;
     if (operation == OP_UPKEEP && (session->reason == MGP_EVICTION_TTL_EXPIRED ||
                                    session->reason == MGP_EVICTION_IDLE_TIMEOUT)) {
         /* By upkeep itself, or on the way to a session for a waiter. */
@@ -157,13 +154,12 @@ reconcile_close(struct session *session)
         mgp_pool_read_counts(pool, &counts);
         sessions_reaped += !is_served || counts.sessions_reaped > sessions_reaped;
     }
-    return session->reason == MGP_EVICTION_CAPACITY && !is_evicted;
 }
 
 static void
 reconcile_sessions(void)
 {
-    bool has_victims = false;
+    unsigned supply = count_supply();
     for (int i = 0; i < session_end; i++) {
         struct session *session = &sessions[i];
         if (!is_live(session)) {
@@ -173,7 +169,7 @@ reconcile_sessions(void)
         if (state == MGP_SESSION_CLOSING &&
             (session->state == MGP_SESSION_IDLE ||
              (session->state == MGP_SESSION_CHECKING && session->key == evicted_key))) {
-            has_victims |= reconcile_close(session);
+            reconcile_close(session);
         } else if (state == MGP_SESSION_CHECKING && session->state == MGP_SESSION_IDLE) {
             reconcile_check(session);
         }
@@ -181,10 +177,10 @@ reconcile_sessions(void)
         CHECK(session->core->lease_count == session->leases);
         session->is_returned = false;
     }
-    /* No more victims than places that are wanted. (Upkeep does several things, one after
+    /* No more are closed than places that are wanted. (Upkeep does several things, one after
      * the other.) */
-    CHECK(!has_victims || operation == OP_UPKEEP ||
-          count_sessions(NEVER, MGP_SESSION_CLOSING) <= total_demand(true));
+    CHECK(count_supply() == supply || operation == OP_UPKEEP ||
+          count_supply() <= places_wanted_before(EVERYBODY, NEVER, true));
 }
 
 static void
@@ -314,6 +310,41 @@ check_key(int key)
     }
 }
 
+/* Whether the place that somebody got would have helped the oldest waiter of another key. */
+static bool
+would_have_helped(const struct served *one, int key)
+{
+    if (places_wanted(key, count_waiters(key)) == 0) {
+        return false;
+    }
+    if (endpoint_of(key) == endpoint_of(one->key)) {
+        return true; /* what the endpoint let one begin it would have let the other */
+    }
+    return config.max_total_sessions > 0 && creations_permitted(endpoint_of(key), false) > 0;
+}
+
+/* What came free went to whoever has waited longest among those whom it would help. */
+static void
+check_fairness(void)
+{
+    for (int i = 0; i < served_count; i++) {
+        const struct served *one = &served[i];
+        for (int key = 0; one->is_creation && key < KEYS; key++) {
+            const struct waiter *waiter = key == one->key ? NULL : oldest_waiter(key);
+            CHECK(waiter == NULL || waiter->number > one->number || !would_have_helped(one, key));
+        }
+        /* An idle session helps the others by its place; unless places enough are on their way
+         * to those who have waited longer. Upkeep does several things, one after the other. */
+        CHECK(one->is_creation || pool_has_room() || operation == OP_UPKEEP ||
+              places_wanted_before(one->number, one->key, false) <= count_supply());
+    }
+    /* Where the total limit keeps anybody waiting, nothing is idle but what is being closed
+     * for them; and no other close is taken for that. */
+    if (count_sessions(NEVER, MGP_SESSION_IDLE) > 0 && !pool_has_room()) {
+        CHECK(places_wanted_before(EVERYBODY, NEVER, false) <= count_supply());
+    }
+}
+
 static void
 check_deadlines(void)
 {
@@ -413,10 +444,7 @@ check_pool(void)
     CHECK(config.max_total_keys == 0 || counts.keys <= config.max_total_keys);
     CHECK(config.max_total_sessions == 0 ||
           count_sessions(NEVER, MGP_SESSION_GONE) <= config.max_total_sessions);
-    /* Whoever only the limit in total keeps waiting has the place of a victim to expect. */
-    if (count_sessions(NEVER, MGP_SESSION_IDLE) > 0 && !pool_has_room()) {
-        CHECK(total_demand(false) <= count_sessions(NEVER, MGP_SESSION_CLOSING));
-    }
+    check_fairness();
     for (size_t word = 0; word < MGP_WORD_COUNT; word++) {
         CHECK(mgp_pool_totals(pool)[word] == totals[word]);
         for (int row = 0; row < ROWS; row++) {

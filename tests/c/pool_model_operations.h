@@ -62,6 +62,7 @@ take_hit(struct session *session, int key, struct mgp_ticket ticket)
     check_hand_out(session, key);
     if (session->state == MGP_SESSION_IDLE) {
         leave_idle_for_use(session);
+        note_served(key, arrivals + 1, false);
     }
     keys[key].last_used_ns = now_ns;
     struct lease *lease = new_lease(session, ticket);
@@ -99,6 +100,20 @@ do_try_acquire(void)
     take_hit(acquired.payload, key, acquired.ticket);
 }
 
+/* Whether somebody waits whom the creation that a newcomer would begin now helps as well: only
+ * the end of a breaker's time comes without an operation. */
+static bool
+is_anybody_before(int newcomers_key)
+{
+    for (int key = 0; key < KEYS; key++) {
+        if (endpoint_of(key) == endpoint_of(newcomers_key) &&
+            places_wanted(key, count_waiters(key)) > 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* MGP_OK, or why an acquire is refused; 1: either is right. */
 static int
 expected_refusal(int key)
@@ -107,7 +122,9 @@ expected_refusal(int key)
     if (is_closed) {
         return MGP_ERR_CLOSED;
     }
-    if (breaker_refuses(endpoint_of(key))) {
+    bool is_half_open = endpoints[endpoint_of(key)].state == MGP_BREAKER_OPEN && pool_has_room() &&
+                        is_anybody_before(key); /* the next to try is one who waits */
+    if (breaker_refuses(endpoint_of(key)) || is_half_open) {
         return MGP_ERR_CIRCUIT_OPEN;
     }
     if (config.max_waiters_per_key > 0 && count_waiters(key) >= config.max_waiters_per_key) {
@@ -116,10 +133,10 @@ expected_refusal(int key)
     int refusal = MGP_OK;
     if (!keys[key].exists && !pool_has_room() && count_sessions(NEVER, MGP_SESSION_IDLE) == 0) {
         unsigned closing = count_sessions(NEVER, MGP_SESSION_CLOSING);
-        if (closing <= total_demand(false)) {
+        if (closing <= places_wanted_before(EVERYBODY, NEVER, false)) {
             return MGP_ERR_EXHAUSTED;
         }
-        refusal = closing > total_demand(true) ? MGP_OK : 1;
+        refusal = closing > places_wanted_before(EVERYBODY, NEVER, true) ? MGP_OK : 1;
     }
     if (is_new && config.max_total_keys > 0 && count_keys() >= config.max_total_keys) {
         bool has_unused = false;
@@ -141,7 +158,7 @@ expected_answer(int key)
         return MGP_ANSWER_SESSION;
     }
     bool may_create = !key_has(key, is_idle_and_fit) && key_has_room(key) && pool_has_room() &&
-                      endpoint_permits(endpoint_of(key));
+                      endpoint_permits(endpoint_of(key)) && !is_anybody_before(key);
     return may_create ? MGP_ANSWER_CREATE : MGP_ANSWER_WAIT;
 }
 
@@ -231,6 +248,7 @@ do_acquire(void)
     count(key, MGP_WORD_ANONYMOUS_ACQUIRES, specs[key].is_anonymous);
     if (answer == MGP_ANSWER_CREATE) {
         begin_create(key, acquired.ticket)->is_ticket_known = true;
+        note_served(key, arrivals + 1, true);
         return;
     }
     *waiter = (struct waiter){.is_used = true,

@@ -590,52 +590,6 @@ place_of_a_discarded_session_goes_to_the_waiter_of_its_own_key(void)
 }
 
 static void
-places_go_round_the_starved_keys(void)
-{
-    pool_start(config_total(3));
-    struct caller *c1 = pool_open(1);
-    (void)pool_open(2); /* c2 */
-    struct caller *c3 = pool_open(3);
-    struct caller *c4 = pool_acquire(1), *c5 = pool_acquire(1);
-    (void)pool_acquire(2); /* c6 */
-    pool_release(c3, MGP_VERDICT_DISCARD);
-    pool_close_ended(c3->opened);
-    CHECK_EFFECTS("close s3 manual, gone s3, grant c4");
-    pool_take(c4);
-    /* A newcomer neither costs its key the turn nor brings it another one. */
-    (void)pool_acquire(2); /* c7 */
-    (void)pool_acquire(1); /* c8 */
-    pool_create_failed(c4, MGP_FAULT_CALLER);
-    CHECK_EFFECTS("grant c5"); /* a failed creation's place stays with the key */
-    pool_take(c5);
-    pool_create(c5);
-    pool_release(c1, MGP_VERDICT_GOOD);
-    CHECK_EFFECTS("grant c8");
-    pool_release(c5, MGP_VERDICT_GOOD);
-    CHECK_EFFECTS("close s4 capacity");
-    pool_close_ended(c5->opened);
-    CHECK_EFFECTS("gone s4, grant c6");
-    pool_end();
-}
-
-static void
-arrivals_do_not_cost_a_starved_key_its_turn(void)
-{
-    pool_start(config_total(3));
-    (void)pool_open(1); /* c1 */
-    (void)pool_open(2); /* c2 */
-    struct caller *c3 = pool_open(3);
-    (void)pool_acquire(1); /* c4 */
-    (void)pool_acquire(2); /* c5 */
-    (void)pool_acquire(1);
-    pool_release(c3, MGP_VERDICT_GOOD);
-    CHECK_EFFECTS("close s3 capacity");
-    pool_close_ended(c3->opened);
-    CHECK_EFFECTS("gone s3, grant c4");
-    pool_end();
-}
-
-static void
 session_under_a_check_is_no_victim(void)
 {
     pool_start(config_total(2));
@@ -941,8 +895,6 @@ main(void)
     RUN(waiter_of_a_busy_key_gets_the_place_of_any_session_that_becomes_idle);
     RUN(place_of_a_victim_is_not_taken_by_a_newcomer_of_the_victims_key);
     RUN(place_of_a_discarded_session_goes_to_the_waiter_of_its_own_key);
-    RUN(places_go_round_the_starved_keys);
-    RUN(arrivals_do_not_cost_a_starved_key_its_turn);
     RUN(session_under_a_check_is_no_victim);
     RUN(least_recently_used_key_that_nobody_uses_is_evicted);
     RUN(limit_of_keys_refuses_when_every_key_is_used);

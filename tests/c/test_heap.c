@@ -173,6 +173,29 @@ heap_agrees_with_a_search(void)
 }
 
 static void
+walk_meets_each_node_before_a_time_once(void)
+{
+    start();
+    CHECK(mgp_heap_reserve(&heap, NODES) == MGP_OK);
+    CHECK(mgp_heap_first_before(&heap, INT64_MAX) == MGP_HEAP_DETACHED);
+    for (size_t count = 1; count <= NODES; count++) {
+        mgp_heap_insert(&heap, &nodes[count - 1], (int64_t)harness_random_below(NODES / 2));
+        int64_t bound_ns = (int64_t)harness_random_below(NODES / 2 + 2);
+        bool is_met[NODES] = {false};
+        for (size_t i = mgp_heap_first_before(&heap, bound_ns); i != MGP_HEAP_DETACHED;
+             i = mgp_heap_next_before(&heap, i, bound_ns)) {
+            size_t n = (size_t)(heap.nodes[i] - nodes);
+            CHECK(!is_met[n] && nodes[n].at_ns < bound_ns);
+            is_met[n] = true;
+        }
+        for (size_t n = 0; n < count; n++) {
+            CHECK(is_met[n] == (nodes[n].at_ns < bound_ns));
+        }
+    }
+    end();
+}
+
+static void
 disorder_is_seen(void)
 {
     start();
@@ -199,6 +222,7 @@ main(void)
     RUN(failed_reserve_changes_nothing);
     RUN(reservation_outlives_removals);
     RUN(heap_agrees_with_a_search);
+    RUN(walk_meets_each_node_before_a_time_once);
     RUN(disorder_is_seen);
     return harness_end();
 }

@@ -225,6 +225,7 @@ step(enum operation kind)
     evicted_key = NEVER;
     upkeep_is_complete = false;
     checks_expected = 0;
+    served_count = 0;
     while (session_end > 0 && !sessions[session_end - 1].is_used) {
         session_end--;
     }

@@ -11,6 +11,7 @@ from typing import Any
 from mcpgateway_pool import MCPSessionPool, PoolCollector
 from mcpgateway_pool.prometheus.collector import PREFIX
 from model.breaker import EPSILON
+from model.fairness import audit_demand, total_is_full, wanted_places
 from model.oracle import OPEN, Key, Oracle, State
 
 COUNTERS = (
@@ -76,7 +77,8 @@ def audit(oracle: Oracle, pool: MCPSessionPool, keys: Iterable[Key]) -> None:
     if not oracle.is_closed:
         for key in keys:
             audit_key(oracle, key)
-        audit_demand(oracle, keys)
+        audit_demand(oracle)
+        oracle.fairness.judge(oracle)
     audit_order(oracle)
     audit_now(oracle, pool)
     audit_counters(oracle, pool)
@@ -118,31 +120,6 @@ def audit_waiters(oracle: Oracle, key: Key, waiting: list[Any]) -> None:
         assert is_at_creation_limit(oracle, key) or total_is_full(oracle), (
             f"{waiting} wait, but there is room"
         )
-
-
-def wanted_places(oracle: Oracle, key: Key) -> int:
-    """How many more sessions the key's waiters could use, and its limit allows."""
-    wanted = len(oracle.waiting(key)) - len(oracle.of(key, State.CHECKING))
-    return max(0, min(wanted, oracle.settings["max_sessions_per_key"] - len(oracle.places(key))))
-
-
-def total_is_full(oracle: Oracle) -> bool:
-    total = oracle.settings["max_total_sessions"]
-    return bool(total) and len(oracle.places()) >= total
-
-
-def audit_demand(oracle: Oracle, keys: Iterable[Key]) -> None:
-    """Where the total limit starves a key, an idle session of another is being closed for it."""
-    demand = sum(
-        wanted_places(oracle, key)
-        for key in keys
-        if oracle.breaker(key.url).refuses(oracle.now) is False and not is_at_creation_limit(oracle, key)
-    )
-    idle = oracle.of(None, State.IDLE)
-    closing = [session for session in oracle.places() if session.state is State.CLOSING]
-    assert not (total_is_full(oracle) and idle and len(closing) < demand), (
-        f"{idle} could make room for {demand}"
-    )
 
 
 def audit_order(oracle: Oracle) -> None:

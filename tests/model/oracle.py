@@ -23,6 +23,7 @@ from mcpgateway_pool import (
 from mcpgateway_pool.tasks import CANCEL_GRACE_SECONDS
 from model.breaker import EPSILON, Breaker
 from model.controlled import Connection
+from model.fairness import Fairness
 
 
 class Key(NamedTuple):
@@ -74,6 +75,7 @@ class Session:
         self.begun_at = self.created_at = self.used_at = self.used_at_most = self.verified_at = now
         self.closing_since = 0.0
         self.closes = 0
+        self.is_supply = False
         self.is_broken = self.is_retired = self.is_swept = self.is_dropped = False
         self.failed_check = self.is_given_up = False
 
@@ -116,6 +118,7 @@ class Oracle:
     Attributes:
         settings: the pool's, by their names.
         counted: the counters expected, by (gateway, series) or (gateway, series, reason).
+        fairness: between keys; ``has_supplied``: whether a session was closed to make a place since an audit.
         is_raced: an acquire was cancelled when its end may have been decided already, so that one counter or
             another may have it.
     """
@@ -132,6 +135,8 @@ class Oracle:
         self.counted: Counter[tuple[str, ...]] = Counter()
         self.is_closed = False
         self.is_raced = False
+        self.fairness = Fairness()
+        self.has_supplied = False
         self._arrivals = 0
 
     # ---- reading
@@ -150,6 +155,19 @@ class Oracle:
             and (url is None or session.key.url == url)
             and not session.is_given_up
         ]
+
+    def idle(self, key: Key | None = None) -> list[Session]:
+        return self.of(key, State.IDLE)
+
+    def checking(self, key: Key) -> list[Session]:
+        return self.of(key, State.CHECKING)
+
+    def creating(self, url: str) -> list[Session]:
+        return self.of(None, State.CREATING, url=url)
+
+    def supply(self) -> list[Session]:
+        """Those that are being closed to make a place for somebody."""
+        return [session for session in self.places() if session.is_supply and session.state is State.CLOSING]
 
     def waiting(self, key: Key | None = None) -> list[Caller]:
         return [caller for caller in self.callers if caller.is_waiting and (key is None or caller.key == key)]
@@ -383,6 +401,7 @@ class Oracle:
         assert session.holder is None, f"closing {session} ({reason}), which is in use"
         if reason == "capacity":
             self._judge_victim(session)
+            session.is_supply = self.has_supplied = True
         else:
             allowed = list(self.reasons(session))
             assert reason in allowed, f"closing {session}: {reason}, not {allowed}"

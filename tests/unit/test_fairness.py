@@ -377,6 +377,53 @@ async def test_total_limit_is_no_bar_to_a_session_that_is_open():
     assert_at_rest(pool)
 
 
+async def test_busy_key_that_closes_its_sessions_starves_no_other_key():
+    pool = FakePool(max_sessions_per_key=2, max_total_sessions=3)
+    busy = [await pool.acquire(URL + "/a") for _ in range(2)]
+    (spare,) = await idle(pool, URL + "/c")
+    waiters = [asking(pool, URL + "/a") for _ in range(2)]
+    await until(lambda: pool.count("waiters") == 2)
+    pool.holds_closes = True
+    releasing = [asyncio.ensure_future(pool.release(pooled, discard=True)) for pooled in busy]
+    await until(lambda: len(pool.closes) == 2)
+    caller = asking(pool, URL + "/b")
+    await until(lambda: len(pool.closes) == 3)  # none of the two is closed for it
+    assert pool.evictions == {"manual": 2, "capacity": 1}
+    pool.closes[2].open()
+    got = await asyncio.wait_for(caller, 5)
+    assert spare.is_closed
+    pool.holds_closes = False
+    for gate in list(pool.closes):
+        gate.open()
+    await pool.release(got)
+    for waiter in waiters:
+        await pool.release(await waiter)
+    await asyncio.gather(*releasing)
+    await turns()
+    assert_at_rest(pool)
+
+
+async def test_session_of_a_busy_key_makes_place_for_who_came_before_its_waiters():
+    pool = FakePool(max_sessions_per_key=2, max_total_sessions=3)
+    busy = [await pool.acquire(URL + "/a") for _ in range(2)]
+    long_held = await pool.acquire(URL + "/b")
+    first = asking(pool, URL + "/b")
+    await until(lambda: pool.count("waiters") == 1)
+    later = [asking(pool, URL + "/a") for _ in range(2)]
+    await until(lambda: pool.count("waiters") == 3)
+    await pool.release(busy[0])
+    got = await asyncio.wait_for(first, 5)
+    assert pool.evictions == {"capacity": 1}
+    assert not any(waiter.done() for waiter in later)
+    await pool.release(busy[1])
+    for waiter in later:
+        await pool.release(await asyncio.wait_for(waiter, 5))
+    await pool.release(got)
+    await pool.release(long_held)
+    await turns()
+    assert_at_rest(pool)
+
+
 async def test_key_limit_drops_the_least_recently_used_key_that_nobody_uses():
     pool = FakePool(max_total_keys=2)
     held = await pool.acquire(URL + "/a")
