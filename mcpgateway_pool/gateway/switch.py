@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 import sys
 import threading
 from collections.abc import Sequence
@@ -31,6 +32,16 @@ _log = logging.getLogger("mcpgateway_pool")
 # Calls of install() and uninstall() wait for each other. find_spec() must not take it: it runs under the
 # import system's lock, which install() may need while it holds this one.
 _lock = threading.Lock()
+
+
+def _after_fork_in_child() -> None:
+    """Another thread of the parent may have held the lock, and is not there to let go of it."""
+    global _lock  # noqa: PLW0603
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 # The gateway's own modules that were loaded when ours took their places.
 _stock: dict[str, ModuleType] = {}

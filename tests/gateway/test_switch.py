@@ -314,8 +314,16 @@ def test_install_after_the_gateway_was_imported_rebinds_what_it_had_bound(run: R
         after = vars(sys.modules[name])
         assert {key for key, value in before[name].items() if after[key] is not value} == set(), name
 
-    assert install()
-    belongs(stand_in)
+    # Again, as the first time: what the way back had to forget is forgotten.
+    for lines in (2, 3):
+        assert install() and install() and is_installed()
+        belongs(stand_in)
+        assert shown() == 1
+        assert len(said.lines) == lines and said.lines[-1] == said.lines[0], said.lines
+        uninstall()
+        assert not is_installed()
+        belongs(stock)
+        assert shown() == 0
     """
     run(CHECKS + dedent(code))
 

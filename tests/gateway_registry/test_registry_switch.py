@@ -138,6 +138,32 @@ def test_install_after_the_import_is_as_good(run: Run) -> None:
     assert said.splitlines() == [f"True {OURS}", MODULE]
 
 
+def test_install_again_is_as_good_as_the_first_time(run: Run) -> None:
+    said = run(
+        """
+        import logging, sys
+        from prometheus_client import REGISTRY, generate_latest
+        from mcpgateway_pool.gateway import install, is_installed, uninstall
+        logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
+        def state():
+            is_shown = b"mcp_session_pool_hits_total" in generate_latest(REGISTRY)
+            return is_installed(), is_shown, make().__module__
+        for _ in range(3):
+            install(), install()
+            print(*state())
+            uninstall(), uninstall()
+            print(*state())
+        """,
+        enabled=None,
+    )
+    lines = said.splitlines()
+    assert [line for line in lines if " is on: " not in line] == [
+        f"True True {OURS}",
+        f"False False {MODULE}",
+    ] * 3
+    assert len([line for line in lines if " is on: " in line]) == 3
+
+
 def test_what_goes_wrong_is_said_and_the_gateway_goes_on_with_its_own(run: Run, tmp_path: Path) -> None:
     (tmp_path / "anyio.py").write_text("raise ImportError('broken')\n")
     said = run("print(make().__module__)")

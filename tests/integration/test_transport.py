@@ -19,7 +19,7 @@ from unittest import mock
 import pytest
 
 from mcpgateway_pool.failures import is_session_fatal
-from mcpgateway_pool.upstream import sdk
+from mcpgateway_pool.upstream import sdk, session_owner
 from mcpgateway_pool.upstream.session_owner import SessionOwner, open_session
 from mcpgateway_pool.verdict import Fault, fault_of
 from servers.process import ServerProcess
@@ -648,6 +648,31 @@ def test_cancelling_the_owner_fails_its_calls_and_breaks_the_session(server: Ser
             owner.task.cancel()
             assert_sdk_error(await failure_of(call), "cancelled")
             await broken(owner)
+
+    run(test)
+
+
+@pytest.mark.parametrize("end", ["cancelled", "shut down", "failed"])
+def test_goodbye_that_is_never_answered_is_bounded_where_nobody_closes(
+    monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    """A session that ends by itself: its pool may notice much later, or never."""
+    monkeypatch.setattr(session_owner, "CLOSE_TIMEOUT_SECONDS", 0.2)
+
+    async def test() -> None:
+        with ServerProcess("streamablehttp") as server:
+            owner = await open_session(server.url, HEADERS, server.transport)
+            await owner.session.list_tools()
+            server.fault("hang", http="DELETE", count=1)
+            if end == "cancelled":
+                owner.task.cancel()
+            elif end == "shut down":
+                owner.shutdown_event.set()
+            else:
+                owner._transport_ended("the transport has failed")
+            await asyncio.wait({owner.task}, timeout=20)
+            assert owner.task.done()
+            assert await owner.close(1) is True
 
     run(test)
 

@@ -193,3 +193,67 @@ stop.set()
 thread.join()
 """
     )
+
+
+def test_no_lock_that_a_thread_of_the_parent_holds_is_held_in_the_child():
+    """That thread is not there to let go of it. All locks of the package's modules, whichever they are."""
+    assert_runs_quietly(
+        FORK
+        + """
+import importlib, pkgutil, threading, types
+import mcpgateway_pool
+from mcpgateway_pool.prometheus.collector import forget_gateway
+
+for module in pkgutil.walk_packages(mcpgateway_pool.__path__, "mcpgateway_pool."):
+    if not module.name.endswith(("__main__", ".asgi")):  # which begin to do something
+        try:
+            importlib.import_module(module.name)
+        except ImportError:
+            pass  # of the gateway's, which is not here
+
+LOCKS = type(threading.Lock()), type(threading.RLock())
+
+def locks():
+    return {
+        (module.__name__, name): value
+        for module in list(sys.modules.values())
+        if isinstance(module, types.ModuleType) and module.__name__.startswith("mcpgateway_pool")
+        for name, value in vars(module).items() if isinstance(value, LOCKS)
+    }
+
+async def use():
+    pool = FakePool()
+    await pool.release(await pool.acquire(URL, gateway_id="g"))
+    await pool.close_all()
+
+before = locks()
+assert len(before) >= 3, before
+asyncio.run(use())
+ready, done = threading.Event(), threading.Event()
+
+def hold():
+    for lock in before.values():
+        lock.acquire()
+    ready.set()
+    done.wait()
+    for lock in before.values():
+        lock.release()
+
+holder = threading.Thread(target=hold, daemon=True)
+holder.start()
+ready.wait()
+
+def check():
+    for name, lock in locks().items():
+        assert lock.acquire(timeout=5), name
+        lock.release()
+    asyncio.run(use())
+    assert rows()["mcp_session_pool_misses_total", "g"] == 1
+    assert forget_gateway("g")
+    assert rows() == {}
+
+in_child(check)
+done.set()
+holder.join()
+"""
+    )
