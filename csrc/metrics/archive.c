@@ -5,12 +5,12 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "../base/alloc.h"
 #include "../base/status.h"
+#include "mapping.h"
 
 struct folding {
     const struct mgp_archive_job *job;
@@ -21,7 +21,10 @@ struct folding {
     size_t id_count;
     size_t id_capacity;
     bool has_changed; /* there is something to write */
+    struct stat lock; /* which file is locked */
 };
+
+static const struct mgp_file_id no_id = {{0, 0}};
 
 static int
 ids_add(struct folding *folding, struct mgp_file_id id)
@@ -144,7 +147,7 @@ write_header(int fd, const struct folding *folding)
     alignas(MGP_CACHE_LINE_BYTES) uint8_t bytes[MGP_FILE_HEADER_BYTES] = {0};
     struct mgp_file_header *header = (void *)bytes;
     struct mgp_file_id id;
-    if (getrandom(&id, sizeof(id), 0) != (ssize_t)sizeof(id)) {
+    if (mgp_file_id_new(&id) < 0) {
         return MGP_ERR_SYSTEM;
     }
     header->preamble = mgp_preamble(MGP_FILE_ARCHIVE, id, (uint32_t)folding->id_count);
@@ -155,34 +158,62 @@ write_header(int fd, const struct folding *folding)
     return write_all(fd, bytes, sizeof(bytes));
 }
 
-/* The new archive, in place of the old one. */
+/* Somebody may have removed the file that is locked, and another have locked the next of that
+ * name: he folds now. */
+static bool
+still_has_lock(const struct folding *folding, int directory)
+{
+    return mgp_file_has_name(&folding->lock, directory, MGP_FILE_LOCK_NAME) == 1;
+}
+
+/* What was written is on the disk. A file system that cannot be told to, has done what it can. */
+static int
+put_on_disk(int fd)
+{
+    return fsync(fd) == 0 || errno == EINVAL || errno == ENOTSUP ? 0 : -1;
+}
+
+/* Writes all of the new archive: 0, or -1 and errno. */
+static int
+write_archive(const struct folding *folding, int fd)
+{
+    size_t ids_size = folding->id_count * sizeof(*folding->ids);
+    if (fchmod(fd, 0600) < 0 || write_header(fd, folding) < 0 ||
+        write_rows(fd, &folding->totals) < 0 || write_all(fd, folding->ids, ids_size) < 0) {
+        return -1;
+    }
+    return put_on_disk(fd);
+}
+
+/* The new archive, in place of the old one. Where the power fails, one of both is there, whole. */
 static int
 replace(const struct folding *folding, int directory)
 {
     char name[MGP_FILE_NAME_BYTES], unfinished[MGP_FILE_NAME_BYTES];
-    const struct mgp_file_id none = {{0, 0}};
-    int status = MGP_ERR_SYSTEM;
-    mgp_file_name(name, MGP_NAME_ARCHIVE, none);
-    mgp_file_name(unfinished, MGP_NAME_NEW_ARCHIVE, none);
+    mgp_file_name(name, MGP_NAME_ARCHIVE, no_id);
+    mgp_file_name(unfinished, MGP_NAME_NEW_ARCHIVE, no_id);
     (void)unlinkat(directory, unfinished, 0); /* of somebody who was killed here */
     int fd =
         openat(directory, unfinished, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd < 0) {
         return MGP_ERR_SYSTEM;
     }
-    if (fchmod(fd, 0600) == 0 && write_header(fd, folding) == MGP_OK &&
-        write_rows(fd, &folding->totals) == MGP_OK &&
-        write_all(fd, folding->ids, folding->id_count * sizeof(*folding->ids)) == MGP_OK &&
-        renameat(directory, unfinished, directory, name) == 0) {
-        status = MGP_OK;
+    int status = write_archive(folding, fd) < 0 ? MGP_ERR_SYSTEM : MGP_OK;
+    if (status == MGP_OK && !still_has_lock(folding, directory)) {
+        status = MGP_ERR_BUSY;
+    }
+    if (status == MGP_OK && renameat(directory, unfinished, directory, name) < 0) {
+        status = MGP_ERR_SYSTEM;
     }
     int error = errno;
     close(fd);
     if (status < 0) {
         (void)unlinkat(directory, unfinished, 0);
         errno = error;
+        return status;
     }
-    return status;
+    /* Before any file goes, or what it counted might be nowhere on the disk. */
+    return put_on_disk(directory) < 0 ? MGP_ERR_SYSTEM : MGP_OK;
 }
 
 static void
@@ -195,13 +226,14 @@ remove_folded(const struct folding *folding, int directory)
     }
 }
 
-/* A damaged archive is put aside, or nothing could ever be folded again. */
+/* A damaged archive is put aside, or nothing could ever be folded again. Any other that cannot be
+ * read may be whole: it stays, and so do the files. */
 static int
 load_old(struct folding *folding, int directory)
 {
     char name[MGP_FILE_NAME_BYTES], aside[MGP_FILE_NAME_BYTES];
-    const struct mgp_file_id none = {{0, 0}};
     enum mgp_flaw flaw = mgp_directory_load_archive(directory, &folding->archive);
+    mgp_file_name(name, MGP_NAME_ARCHIVE, no_id);
     switch (flaw) {
     case MGP_FLAW_NONE:
         return mgp_reader_add(&folding->archive, MGP_LIFE_FINISHED, &folding->totals);
@@ -211,13 +243,18 @@ load_old(struct folding *folding, int directory)
         return MGP_ERR_NOMEM;
     case MGP_FLAW_SYSTEM:
         return MGP_ERR_SYSTEM;
+    case MGP_FLAW_MAGIC:
+    case MGP_FLAW_VERSION:
+    case MGP_FLAW_TRUNCATED:
+    case MGP_FLAW_DAMAGED:
+        mgp_file_name(aside, MGP_NAME_BAD_ARCHIVE, no_id);
+        mgp_problems_add(folding->job->problems, name, flaw);
+        return renameat(directory, name, directory, aside) < 0 ? MGP_ERR_SYSTEM : MGP_OK;
     default:
-        break;
+        mgp_problems_add(folding->job->problems, name, flaw);
+        errno = 0; /* said already */
+        return MGP_ERR_SYSTEM;
     }
-    mgp_file_name(name, MGP_NAME_ARCHIVE, none);
-    mgp_file_name(aside, MGP_NAME_BAD_ARCHIVE, none);
-    mgp_problems_add(folding->job->problems, name, flaw);
-    return renameat(directory, name, directory, aside) < 0 ? MGP_ERR_SYSTEM : MGP_OK;
 }
 
 static int
@@ -247,27 +284,42 @@ fold_locked(struct folding *folding, int directory)
     return status;
 }
 
+/* Locks the file beside the archive: MGP_OK, and `lock` holds it; else MGP_ERR_BUSY or
+ * MGP_ERR_SYSTEM and errno. */
 static int
-lock_and_fold(struct folding *folding, int directory)
+take_lock(struct folding *folding, int directory, struct mgp_anchor *lock)
 {
     enum mgp_flaw flaw;
-    int status;
-    int *lock_fd = folding->job->lock_fd;
-    *lock_fd = mgp_file_open(directory, MGP_FILE_LOCK_NAME, O_RDWR | O_CREAT, &flaw);
-    if (*lock_fd < 0) {
+    int status = MGP_ERR_SYSTEM;
+    int *fd = folding->job->lock_fd;
+    *fd = mgp_file_open(directory, MGP_FILE_LOCK_NAME, O_RDWR | O_CREAT, &flaw);
+    if (*fd < 0) {
         mgp_problems_add(folding->job->problems, MGP_FILE_LOCK_NAME, flaw);
         return MGP_ERR_BUSY;
     }
-    if (mgp_file_lock(*lock_fd) == 0) {
-        status = fold_locked(folding, directory);
-        /* Not by closing alone: a child that was forked meanwhile has the descriptor, too. */
-        mgp_file_unlock(*lock_fd);
-    } else {
+    if (mgp_file_lock(*fd) < 0) {
         status = errno == EAGAIN || errno == EACCES ? MGP_ERR_BUSY : MGP_ERR_SYSTEM;
+    } else if (fstat(*fd, &folding->lock) == 0 && mgp_anchor_set(lock, *fd) == 0) {
+        /* It may have been removed between open() and lock: that one nobody else tries to lock. */
+        status = still_has_lock(folding, directory) ? MGP_OK : MGP_ERR_BUSY;
     }
     int error = errno;
-    close(*lock_fd);
-    *lock_fd = -1;
+    close(*fd);
+    *fd = -1;
+    errno = error;
+    return status;
+}
+
+static int
+lock_and_fold(struct folding *folding, int directory)
+{
+    struct mgp_anchor lock = {NULL};
+    int status = take_lock(folding, directory, &lock);
+    if (status >= 0) {
+        status = fold_locked(folding, directory);
+    }
+    int error = errno;
+    mgp_anchor_lift(&lock);
     errno = error;
     return status;
 }
@@ -276,7 +328,7 @@ int
 mgp_archive_fold(const struct mgp_archive_job *job)
 {
     struct folding folding = {.job = job};
-    int directory = open(job->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int directory = mgp_file_open_directory(job->path);
     if (directory < 0 && errno == ENOENT) {
         return MGP_OK; /* nobody has counted yet; or the scrape says that it was removed */
     }
@@ -303,7 +355,7 @@ void
 mgp_archive_after_fork(int *lock_fd)
 {
     if (*lock_fd >= 0) {
-        close(*lock_fd); /* without unlocking: the parent folds on */
+        close(*lock_fd); /* without unlocking: the parent has just locked it */
         *lock_fd = -1;
     }
 }

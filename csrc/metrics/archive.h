@@ -26,8 +26,8 @@ struct mgp_archive_job {
     size_t max_rows; /* of the archive; what is beyond counts in its overflow row */
     const struct mgp_label *forgotten;
     size_t forgotten_count;
-    /* The lock's descriptor while folding, else -1: a child that is forked meanwhile must close
-     * it, or it would keep the lock. Written by mgp_archive_fold() only. */
+    /* The lock's descriptor while there is one, else -1: a child that is forked in this moment must
+     * close it, or it would keep the lock. Written by mgp_archive_fold() only. */
     int *lock_fd;
     struct mgp_problems *problems;
 };

@@ -61,12 +61,12 @@ mgp_flaw_text(enum mgp_flaw flaw)
     case MGP_FLAW_DAMAGED:
         return "its content is damaged";
     case MGP_FLAW_CREATE:
-        return "this process cannot make its counters file, so other processes do not see what it "
-               "counts";
+        return "this process cannot make its counters file, so other processes do not see yet "
+               "what it counts";
     case MGP_FLAW_GROW:
-        return "it cannot grow, so other processes do not see further gateways of this one";
+        return "it cannot grow, so other processes do not see some gateways of this one yet";
     case MGP_FLAW_REMOVED:
-        return "somebody has removed it, so other processes no longer see what this one counts";
+        return "somebody has removed it; this process makes another";
     case MGP_FLAW_FOLD:
         return "the files of finished processes cannot be folded into the archive";
     }
@@ -277,7 +277,7 @@ mgp_directory_read(const char *path, struct mgp_file_id own, struct mgp_siphash_
     bool has_own = !mgp_file_id_equals(own, (struct mgp_file_id){{0, 0}});
     *has_finished = false;
     mgp_snapshot_init(snapshot, hash_key);
-    int directory = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int directory = mgp_file_open_directory(path);
     if (directory < 0) {
         /* The first file brings the directory with it. */
         enum mgp_flaw flaw = errno == ENOENT && !has_own ? MGP_FLAW_VANISHED : MGP_FLAW_SYSTEM;

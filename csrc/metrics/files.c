@@ -8,10 +8,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define MODE_BITS 07777
+#define MODE 0600
+/* Where one of these is set, others may have written, or the mode means more than access. */
+#define MODE_BITS_OF_OTHERS 07022
 #define ID_DIGITS 32
 #define HEX "0123456789abcdef"
 
@@ -29,7 +32,7 @@ mgp_file_name(char name[MGP_FILE_NAME_BYTES], enum mgp_name kind, struct mgp_fil
                  id.parts[0], id.parts[1], suffixes[kind]);
     } else {
         snprintf(name, MGP_FILE_NAME_BYTES, MGP_FILE_PREFIX "%016" PRIx64 "%s",
-                 mgp_series_fingerprint(), suffixes[kind]);
+                 mgp_layout_fingerprint(), suffixes[kind]);
     }
 }
 
@@ -64,10 +67,32 @@ mgp_file_name_parse(const char *name, struct mgp_file_id *id)
 }
 
 int
+mgp_file_id_new(struct mgp_file_id *id)
+{
+    /* Not getrandom(): glibc has it from 2.25 on, and this is to run on older ones, too. */
+    return syscall(SYS_getrandom, id, sizeof(*id), 0) == (long)sizeof(*id) ? 0 : -1;
+}
+
+int
+mgp_file_open_directory(const char *path)
+{
+    return open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+}
+
+/* Whether the mode is right, or is now. A file with a second name may be no file of ours. */
+static bool
+mend_mode(int fd, const struct stat *stat)
+{
+    mode_t mode = stat->st_mode & MODE_BITS;
+    return mode == MODE ||
+           ((mode & MODE_BITS_OF_OTHERS) == 0 && stat->st_nlink == 1 && fchmod(fd, MODE) == 0);
+}
+
+int
 mgp_file_open(int directory, const char *name, int flags, enum mgp_flaw *flaw)
 {
     struct stat stat;
-    int fd = openat(directory, name, flags | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0600);
+    int fd = openat(directory, name, flags | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, MODE);
     *flaw = MGP_FLAW_NONE;
     if (fd < 0) {
         *flaw = errno == ENOENT                    ? MGP_FLAW_VANISHED
@@ -81,7 +106,7 @@ mgp_file_open(int directory, const char *name, int flags, enum mgp_flaw *flaw)
         *flaw = MGP_FLAW_NOT_REGULAR;
     } else if (stat.st_uid != geteuid()) {
         *flaw = MGP_FLAW_OWNER;
-    } else if ((stat.st_mode & MODE_BITS) != 0600) {
+    } else if (!mend_mode(fd, &stat)) {
         *flaw = MGP_FLAW_MODE;
     }
     if (*flaw != MGP_FLAW_NONE) {
@@ -91,6 +116,16 @@ mgp_file_open(int directory, const char *name, int flags, enum mgp_flaw *flaw)
         return -1;
     }
     return fd;
+}
+
+int
+mgp_file_has_name(const struct stat *file, int directory, const char *name)
+{
+    struct stat named;
+    if (fstatat(directory, name, &named, AT_SYMLINK_NOFOLLOW) < 0) {
+        return errno == ENOENT || errno == ENOTDIR ? 0 : -1;
+    }
+    return named.st_dev == file->st_dev && named.st_ino == file->st_ino;
 }
 
 static struct flock

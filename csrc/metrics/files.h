@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/stat.h>
 
 #include "layout.h"
 
@@ -55,10 +56,19 @@ mgp_file_id_equals(struct mgp_file_id a, struct mgp_file_id b)
     return a.parts[0] == b.parts[0] && a.parts[1] == b.parts[1];
 }
 
+/* An id that no other file has: 0, or -1 and errno. */
+int mgp_file_id_new(struct mgp_file_id *id);
+
+/* A descriptor of the directory, or -1 and errno. */
+int mgp_file_open_directory(const char *path);
+
 /* Opens a file that somebody may have put there: never follows a link, never waits, and takes
- * only a regular file of this user, which nobody else may read or write. A descriptor, or -1
- * and why. */
+ * only a regular file of this user, which nobody else may read or write. Where others could
+ * only read it, its mode is set right. A descriptor, or -1 and why. */
 int mgp_file_open(int directory, const char *name, int flags, enum mgp_flaw *flaw);
+
+/* Whether the file still has this name there: 1, 0, or -1 and errno. */
+int mgp_file_has_name(const struct stat *file, int directory, const char *name);
 
 /* The whole file, exclusively, without waiting: 0, or -1 and errno (EAGAIN: another has it).
  * `fd` is open for writing. */

@@ -7,7 +7,7 @@
  *       0     8  magic number
  *       8     4  version of this layout
  *      12     4  kind: 1 a process, 2 an archive
- *      16     8  fingerprint of the table of series, see mgp_series_fingerprint()
+ *      16     8  fingerprint of layout and series, see mgp_layout_fingerprint()
  *      24     4  words in a row
  *      28     4  words of the process
  *      32     4  bytes from row to row, a multiple of 64
@@ -105,6 +105,16 @@ static_assert(offsetof(struct mgp_file_row, words) == 320, "layout");
 static_assert(sizeof(struct mgp_file_row) % MGP_CACHE_LINE_BYTES == 0, "layout");
 static_assert(sizeof(mgp_atomic_u64) == sizeof(uint64_t), "layout");
 
+/* What the words of a file mean, and where they are. It is in the names of archives, so that no
+ * version of this package touches the archive of another. */
+static inline uint64_t
+mgp_layout_fingerprint(void)
+{
+    uint64_t series = mgp_series_fingerprint();
+    return mgp_siphash((struct mgp_siphash_key){MGP_FILE_MAGIC, MGP_FILE_VERSION}, &series,
+                       sizeof(series));
+}
+
 /* Keys that everybody knows: these digests find accidents, they keep nobody out. */
 static inline uint64_t
 mgp_preamble_checksum(const struct mgp_file_preamble *preamble)
@@ -132,7 +142,7 @@ mgp_preamble(enum mgp_file_kind kind, struct mgp_file_id id, uint32_t folded_cou
         .magic = MGP_FILE_MAGIC,
         .version = MGP_FILE_VERSION,
         .kind = (uint32_t)kind,
-        .fingerprint = mgp_series_fingerprint(),
+        .fingerprint = mgp_layout_fingerprint(),
         .word_count = MGP_WORD_COUNT,
         .process_word_count = MGP_PROCESS_WORD_COUNT,
         .row_bytes = sizeof(struct mgp_file_row),

@@ -65,7 +65,7 @@ preamble_judge(const struct mgp_file_preamble *preamble)
     if (preamble->checksum != mgp_preamble_checksum(preamble)) {
         return MGP_FLAW_DAMAGED;
     }
-    if (preamble->fingerprint != mgp_series_fingerprint() ||
+    if (preamble->fingerprint != mgp_layout_fingerprint() ||
         preamble->word_count != MGP_WORD_COUNT ||
         preamble->process_word_count != MGP_PROCESS_WORD_COUNT ||
         preamble->row_bytes != sizeof(struct mgp_file_row)) {
@@ -235,7 +235,11 @@ mgp_reader_add(const struct mgp_reader *reader, enum mgp_life life, struct mgp_s
             continue;
         }
         uint64_t *words = (void *)row->words; /* in the buffer, where nobody counts */
-        mgp_row_settle(words);
+        if (life == MGP_LIFE_FINISHED) {
+            mgp_row_end(words);
+        } else {
+            mgp_row_reconcile(words);
+        }
         int status = mgp_snapshot_add_row(snapshot, row->label, row->label_size, words, life);
         if (status < 0) {
             return status;

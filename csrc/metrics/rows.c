@@ -7,25 +7,26 @@
 #include "../base/check.h"
 #include "../base/status.h"
 
-#define SEGMENT_ROWS 64
+#define BLOCK_ROWS 64
+#define NS_PER_SECOND UINT64_C(1000000000)
 
 struct record {
-    struct mgp_row row; /* what is handed out */
+    struct mgp_row row;  /* what is handed out */
+    struct block *block; /* that it is in */
     struct mgp_table_entry entry;
     struct mgp_link link;      /* in rows->order or rows->free; the overflow row: in none */
     uint8_t *label;            /* owned; NULL while the record is free */
     struct mgp_file_row *slot; /* where the words are */
-    bool is_shared;            /* the slot is in the file */
 };
 
-/* Records that were made together. */
-struct segment {
+/* Records that were made together. Their slots are in the file, or in memory of this process. */
+struct block {
     struct mgp_link link;
-    void *own; /* owned; the slots, on a cache line, where they are not in the file */
-    struct record records[SEGMENT_ROWS];
+    void *own; /* owned memory of the slots, not on a cache line; NULL: they are in the file */
+    struct record records[BLOCK_ROWS];
 };
 
-#define OWN_SLOTS_BYTES (MGP_CACHE_LINE_BYTES - 1 + SEGMENT_ROWS * sizeof(struct mgp_file_row))
+#define OWN_SLOTS_BYTES (MGP_CACHE_LINE_BYTES - 1 + BLOCK_ROWS * sizeof(struct mgp_file_row))
 
 void
 mgp_rows_init(struct mgp_rows *rows, struct mgp_siphash_key hash_key, size_t max_rows)
@@ -33,7 +34,7 @@ mgp_rows_init(struct mgp_rows *rows, struct mgp_siphash_key hash_key, size_t max
     mgp_table_init(&rows->by_label, hash_key);
     mgp_list_init(&rows->order);
     mgp_list_init(&rows->free);
-    mgp_list_init(&rows->segments);
+    mgp_list_init(&rows->blocks);
     rows->count = 0;
     rows->overflow = NULL;
     rows->process_words = rows->own_process_words;
@@ -42,9 +43,9 @@ mgp_rows_init(struct mgp_rows *rows, struct mgp_siphash_key hash_key, size_t max
     }
     mgp_segment_init(&rows->segment);
     rows->directory = NULL;
-    rows->has_tried = false;
-    rows->has_failed = false;
-    rows->failure_error = 0;
+    rows->wants_file = false;
+    rows->upkeep_at_ns = 0;
+    rows->failure = rows->untaken = (struct mgp_rows_failure){.flaw = MGP_FLAW_NONE};
     mgp_rows_set_max(rows, max_rows);
 }
 
@@ -58,6 +59,12 @@ static struct record *
 record_of_link(struct mgp_link *link)
 {
     return mgp_container_of(link, struct record, link);
+}
+
+static struct block *
+block_of_link(struct mgp_link *link)
+{
+    return mgp_container_of(link, struct block, link);
 }
 
 static bool
@@ -106,11 +113,11 @@ mgp_rows_fini(struct mgp_rows *rows)
     if (rows->overflow != NULL) {
         record_fini(rows, record_of_row(rows->overflow));
     }
-    while ((link = mgp_list_peek_front(&rows->segments)) != NULL) {
-        struct segment *segment = mgp_container_of(link, struct segment, link);
+    while ((link = mgp_list_peek_front(&rows->blocks)) != NULL) {
+        struct block *block = block_of_link(link);
         mgp_link_detach(link);
-        mgp_free(segment->own);
-        mgp_free(segment);
+        mgp_free(block->own);
+        mgp_free(block);
     }
     mgp_list_init(&rows->order);
     mgp_list_init(&rows->free);
@@ -143,38 +150,178 @@ mgp_rows_share(struct mgp_rows *rows, const char *directory)
     return MGP_OK;
 }
 
+/* ---- where the words are ---- */
+
 static void
-note_failure(struct mgp_rows *rows)
+note_failure(struct mgp_rows *rows, enum mgp_flaw flaw, int error)
 {
-    rows->failure_error = errno;
-    rows->has_failed = true;
+    struct mgp_rows_failure failure = {flaw, error, rows->segment.id};
+    if (failure.flaw != rows->failure.flaw || failure.error != rows->failure.error) {
+        rows->untaken = failure;
+    }
+    rows->failure = failure;
 }
 
-bool
-mgp_rows_take_failure(struct mgp_rows *rows, int *error)
+struct mgp_rows_failure
+mgp_rows_take_failure(struct mgp_rows *rows)
 {
-    bool has_failed = rows->has_failed;
-    *error = rows->failure_error;
-    rows->has_failed = false;
-    return has_failed;
+    struct mgp_rows_failure failure = rows->untaken;
+    rows->untaken.flaw = MGP_FLAW_NONE;
+    return failure;
+}
+
+/* Slots in memory of this process; *own is what mgp_free() takes. NULL when out of memory. */
+static struct mgp_file_row *
+own_slots_new(void **own)
+{
+    *own = mgp_alloc_zeroed(1, OWN_SLOTS_BYTES);
+    if (*own == NULL) {
+        return NULL;
+    }
+    size_t padding = (size_t)(-(uintptr_t)*own % MGP_CACHE_LINE_BYTES);
+    return (void *)((char *)*own + padding);
+}
+
+/* Slots in the file; NULL: it cannot grow. */
+static struct mgp_file_row *
+shared_slots_new(struct mgp_rows *rows)
+{
+    struct mgp_file_row *slots = mgp_segment_grow(&rows->segment, BLOCK_ROWS);
+    if (slots == NULL) {
+        note_failure(rows, MGP_FLAW_GROW, errno);
+    }
+    return slots;
+}
+
+/* Shows the record's row to others, where that can be. */
+static void
+record_show(struct mgp_rows *rows, struct record *record)
+{
+    if (record->block->own == NULL && record->entry.size <= MGP_LABEL_MAX_BYTES) {
+        mgp_segment_show(&rows->segment, record->slot, record->label, record->entry.size);
+    }
+}
+
+/* Takes what was counted to another slot, which is all zero. Others never see it in two places;
+ * where they see it at all, it is complete. */
+static void
+record_move(struct mgp_rows *rows, struct record *record, struct mgp_file_row *slot)
+{
+    struct mgp_file_row *before = record->slot;
+    for (size_t word = 0; word < MGP_WORD_COUNT; word++) {
+        mgp_atomic_store(&slot->words[word], mgp_atomic_load(&before->words[word]));
+    }
+    if (is_shown(record)) {
+        mgp_segment_hide(&rows->segment, before);
+    }
+    record->slot = slot;
+    record->row.words = slot->words;
+    if (record->label != NULL) {
+        record_show(rows, record);
+    }
+}
+
+/* The same for all of a block, whose `own` says where the new slots are. */
+static void
+block_move(struct mgp_rows *rows, struct block *block, struct mgp_file_row *slots)
+{
+    for (size_t i = 0; i < BLOCK_ROWS; i++) {
+        record_move(rows, &block->records[i], &slots[i]);
+    }
+}
+
+static void
+process_words_move(struct mgp_rows *rows, mgp_atomic_u64 *words)
+{
+    for (size_t i = 0; i < MGP_PROCESS_WORD_COUNT; i++) {
+        mgp_atomic_store(&words[i], mgp_atomic_load(&rows->process_words[i]));
+    }
+    rows->process_words = words;
+}
+
+/* From the file, which nobody reads any more, into memory of this process: false when out of
+ * memory; then the rest is still where it was. */
+static bool
+leave_file(struct mgp_rows *rows)
+{
+    struct mgp_link *link;
+    mgp_list_for_each(link, &rows->blocks) {
+        struct block *block = block_of_link(link);
+        if (block->own != NULL) {
+            continue;
+        }
+        struct mgp_file_row *slots = own_slots_new(&block->own);
+        if (slots == NULL) {
+            return false;
+        }
+        block_move(rows, block, slots);
+    }
+    process_words_move(rows, rows->own_process_words);
+    mgp_segment_close(&rows->segment);
+    return true;
+}
+
+/* Makes sure that there is a file, and that it is there. */
+static bool
+ensure_file(struct mgp_rows *rows)
+{
+    if (mgp_segment_is_open(&rows->segment)) {
+        if (!mgp_segment_is_removed(&rows->segment)) {
+            return true;
+        }
+        note_failure(rows, MGP_FLAW_REMOVED, 0);
+        if (!leave_file(rows)) {
+            return false;
+        }
+    }
+    if (mgp_segment_open(&rows->segment, rows->directory) < 0) {
+        note_failure(rows, MGP_FLAW_CREATE, errno);
+        return false;
+    }
+    process_words_move(rows, rows->segment.header->process_words);
+    return true;
+}
+
+void
+mgp_rows_share_rest(struct mgp_rows *rows)
+{
+    struct mgp_link *link;
+    if (rows->directory == NULL || !rows->wants_file || !ensure_file(rows)) {
+        return;
+    }
+    mgp_list_for_each(link, &rows->blocks) {
+        struct block *block = block_of_link(link);
+        if (block->own == NULL) {
+            continue;
+        }
+        struct mgp_file_row *slots = shared_slots_new(rows);
+        if (slots == NULL) {
+            return;
+        }
+        void *own = block->own;
+        block->own = NULL;
+        block_move(rows, block, slots);
+        mgp_free(own);
+    }
+    rows->failure.flaw = MGP_FLAW_NONE;
 }
 
 void
 mgp_rows_open_file(struct mgp_rows *rows)
 {
-    if (rows->directory == NULL || rows->has_tried) {
-        return;
+    rows->wants_file = true;
+    mgp_rows_share_rest(rows);
+}
+
+void
+mgp_rows_upkeep(struct mgp_rows *rows, int64_t now_ns)
+{
+    /* A clock that went back, or is another, is as good as the time having passed. */
+    uint64_t passed_ns = (uint64_t)now_ns - (uint64_t)rows->upkeep_at_ns;
+    if (passed_ns >= MGP_ROWS_UPKEEP_SECONDS * NS_PER_SECOND) {
+        rows->upkeep_at_ns = now_ns;
+        mgp_rows_share_rest(rows);
     }
-    rows->has_tried = true;
-    if (mgp_segment_open(&rows->segment, rows->directory) < 0) {
-        note_failure(rows);
-        return;
-    }
-    mgp_atomic_u64 *words = rows->segment.header->process_words;
-    for (size_t i = 0; i < MGP_PROCESS_WORD_COUNT; i++) {
-        mgp_atomic_store(&words[i], mgp_atomic_load(&rows->own_process_words[i]));
-    }
-    rows->process_words = words;
 }
 
 void
@@ -186,20 +333,7 @@ mgp_rows_after_fork(struct mgp_rows *rows)
     rows->directory = directory;
 }
 
-/* Slots for a new segment in the file; NULL: in memory of this process, then. */
-static struct mgp_file_row *
-shared_slots(struct mgp_rows *rows)
-{
-    mgp_rows_open_file(rows);
-    if (rows->segment.fd < 0) {
-        return NULL;
-    }
-    struct mgp_file_row *slots = mgp_segment_grow(&rows->segment, SEGMENT_ROWS);
-    if (slots == NULL) {
-        note_failure(rows);
-    }
-    return slots;
-}
+/* ---- rows ---- */
 
 /* Makes sure that the free list is not empty. */
 static int
@@ -209,28 +343,25 @@ free_reserve(struct mgp_rows *rows)
         return MGP_OK;
     }
     /* Memory first: rows of the file that nobody can use would be lost. */
-    struct segment *segment = mgp_alloc_zeroed(1, sizeof(*segment));
-    if (segment == NULL) {
+    struct block *block = mgp_alloc_zeroed(1, sizeof(*block));
+    if (block == NULL) {
         return MGP_ERR_NOMEM;
     }
-    struct mgp_file_row *slots = shared_slots(rows);
-    if (slots == NULL) {
-        segment->own = mgp_alloc_zeroed(1, OWN_SLOTS_BYTES);
-        if (segment->own == NULL) {
-            mgp_free(segment);
-            return MGP_ERR_NOMEM;
-        }
-        size_t padding = (size_t)(-(uintptr_t)segment->own % MGP_CACHE_LINE_BYTES);
-        slots = (void *)((char *)segment->own + padding);
+    mgp_rows_open_file(rows);
+    struct mgp_file_row *slots =
+        mgp_segment_is_open(&rows->segment) ? shared_slots_new(rows) : NULL;
+    if (slots == NULL && (slots = own_slots_new(&block->own)) == NULL) {
+        mgp_free(block);
+        return MGP_ERR_NOMEM;
     }
-    for (size_t i = 0; i < SEGMENT_ROWS; i++) {
-        struct record *record = &segment->records[i];
+    for (size_t i = 0; i < BLOCK_ROWS; i++) {
+        struct record *record = &block->records[i];
+        record->block = block;
         record->slot = &slots[i];
-        record->is_shared = segment->own == NULL;
         record->row.words = slots[i].words;
         mgp_list_push_back(&rows->free, &record->link);
     }
-    mgp_list_push_back(&rows->segments, &segment->link);
+    mgp_list_push_back(&rows->blocks, &block->link);
     return MGP_OK;
 }
 
@@ -254,9 +385,7 @@ record_new(struct mgp_rows *rows, const void *label, size_t size)
     record->entry.size = size;
     record->entry.hash = mgp_table_hash(&rows->by_label, copy, size);
     mgp_table_insert(&rows->by_label, &record->entry);
-    if (record->is_shared && size <= MGP_LABEL_MAX_BYTES) {
-        mgp_segment_show(&rows->segment, record->slot, label, size);
-    }
+    record_show(rows, record);
     return record;
 }
 
@@ -386,7 +515,7 @@ mgp_row_read(const struct mgp_row *row, uint64_t words[MGP_WORD_COUNT])
 }
 
 void
-mgp_row_settle(uint64_t words[MGP_WORD_COUNT])
+mgp_row_reconcile(uint64_t words[MGP_WORD_COUNT])
 {
     uint64_t evictions = 0;
     for (size_t i = 0; i < MGP_EVICTION_REASON_COUNT; i++) {
@@ -402,4 +531,14 @@ mgp_row_settle(uint64_t words[MGP_WORD_COUNT])
         words[MGP_WORD_ACTIVE_SESSIONS] = size;
     }
     words[MGP_WORD_IDLE_SESSIONS] = size - words[MGP_WORD_ACTIVE_SESSIONS];
+}
+
+void
+mgp_row_end(uint64_t words[MGP_WORD_COUNT])
+{
+    mgp_row_reconcile(words);
+    words[MGP_WORD_EVICTIONS + MGP_EVICTION_PROCESS_ENDED] += words[MGP_WORD_SIZE];
+    words[MGP_WORD_SIZE] = 0;
+    words[MGP_WORD_ACTIVE_SESSIONS] = 0;
+    words[MGP_WORD_IDLE_SESSIONS] = 0;
 }

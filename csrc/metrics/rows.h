@@ -1,18 +1,22 @@
 /* The counter rows of a process: one per gateway label, found by its bytes.
  *
- * Rows lie in segments that never move, so a row handle stays valid until
+ * Rows lie in blocks that never move, so a row handle stays valid until
  * mgp_rows_fini(); but a row that was forgotten is reused for another label, so
  * who keeps a handle holds the row. Rows are bounded: past max_rows, a new label
  * gets the one overflow row, labelled "__overflow__", and label_overflow_total
  * rises with each mgp_rows_ensure() turned away that way. A gateway that is
  * really called "__overflow__" counts into the overflow row, too.
  *
- * Rows are shared when mgp_rows_share() names a directory: they lie in a file there, which other
- * processes read (segment.h). Where the file cannot be made, or cannot grow, further
- * rows lie in memory of this process: only it sees them, and it loses nothing.
+ * Rows are shared when mgp_rows_share() names a directory: their words lie in a file there, which
+ * other processes read (segment.h). Where the file cannot be made, cannot grow or was removed,
+ * words lie in memory of this process: only it sees them, and it loses nothing. Once there is
+ * a file with room again, mgp_rows_share_rest() carries them there. The row stays where it is; what
+ * moves is where its handle points.
  *
- * Adding to a row is safe from any thread. Everything else is called by one thread
- * at a time (the binding holds a lock, or the GIL). */
+ * Adding to a row is atomic, so that any thread may read meanwhile. Everything else is called by
+ * one thread at a time (the binding holds the GIL); while the words of rows move, in
+ * mgp_rows_share_rest(), mgp_rows_upkeep() and mgp_rows_ensure() of a new label, and only where
+ * counters are shared, nobody adds either. */
 #ifndef MGP_METRICS_ROWS_H
 #define MGP_METRICS_ROWS_H
 
@@ -23,16 +27,25 @@
 #include "../base/list.h"
 #include "../base/table.h"
 #include "count.h"
+#include "files.h"
 #include "segment.h"
 
 #define MGP_ROWS_OVERFLOW_LABEL "__overflow__"
 #define MGP_ROWS_DEFAULT_MAX 10000
+#define MGP_ROWS_UPKEEP_SECONDS 5
+
+/* Why rows are not in a file that others read. */
+struct mgp_rows_failure {
+    enum mgp_flaw flaw;    /* MGP_FLAW_CREATE, _GROW or _REMOVED; _NONE: they are */
+    int error;             /* errno of that; 0: it says nothing more */
+    struct mgp_file_id id; /* of the file; zeros: there is none */
+};
 
 struct mgp_rows {
     struct mgp_table by_label;
     struct mgp_list order; /* every live row, oldest first: the order of exposition */
     struct mgp_list free;  /* rows without a label: forgotten, or not used yet */
-    struct mgp_list segments;
+    struct mgp_list blocks;
     size_t max_rows;
     size_t count;             /* live rows, the overflow row not counted */
     struct mgp_row *overflow; /* NULL until it is needed */
@@ -40,10 +53,11 @@ struct mgp_rows {
     mgp_atomic_u64 *process_words;
     mgp_atomic_u64 own_process_words[MGP_PROCESS_WORD_COUNT];
     struct mgp_segment segment;
-    char *directory;   /* owned; NULL: nothing is shared */
-    bool has_tried;    /* to make the file */
-    bool has_failed;   /* to make the file, or to let it grow: mgp_rows_take_failure() */
-    int failure_error; /* errno of that */
+    char *directory;                 /* owned; NULL: nothing is shared */
+    bool wants_file;                 /* there is something to share */
+    int64_t upkeep_at_ns;            /* when mgp_rows_upkeep() looked last */
+    struct mgp_rows_failure failure; /* the last; nothing but a success ends it */
+    struct mgp_rows_failure untaken; /* the last that nobody has heard of */
 };
 
 void mgp_rows_init(struct mgp_rows *rows, struct mgp_siphash_key hash_key, size_t max_rows);
@@ -55,8 +69,14 @@ void mgp_rows_fini(struct mgp_rows *rows);
 int mgp_rows_share(struct mgp_rows *rows, const char *directory);
 /* Makes the file now, if it is to be made and was not. */
 void mgp_rows_open_file(struct mgp_rows *rows);
-/* What went wrong with the file since this was asked last: false when nothing did; else errno. */
-bool mgp_rows_take_failure(struct mgp_rows *rows, int *error);
+/* Tries again what failed: makes the file where there is none, another where it was removed,
+ * and carries all rows there that are not in it. Costs three system calls where all is well. */
+void mgp_rows_share_rest(struct mgp_rows *rows);
+/* The same, at most every MGP_ROWS_UPKEEP_SECONDS. */
+void mgp_rows_upkeep(struct mgp_rows *rows, int64_t now_ns);
+/* What went wrong since this was asked last; flaw MGP_FLAW_NONE when nothing did, or only the
+ * same again. */
+struct mgp_rows_failure mgp_rows_take_failure(struct mgp_rows *rows);
 
 /* In a forked child: rows of its own, none yet, with the same bound and directory. The parent's
  * stay where they are, because what the child has of its pools still points there. */
@@ -93,6 +113,10 @@ void mgp_row_read(const struct mgp_row *row, uint64_t words[MGP_WORD_COUNT]);
 /* Makes words agree that were read one after the other while another process counted. What
  * was counted last may be missing in some of them: a session is counted as created before
  * it is counted as anything else, so creates is at least what the others say. */
-void mgp_row_settle(uint64_t words[MGP_WORD_COUNT]);
+void mgp_row_reconcile(uint64_t words[MGP_WORD_COUNT]);
+
+/* The words of a process that has finished: what it had open it has no more, which counts as
+ * evicted with the reason "process_ended". Done once more, it changes nothing. */
+void mgp_row_end(uint64_t words[MGP_WORD_COUNT]);
 
 #endif

@@ -5,119 +5,97 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/random.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-#include "../base/alloc.h"
 #include "../base/check.h"
 #include "../base/status.h"
 #include "files.h"
 
 #define OPEN_ATTEMPTS 8
 
-struct mgp_segment_map {
-    struct mgp_segment_map *next;
-    void *address;
-    size_t size;
-};
-
 void
 mgp_segment_init(struct mgp_segment *segment)
 {
     memset(segment, 0, sizeof(*segment));
-    segment->fd = -1;
-    segment->lock_fd = -1;
 }
 
-/* Reserves bytes of the file and maps them: NULL and errno. Mappings begin on a page, so one
- * may overlap the one before; both show the same memory. */
-static void *
-map_more(struct mgp_segment *segment, off_t offset, size_t size)
+/* Closes without a trace in errno, as this follows a failure as often as a success. */
+static void
+close_quietly(int fd)
 {
-    off_t page = (off_t)sysconf(_SC_PAGESIZE);
-    size_t lead = (size_t)(offset % page);
-    struct mgp_segment_map *map = mgp_alloc(sizeof(*map));
-    if (map == NULL) {
-        errno = ENOMEM;
-        return NULL;
-    }
-    /* Without this, a store into a page that the disk has no room for would be a SIGBUS. */
-    int error;
-    do {
-        error = posix_fallocate(segment->fd, offset, (off_t)size);
-    } while (error == EINTR);
-    if (error != 0) {
-        goto failed;
-    }
-    map->size = lead + size;
-    map->address = mmap(NULL, map->size, PROT_READ | PROT_WRITE, MAP_SHARED, segment->fd,
-                        offset - (off_t)lead);
-    if (map->address == MAP_FAILED) {
-        error = errno;
-        goto failed;
-    }
-    map->next = segment->maps;
-    segment->maps = map;
-    return (char *)map->address + lead;
-failed:
-    mgp_free(map);
+    int error = errno;
+    close(fd);
     errno = error;
-    return NULL;
 }
 
 static int
-prepare(struct mgp_segment *segment, int directory, const char *name)
+take_lock(struct mgp_segment *segment, int directory, const char *name)
 {
-    segment->lock_fd = openat(directory, name, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
-    if (segment->lock_fd < 0 || mgp_file_lock(segment->lock_fd) < 0) {
-        return MGP_ERR_SYSTEM;
+    int fd = openat(directory, name, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0) {
+        return -1;
     }
-    segment->header = map_more(segment, 0, MGP_FILE_HEADER_BYTES);
+    int result = mgp_file_lock(fd) < 0 ? -1 : mgp_anchor_set(&segment->lock, fd);
+    close_quietly(fd);
+    return result;
+}
+
+/* Completes the file, which has the name `unfinished` until then: 0, or -1 and errno. */
+static int
+complete(struct mgp_segment *segment, int directory, int fd, const char *unfinished)
+{
+    char name[MGP_FILE_NAME_BYTES];
+    if (fchmod(fd, 0600) < 0 || fstat(fd, &segment->file) < 0 ||
+        take_lock(segment, directory, unfinished) < 0) {
+        return -1;
+    }
+    segment->header = mgp_mapping_add(&segment->mappings, fd, 0, MGP_FILE_HEADER_BYTES);
     if (segment->header == NULL) {
-        return MGP_ERR_SYSTEM;
+        return -1;
     }
     segment->header->preamble = mgp_preamble(MGP_FILE_PROCESS, segment->id, 0);
-    return MGP_OK;
+    mgp_file_name(name, MGP_NAME_PROCESS, segment->id);
+    return renameat(directory, unfinished, directory, name);
 }
 
 /* One attempt: -1 and errno; ENOENT when somebody tidied the unfinished file away. */
 static int
 open_once(struct mgp_segment *segment, int directory)
 {
-    char name[MGP_FILE_NAME_BYTES], unfinished[MGP_FILE_NAME_BYTES];
-    if (getrandom(&segment->id, sizeof(segment->id), 0) != (ssize_t)sizeof(segment->id)) {
+    char unfinished[MGP_FILE_NAME_BYTES];
+    if (mgp_file_id_new(&segment->id) < 0) {
         return -1;
     }
-    mgp_file_name(name, MGP_NAME_PROCESS, segment->id);
     mgp_file_name(unfinished, MGP_NAME_UNFINISHED, segment->id);
-    segment->fd =
+    int fd =
         openat(directory, unfinished, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-    if (segment->fd < 0) {
-        mgp_segment_init(segment); /* no file: no id */
-        return -1;
-    }
-    if (fchmod(segment->fd, 0600) == 0 && prepare(segment, directory, unfinished) == MGP_OK &&
-        renameat(directory, unfinished, directory, name) == 0) {
-        return 0;
-    }
+    int result = fd < 0 ? -1 : complete(segment, directory, fd, unfinished);
     int error = errno;
-    (void)unlinkat(directory, unfinished, 0);
-    mgp_segment_close(segment);
+    if (fd >= 0) {
+        close(fd);
+    }
+    if (result < 0) {
+        if (fd >= 0) {
+            (void)unlinkat(directory, unfinished, 0);
+        }
+        mgp_segment_close(segment);
+    }
     errno = error;
-    return -1;
+    return result;
 }
 
 static int
 open_directory(const char *path)
 {
-    const int flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC;
-    int directory = open(path, flags);
-    if (directory < 0 && errno == ENOENT && (mkdir(path, 0700) == 0 || errno == EEXIST)) {
-        directory = open(path, flags);
+    int directory = mgp_file_open_directory(path);
+    if (directory >= 0 || errno != ENOENT) {
+        return directory;
     }
-    return directory;
+    /* By chmod(), because the umask may deny its owner what we need. */
+    if (mkdir(path, 0700) == 0 ? chmod(path, 0700) < 0 : errno != EEXIST) {
+        return -1;
+    }
+    return mgp_file_open_directory(path);
 }
 
 int
@@ -134,10 +112,51 @@ mgp_segment_open(struct mgp_segment *segment, const char *directory_path)
             break;
         }
     }
-    int error = errno;
-    close(directory);
-    errno = error;
+    segment->directory = directory_path;
+    close_quietly(directory);
     return result == 0 ? MGP_OK : MGP_ERR_SYSTEM;
+}
+
+bool
+mgp_segment_is_removed(const struct mgp_segment *segment)
+{
+    char name[MGP_FILE_NAME_BYTES];
+    int directory = mgp_file_open_directory(segment->directory);
+    if (directory < 0) {
+        return errno == ENOENT || errno == ENOTDIR;
+    }
+    mgp_file_name(name, MGP_NAME_PROCESS, segment->id);
+    bool is_removed = mgp_file_has_name(&segment->file, directory, name) == 0;
+    close(directory);
+    return is_removed;
+}
+
+/* The file, once more: a descriptor, or -1 and errno. */
+static int
+open_again(const struct mgp_segment *segment)
+{
+    char name[MGP_FILE_NAME_BYTES];
+    struct stat file;
+    int directory = mgp_file_open_directory(segment->directory);
+    if (directory < 0) {
+        return -1;
+    }
+    mgp_file_name(name, MGP_NAME_PROCESS, segment->id);
+    int fd = openat(directory, name, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    close_quietly(directory);
+    if (fd < 0) {
+        return -1;
+    }
+    if (fstat(fd, &file) < 0) {
+        close_quietly(fd);
+        return -1;
+    }
+    if (file.st_dev != segment->file.st_dev || file.st_ino != segment->file.st_ino) {
+        close(fd);
+        errno = ENOENT;
+        return -1;
+    }
+    return fd;
 }
 
 struct mgp_file_row *
@@ -149,7 +168,13 @@ mgp_segment_grow(struct mgp_segment *segment, uint32_t count)
     }
     off_t offset =
         MGP_FILE_HEADER_BYTES + (off_t)segment->row_room * (off_t)sizeof(struct mgp_file_row);
-    struct mgp_file_row *rows = map_more(segment, offset, count * sizeof(struct mgp_file_row));
+    int fd = open_again(segment);
+    if (fd < 0) {
+        return NULL;
+    }
+    struct mgp_file_row *rows =
+        mgp_mapping_add(&segment->mappings, fd, offset, count * sizeof(struct mgp_file_row));
+    close_quietly(fd);
     if (rows == NULL) {
         return NULL;
     }
@@ -190,23 +215,14 @@ mgp_segment_hide(struct mgp_segment *segment, struct mgp_file_row *row)
 void
 mgp_segment_close(struct mgp_segment *segment)
 {
-    while (segment->maps != NULL) {
-        struct mgp_segment_map *map = segment->maps;
-        segment->maps = map->next;
-        (void)munmap(map->address, map->size);
-        mgp_free(map);
-    }
-    mgp_segment_abandon(segment);
+    mgp_mapping_remove_all(&segment->mappings);
+    mgp_anchor_lift(&segment->lock);
+    mgp_segment_init(segment);
 }
 
 void
 mgp_segment_abandon(struct mgp_segment *segment)
 {
-    if (segment->lock_fd >= 0) {
-        close(segment->lock_fd);
-    }
-    if (segment->fd >= 0) {
-        close(segment->fd);
-    }
-    mgp_segment_init(segment);
+    mgp_mapping_leave_all(&segment->mappings);
+    mgp_segment_init(segment); /* the anchor was not inherited */
 }

@@ -66,10 +66,14 @@ mgp_series_fingerprint(void)
     struct mgp_siphash_key key = {0, 0};
     for (size_t i = 0; i < mgp_series_count; i++) {
         const struct mgp_series *series = &mgp_series_table[i];
+        const char *const *reasons = mgp_series_reasons(series->labels);
         const uint64_t meaning[] = {series->kind, series->labels, series->first_word,
                                     series->word_count};
         key.k0 = mgp_siphash(key, series->stem, strlen(series->stem));
         key.k1 = mgp_siphash(key, meaning, sizeof(meaning));
+        for (size_t word = 0; reasons != NULL && word < series->word_count; word++) {
+            key.k0 = mgp_siphash(key, reasons[word], strlen(reasons[word]));
+        }
     }
     for (size_t i = 0; i < MGP_HISTOGRAM_COUNT; i++) {
         const struct mgp_histogram *histogram = &mgp_histograms[i];

@@ -20,7 +20,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Why the pool closed an open session. */
+/* Why the pool closed an open session. The last is for readers of shared counters only: what a
+ * process had open when it ended, see mgp_row_end(). */
 #define MGP_EVICTION_REASONS(X)                                                                    \
     X(TTL_EXPIRED, "ttl_expired")                                                                  \
     X(CIRCUIT_BREAKER, "circuit_breaker")                                                          \
@@ -29,7 +30,8 @@
     X(HEALTH_CHECK, "health_check")                                                                \
     X(BROKEN, "broken")                                                                            \
     X(CAPACITY, "capacity")                                                                        \
-    X(LEAKED, "leaked")
+    X(LEAKED, "leaked")                                                                            \
+    X(PROCESS_ENDED, "process_ended")
 
 /* Why an acquire was refused at once. */
 #define MGP_REJECTION_REASONS(X)                                                                   \
@@ -171,8 +173,8 @@ enum mgp_combine mgp_series_combine(const struct mgp_series *series);
 /* A value as it is shown: an unlimited limit is 0. */
 uint64_t mgp_process_value(enum mgp_process_word word, uint64_t value);
 
-/* A digest of everything that gives the words their meaning: stems, kinds, labels, bounds of
- * buckets. Two processes whose digests differ cannot be added up. */
+/* A digest of everything that gives the words their meaning: stems, kinds, labels, names of
+ * reasons, bounds of buckets. Two processes whose digests differ cannot be added up. */
 uint64_t mgp_series_fingerprint(void);
 
 #endif

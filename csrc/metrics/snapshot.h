@@ -10,8 +10,8 @@
  *     mgp_snapshot_fini(&snapshot);
  *
  * Rows of other processes are read while they are counted in, so their words are made to agree
- * (mgp_row_settle()). Then it holds: size = active + idle; creates >= size + sum(evictions),
- * and equal where no process was killed; misses <= creates; and no counter is smaller than in
+ * (mgp_row_reconcile(), mgp_row_end()). Then it holds: size = active + idle;
+ * creates = size + sum(evictions), for killed processes, too; misses <= creates; and no counter is smaller than in
  * the snapshot before. */
 #ifndef MGP_METRICS_SNAPSHOT_H
 #define MGP_METRICS_SNAPSHOT_H

@@ -112,6 +112,7 @@ acquire_slowly(py_pool *self, int64_t now_ns, uint64_t hash, const py_key *key,
     if (self->leaked != NULL && py_pool_reclaim_leaked(self) < 0) {
         return NULL;
     }
+    mgp_rows_upkeep(&self->state->rows, now_ns);
     struct mgp_row *row = ensure_row(self, arguments->gateway_id);
     if (row == NULL) {
         return NULL;

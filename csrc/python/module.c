@@ -77,6 +77,9 @@ static PyMethodDef core_methods[] = {
     {"open_file", py_module_open_file, METH_NOARGS,
      PyDoc_STR("open_file()\n--\n\n"
                "Makes this process's file of shared counters, where there is to be one.")},
+    {"share_rest", py_module_share_rest, METH_NOARGS,
+     PyDoc_STR("share_rest()\n--\n\n"
+               "Tries again to bring everything that was counted into that file.")},
     {"has_finished", py_module_has_finished, METH_NOARGS,
      PyDoc_STR("has_finished()\n--\n\n"
                "Whether the last snapshot saw files of finished processes.")},

@@ -293,6 +293,7 @@ py_pool_upkeep(py_pool *self, PyObject *Py_UNUSED(ignored))
         (self->leaked != NULL && py_pool_reclaim_leaked(self) < 0)) {
         return NULL;
     }
+    mgp_rows_upkeep(&self->state->rows, now_ns);
     bool has_more = mgp_pool_upkeep(self->core, now_ns, UPKEEP_BUDGET);
     py_pool_leave(self, now_ns);
     py_pool_arm_timer(self, now_ns);

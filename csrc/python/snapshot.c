@@ -80,17 +80,18 @@ read_others_once(py_state *state, struct mgp_snapshot *snapshot, struct mgp_file
 }
 
 /* Another thread may have made this process's file meanwhile: then it was perhaps read as one of
- * another process, and would count twice. It is made once. */
+ * another process, and would count twice. */
 static int
 read_others(py_state *state, struct mgp_snapshot *snapshot)
 {
-    struct mgp_file_id own = state->rows.segment.id;
-    int status = read_others_once(state, snapshot, own);
-    if (status >= 0 && !mgp_file_id_equals(own, state->rows.segment.id)) {
+    for (;;) {
+        struct mgp_file_id own = state->rows.segment.id;
+        int status = read_others_once(state, snapshot, own);
+        if (status < 0 || mgp_file_id_equals(own, state->rows.segment.id)) {
+            return status;
+        }
         mgp_snapshot_fini(snapshot);
-        status = read_others_once(state, snapshot, state->rows.segment.id);
     }
-    return status;
 }
 
 int
@@ -100,6 +101,7 @@ py_snapshot_take(py_state *state, struct mgp_snapshot *snapshot)
     mgp_snapshot_init(snapshot, state->hash_key);
     if (state->rows.directory != NULL) {
         mgp_snapshot_fini(snapshot);
+        mgp_rows_share_rest(&state->rows);
         status = read_others(state, snapshot);
     }
     if (status >= 0) {
@@ -288,6 +290,14 @@ py_module_open_file(PyObject *module, PyObject *Py_UNUSED(ignored))
 }
 
 PyObject *
+py_module_share_rest(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    py_state *state = PyModule_GetState(module);
+    mgp_rows_share_rest(&state->rows);
+    Py_RETURN_NONE;
+}
+
+PyObject *
 py_module_has_finished(PyObject *module, PyObject *Py_UNUSED(ignored))
 {
     py_state *state = PyModule_GetState(module);
@@ -370,20 +380,18 @@ PyObject *
 py_module_take_problems(PyObject *module, PyObject *Py_UNUSED(ignored))
 {
     py_state *state = PyModule_GetState(module);
-    char own[MGP_FILE_NAME_BYTES] = "";
-    int error;
     PyObject *list = PyList_New(0);
     if (list == NULL) {
         return NULL;
     }
-    if (mgp_rows_take_failure(&state->rows, &error)) {
-        enum mgp_flaw flaw = MGP_FLAW_CREATE;
-        if (state->rows.segment.fd >= 0) {
-            flaw = MGP_FLAW_GROW;
-            mgp_file_name(own, MGP_NAME_PROCESS, state->rows.segment.id);
+    struct mgp_rows_failure failure = mgp_rows_take_failure(&state->rows);
+    if (failure.flaw != MGP_FLAW_NONE) {
+        char name[MGP_FILE_NAME_BYTES] = "";
+        if (!mgp_file_id_equals(failure.id, (struct mgp_file_id){{0, 0}})) {
+            mgp_file_name(name, MGP_NAME_PROCESS, failure.id);
         }
-        errno = error;
-        mgp_problems_add(&state->problems, own, flaw);
+        errno = failure.error;
+        mgp_problems_add(&state->problems, name, failure.flaw);
     }
     for (size_t i = 0; i < state->problems.count; i++) {
         const struct mgp_problem *problem = &state->problems.list[i];

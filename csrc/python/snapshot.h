@@ -24,6 +24,7 @@ PyObject *py_module_has_row(PyObject *module, PyObject *label);
 PyObject *py_module_set_max_rows(PyObject *module, PyObject *value);
 PyObject *py_module_use_directory(PyObject *module, PyObject *path);
 PyObject *py_module_open_file(PyObject *module, PyObject *ignored);
+PyObject *py_module_share_rest(PyObject *module, PyObject *ignored);
 PyObject *py_module_publish_limits(PyObject *module, PyObject *const *args, Py_ssize_t nargs);
 PyObject *py_module_take_problems(PyObject *module, PyObject *ignored);
 PyObject *py_module_fold(PyObject *module, PyObject *forgotten);

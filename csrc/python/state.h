@@ -59,7 +59,7 @@ typedef struct {
     struct mgp_rows rows;
     bool has_rows;
 
-    /* Shared counters; all of it under the GIL, but what fold_fd is while somebody folds. */
+    /* Shared counters; all of it under the GIL, but fold_fd, while somebody folds. */
     PyThread_type_lock fold_lock; /* never waited for */
     int fold_fd;                  /* see struct mgp_archive_job */
     bool has_finished;            /* the last snapshot saw files that can be folded */

@@ -5,6 +5,7 @@ Without a directory, each process shows its own counters only.
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import stat
@@ -55,6 +56,7 @@ def use_environment() -> None:
         logger.warning("shared counters: everybody may remove files of %s; its mode should be 0700", path)
     _core.use_directory(path)
     _directory = path
+    atexit.register(_core.share_rest)  # the last chance of what found no room until now
 
 
 def open_file() -> None:

@@ -3,6 +3,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -83,6 +84,23 @@ counters_add(struct mgp_rows *rows, const char *label, size_t word, uint64_t amo
     struct mgp_row *row = mgp_rows_ensure(rows, label, strlen(label));
     CHECK(row != NULL);
     mgp_count_add(row, word, amount);
+}
+
+bool
+counters_took_failure(struct mgp_rows *rows, enum mgp_flaw flaw, int error)
+{
+    struct mgp_rows_failure failure = mgp_rows_take_failure(rows);
+    return failure.flaw == flaw && (flaw == MGP_FLAW_NONE || failure.error == error);
+}
+
+void
+counters_limit_files(rlim_t bytes)
+{
+    struct rlimit limit;
+    CHECK(getrlimit(RLIMIT_FSIZE, &limit) == 0);
+    limit.rlim_cur = bytes;
+    CHECK(setrlimit(RLIMIT_FSIZE, &limit) == 0);
+    signal(SIGXFSZ, SIG_IGN);
 }
 
 struct mgp_file_id

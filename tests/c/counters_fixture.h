@@ -6,6 +6,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/resource.h>
 
 #include "../../csrc/metrics/archive.h"
 #include "../../csrc/metrics/rows.h"
@@ -24,6 +25,12 @@ size_t counters_count_files(enum mgp_name kind);
 /* A process that shares its counters; it ends with mgp_rows_fini(), whatever ends it. */
 void counters_process_start(struct mgp_rows *rows);
 void counters_add(struct mgp_rows *rows, const char *label, size_t word, uint64_t amount);
+
+/* Whether this went wrong with its file since this was asked last (MGP_FLAW_NONE: nothing). */
+bool counters_took_failure(struct mgp_rows *rows, enum mgp_flaw flaw, int error);
+
+/* Files may have only so many bytes from now on, as on a full disk: RLIM_INFINITY ends it. */
+void counters_limit_files(rlim_t bytes);
 
 /* A process that has counted so many hits, had one waiter, and ended. */
 struct mgp_file_id counters_finished(const char *label, uint64_t hits);

@@ -313,6 +313,129 @@ damaged_archive_is_put_aside_once(void)
     end();
 }
 
+/* Nothing is renamed, nothing is lost, and nothing is folded meanwhile. */
+static void
+archive_that_may_not_be_read_stays_where_it_is(void)
+{
+    static const mode_t modes[] = {0660, 0602, 04600};
+    start();
+    counters_finished("a", 5);
+    CHECK(counters_fold() == MGP_OK);
+    counters_finished("a", 7);
+    for (size_t i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
+        struct mgp_snapshot snapshot;
+        struct stat stat_now;
+        CHECK(chmod(archive_path(MGP_NAME_ARCHIVE), modes[i]) == 0);
+        CHECK(counters_scrape(&snapshot, NULL)->count == 1);
+        CHECK(counters_read(&snapshot, "a", HITS) == 7);
+        mgp_snapshot_fini(&snapshot);
+        CHECK(counters_fold() == MGP_ERR_SYSTEM);
+        CHECK(stat(archive_path(MGP_NAME_ARCHIVE), &stat_now) == 0);
+        CHECK((stat_now.st_mode & 07777) == modes[i]);
+        CHECK(counters_count_files(MGP_NAME_PROCESS) == 1);
+        CHECK(counters_count_files(MGP_NAME_BAD_ARCHIVE) == 0);
+    }
+    CHECK(chmod(archive_path(MGP_NAME_ARCHIVE), 0600) == 0);
+    CHECK(counters_scrape_word("a", HITS) == 12);
+    CHECK(counters_fold() == MGP_OK);
+    CHECK(counters_scrape_word("a", HITS) == 12);
+    CHECK(counters_count_files(MGP_NAME_PROCESS) == 0);
+    end();
+}
+
+static void
+archive_that_others_may_only_read_is_used_and_its_mode_is_mended(void)
+{
+    start();
+    counters_finished("a", 5);
+    CHECK(counters_fold() == MGP_OK);
+    CHECK(chmod(archive_path(MGP_NAME_ARCHIVE), 0640) == 0);
+    counters_finished("a", 7);
+    CHECK(counters_fold() == MGP_OK);
+    CHECK(counters_scrape_word("a", HITS) == 12);
+    CHECK(archive_size() > 0); /* checks the mode */
+    end();
+}
+
+static void
+link_in_place_of_the_archive_stays_and_stops_folding(void)
+{
+    start();
+    counters_finished("a", 5);
+    CHECK(symlink("elsewhere", archive_path(MGP_NAME_ARCHIVE)) == 0);
+    CHECK(counters_fold() == MGP_ERR_SYSTEM);
+    CHECK(counters_count_files(MGP_NAME_ARCHIVE) == 1);
+    CHECK(counters_count_files(MGP_NAME_PROCESS) == 1);
+    CHECK(counters_scrape_word("a", HITS) == 5);
+    end();
+}
+
+/* What cannot be unlinked is remembered, whatever is folded later. */
+static void
+file_that_is_back_after_a_folder_had_its_name_is_not_counted_again(void)
+{
+    char name[MGP_FILE_NAME_BYTES];
+    start();
+    struct mgp_file_id id = counters_finished("a", 5);
+    mgp_file_name(name, MGP_NAME_PROCESS, id);
+    counters_copy_file(name, "kept");
+    CHECK(counters_fold() == MGP_OK);
+    CHECK(mkdir(counters_path(name), 0700) == 0);
+    for (int i = 0; i < 2; i++) {
+        counters_finished("a", 1);
+        CHECK(counters_fold() == MGP_OK);
+    }
+    CHECK(rmdir(counters_path(name)) == 0);
+    counters_copy_file("kept", name);
+    CHECK(counters_scrape_word("a", HITS) == 7);
+    CHECK(counters_fold() == MGP_OK);
+    CHECK(counters_count_files(MGP_NAME_PROCESS) == 0);
+    CHECK(counters_scrape_word("a", HITS) == 7);
+    end();
+}
+
+static bool
+has_finished(void)
+{
+    bool result;
+    struct mgp_snapshot snapshot;
+    struct mgp_problems problems = {.count = 0};
+    char path[1100];
+    snprintf(path, sizeof(path), "%s", counters_path(""));
+    CHECK(mgp_directory_read(path, none, (struct mgp_siphash_key){1, 2}, &snapshot, &result,
+                             &problems) == 0);
+    mgp_snapshot_fini(&snapshot);
+    return result;
+}
+
+static void
+scrape_says_when_there_is_something_to_fold_or_to_tidy(void)
+{
+    char name[MGP_FILE_NAME_BYTES];
+    struct mgp_rows rows;
+    start();
+    counters_process_start(&rows);
+    counters_add(&rows, "a", HITS, 1);
+    CHECK(!has_finished());
+    struct mgp_file_id id = counters_finished("a", 5);
+    CHECK(has_finished());
+    mgp_file_name(name, MGP_NAME_PROCESS, id);
+    counters_copy_file(name, "kept");
+    CHECK(counters_fold() == MGP_OK);
+    CHECK(!has_finished());
+    counters_copy_file("kept", name); /* as if its folder had been killed before unlink() */
+    CHECK(has_finished());
+    CHECK(counters_fold() == MGP_OK);
+    CHECK(!has_finished());
+    mgp_file_name(name, MGP_NAME_UNFINISHED, id);
+    counters_copy_file("kept", name);
+    CHECK(has_finished());
+    CHECK(counters_fold() == MGP_OK);
+    CHECK(!has_finished());
+    mgp_rows_fini(&rows);
+    end();
+}
+
 /* ---- folders that are killed, and that race ---- */
 
 enum { ROUNDS = 40, FOLDERS = 3 };
@@ -381,6 +504,11 @@ main(void)
     RUN(archive_is_bounded_and_keeps_the_sum);
     RUN(forgotten_label_goes_from_the_archive);
     RUN(damaged_archive_is_put_aside_once);
+    RUN(archive_that_may_not_be_read_stays_where_it_is);
+    RUN(archive_that_others_may_only_read_is_used_and_its_mode_is_mended);
+    RUN(link_in_place_of_the_archive_stays_and_stops_folding);
+    RUN(file_that_is_back_after_a_folder_had_its_name_is_not_counted_again);
+    RUN(scrape_says_when_there_is_something_to_fold_or_to_tidy);
     RUN(racing_folders_that_are_killed_count_everything_once);
     return harness_end();
 }

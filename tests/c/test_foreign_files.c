@@ -156,6 +156,25 @@ damaged_header_or_row_is_noticed(void)
 }
 
 static void
+label_that_is_no_utf8_is_noticed_whatever_its_check_says(void)
+{
+    static const char *const labels[] = {"\xff", "vic\xc3", "\xc0\xaf", "\xed\xa0\x80"};
+    const off_t at = MGP_FILE_HEADER_BYTES;
+    for (size_t i = 0; i < sizeof(labels) / sizeof(labels[0]); i++) {
+        uint32_t size = (uint32_t)strlen(labels[i]);
+        start_with_victim();
+        uint64_t check = mgp_label_check(1, (const uint8_t *)labels[i], size);
+        write_at(victim_name, at + (off_t)offsetof(struct mgp_file_row, label), labels[i], size);
+        write_at(victim_name, at + (off_t)offsetof(struct mgp_file_row, label_size), &size,
+                 sizeof(size));
+        write_at(victim_name, at + (off_t)offsetof(struct mgp_file_row, check), &check,
+                 sizeof(check));
+        check_left_out(victim_name, MGP_FLAW_DAMAGED);
+        end();
+    }
+}
+
+static void
 copy_under_another_name_is_left_out(void)
 {
     char name[MGP_FILE_NAME_BYTES];
@@ -229,14 +248,47 @@ what_is_no_regular_file_is_left_out_without_waiting(void)
 }
 
 static void
-file_with_another_mode_is_left_out(void)
+file_that_others_may_have_written_is_left_out(void)
 {
-    static const mode_t modes[] = {0400, 0644, 0660, 0602, 04600};
+    static const mode_t modes[] = {0620, 0660, 0602, 0666, 04600, 02600, 01600};
     start_with_victim();
     for (size_t i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
         CHECK(chmod(counters_path(victim_name), modes[i]) == 0);
         check_left_out(victim_name, MGP_FLAW_MODE);
     }
+    end();
+}
+
+static void
+mode_with_which_nobody_else_could_write_is_mended(void)
+{
+    static const mode_t modes[] = {0400, 0644, 0640, 0700, 0755};
+    struct stat stat_now;
+    start_with_victim();
+    for (size_t i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
+        struct mgp_snapshot snapshot;
+        CHECK(chmod(counters_path(victim_name), modes[i]) == 0);
+        CHECK(counters_scrape(&snapshot, NULL)->count == 0);
+        CHECK(counters_read(&snapshot, "victim", HITS) == 1000);
+        mgp_snapshot_fini(&snapshot);
+        CHECK(stat(counters_path(victim_name), &stat_now) == 0);
+        CHECK((stat_now.st_mode & 07777) == 0600);
+    }
+    end();
+}
+
+static void
+mode_of_a_file_with_another_name_elsewhere_is_left_alone(void)
+{
+    struct stat stat_now;
+    start_with_victim();
+    CHECK(chmod(counters_path(victim_name), 0640) == 0);
+    int directory = open(counters_path("."), O_RDONLY | O_DIRECTORY);
+    CHECK(linkat(directory, victim_name, directory, "elsewhere", 0) == 0);
+    close(directory);
+    check_left_out(victim_name, MGP_FLAW_MODE);
+    CHECK(stat(counters_path("elsewhere"), &stat_now) == 0);
+    CHECK((stat_now.st_mode & 07777) == 0640);
     end();
 }
 
@@ -258,12 +310,15 @@ main(void)
     RUN(truncated_file_is_left_out_wherever_it_ends);
     RUN(file_of_another_version_is_left_out);
     RUN(damaged_header_or_row_is_noticed);
+    RUN(label_that_is_no_utf8_is_noticed_whatever_its_check_says);
     RUN(copy_under_another_name_is_left_out);
     RUN(strange_name_is_left_out);
     RUN(files_of_others_are_no_business_of_ours);
     RUN(link_is_left_out);
     RUN(what_is_no_regular_file_is_left_out_without_waiting);
-    RUN(file_with_another_mode_is_left_out);
+    RUN(file_that_others_may_have_written_is_left_out);
+    RUN(mode_with_which_nobody_else_could_write_is_mended);
+    RUN(mode_of_a_file_with_another_name_elsewhere_is_left_alone);
     RUN(file_of_another_user_is_left_out);
     return harness_end();
 }

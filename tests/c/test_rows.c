@@ -124,6 +124,7 @@ series_table_knows_kinds_labels_and_reasons(void)
     CHECK(found == 3);
     CHECK(strcmp(mgp_eviction_reason_names[MGP_EVICTION_TTL_EXPIRED], "ttl_expired") == 0);
     CHECK(strcmp(mgp_eviction_reason_names[MGP_EVICTION_LEAKED], "leaked") == 0);
+    CHECK(strcmp(mgp_eviction_reason_names[MGP_EVICTION_PROCESS_ENDED], "process_ended") == 0);
     CHECK(strcmp(mgp_rejection_reason_names[MGP_REJECTION_QUEUE_FULL], "queue_full") == 0);
 }
 
@@ -475,6 +476,15 @@ random_operations_agree_with_the_model(void)
     end();
 }
 
+uint64_t renamed_series_fingerprint(void); /* series_renamed.c */
+
+static void
+fingerprint_depends_on_the_names_of_reasons(void)
+{
+    CHECK(mgp_series_fingerprint() == mgp_series_fingerprint());
+    CHECK(renamed_series_fingerprint() != mgp_series_fingerprint());
+}
+
 int
 main(void)
 {
@@ -497,5 +507,6 @@ main(void)
     RUN(visit_stops_at_the_first_result);
     RUN(out_of_memory_changes_nothing);
     RUN(random_operations_agree_with_the_model);
+    RUN(fingerprint_depends_on_the_names_of_reasons);
     return harness_end();
 }

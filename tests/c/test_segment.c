@@ -49,7 +49,6 @@ file_is_made_with_the_first_row(void)
     CHECK((stat_now.st_mode & 07777) == 0600);
     CHECK(stat_now.st_size % (off_t)sizeof(struct mgp_file_row) ==
           MGP_FILE_HEADER_BYTES % sizeof(struct mgp_file_row));
-    CHECK((fcntl(rows.segment.fd, F_GETFD) & FD_CLOEXEC) != 0);
     end();
 }
 
@@ -217,12 +216,12 @@ words_read_while_they_were_counted_are_made_to_agree(void)
     words[MGP_WORD_CREATES] = 3;
     words[MGP_WORD_EVICTIONS + MGP_EVICTION_MANUAL] = 4;
     words[ACTIVE] = 1;
-    mgp_row_settle(words);
+    mgp_row_reconcile(words);
     CHECK(words[MGP_WORD_CREATES] == 4 && words[MGP_WORD_SIZE] == 0 && words[ACTIVE] == 0);
     CHECK(words[MGP_WORD_IDLE_SESSIONS] == 0);
     words[MGP_WORD_MISSES] = 6;
     words[ACTIVE] = 1;
-    mgp_row_settle(words);
+    mgp_row_reconcile(words);
     CHECK(words[MGP_WORD_CREATES] == 6 && words[MGP_WORD_SIZE] == 2);
     CHECK(words[ACTIVE] == 1 && words[MGP_WORD_IDLE_SESSIONS] == 1);
 }
@@ -246,6 +245,23 @@ forgotten_row_is_gone_for_others_and_its_place_starts_at_zero(void)
 }
 
 static void
+taking_a_row_away_is_a_change_that_has_ended(void)
+{
+    start();
+    counters_add(&rows, "a", HITS, 5);
+    counters_add(&rows, "b", HITS, 7);
+    const mgp_atomic_u64 *change = &rows.segment.header->change;
+    CHECK(mgp_atomic_load(change) == 0);
+    for (uint64_t i = 1; i <= 3; i++) {
+        CHECK(mgp_rows_forget(&rows, "a", 1) == MGP_OK);
+        CHECK(mgp_atomic_load(change) == 2 * i);
+        counters_add(&rows, "a", HITS, 1);
+        CHECK(mgp_atomic_load(change) == 2 * i);
+    }
+    end();
+}
+
+static void
 longest_label_is_shared_and_a_longer_one_is_not(void)
 {
     char label[MGP_LABEL_MAX_BYTES + 2];
@@ -265,19 +281,18 @@ longest_label_is_shared_and_a_longer_one_is_not(void)
 static void
 missing_directory_is_one_failure_and_counting_goes_on(void)
 {
-    int error;
     char path[1100];
     start();
     snprintf(path, sizeof(path), "%s", counters_path("missing/deep"));
     CHECK(mgp_rows_share(&rows, path) == MGP_OK);
     counters_add(&rows, "a", HITS, 5);
-    CHECK(mgp_rows_take_failure(&rows, &error) && error == ENOENT);
+    CHECK(counters_took_failure(&rows, MGP_FLAW_CREATE, ENOENT));
     for (int i = 0; i < 200; i++) {
-        char label[16];
+        char label[32];
         snprintf(label, sizeof(label), "%d", i);
         counters_add(&rows, label, HITS, 1);
     }
-    CHECK(!mgp_rows_take_failure(&rows, &error));
+    CHECK(counters_took_failure(&rows, MGP_FLAW_NONE, 0));
     struct mgp_snapshot snapshot;
     mgp_snapshot_init(&snapshot, (struct mgp_siphash_key){1, 2});
     CHECK(mgp_snapshot_add_own(&snapshot, &rows) == MGP_OK);
@@ -312,13 +327,12 @@ looking_at_a_missing_directory_is_no_problem_and_does_not_make_it(void)
 static void
 first_file_brings_the_directory_with_it(void)
 {
-    int error;
     struct mgp_snapshot snapshot;
     struct stat stat_now;
     start();
     remove_directory();
     counters_add(&rows, "a", HITS, 5);
-    CHECK(!mgp_rows_take_failure(&rows, &error));
+    CHECK(counters_took_failure(&rows, MGP_FLAW_NONE, 0));
     CHECK(stat(rows.directory, &stat_now) == 0 && (stat_now.st_mode & 07777) == 0700);
     CHECK(counters_scrape(&snapshot, NULL)->count == 0);
     CHECK(counters_read(&snapshot, "a", HITS) == 5);
@@ -366,13 +380,12 @@ unlimit_descriptors(void)
 static void
 process_that_could_make_no_file_misses_none(void)
 {
-    int error;
     struct mgp_snapshot snapshot;
     start();
     limit_descriptors(1); /* for the directory */
     counters_add(&rows, "a", HITS, 5);
     unlimit_descriptors();
-    CHECK(mgp_rows_take_failure(&rows, &error) && error == EMFILE);
+    CHECK(counters_took_failure(&rows, MGP_FLAW_CREATE, EMFILE));
     CHECK(counters_scrape(&snapshot, &rows)->count == 0);
     CHECK(counters_read(&snapshot, "a", HITS) == 5);
     mgp_snapshot_fini(&snapshot);
@@ -427,33 +440,21 @@ file_that_somebody_removed_is_a_problem_and_counting_goes_on(void)
     end();
 }
 
-/* The file may have only so many bytes from now on, as on a full disk. */
-static void
-limit_files(rlim_t bytes)
-{
-    struct rlimit limit;
-    CHECK(getrlimit(RLIMIT_FSIZE, &limit) == 0);
-    limit.rlim_cur = bytes;
-    CHECK(setrlimit(RLIMIT_FSIZE, &limit) == 0);
-    signal(SIGXFSZ, SIG_IGN);
-}
-
 static void
 file_that_cannot_grow_loses_nothing_of_this_process(void)
 {
     enum { MANY = 500 };
-    int error;
     char label[32];
     struct mgp_snapshot snapshot;
     start();
     counters_add(&rows, "first", HITS, 1);
-    limit_files((rlim_t)MGP_FILE_HEADER_BYTES + 130 * sizeof(struct mgp_file_row));
+    counters_limit_files((rlim_t)MGP_FILE_HEADER_BYTES + 130 * sizeof(struct mgp_file_row));
     for (size_t i = 0; i < MANY; i++) {
         snprintf(label, sizeof(label), "%zu", i);
         counters_add(&rows, label, HITS, i);
         counters_add(&rows, "first", HITS, 1);
     }
-    CHECK(mgp_rows_take_failure(&rows, &error) && error == EFBIG);
+    CHECK(counters_took_failure(&rows, MGP_FLAW_GROW, EFBIG));
     CHECK(counters_scrape(&snapshot, &rows)->count == 0);
     CHECK(snapshot.row_count == MANY + 1);
     CHECK(counters_read(&snapshot, "first", HITS) == MANY + 1);
@@ -466,7 +467,7 @@ file_that_cannot_grow_loses_nothing_of_this_process(void)
     counters_scrape(&snapshot, NULL);
     CHECK(snapshot.row_count == 128 && counters_read(&snapshot, "first", HITS) == MANY + 1);
     mgp_snapshot_fini(&snapshot);
-    limit_files(RLIM_INFINITY);
+    counters_limit_files(RLIM_INFINITY);
     /* Room again: rows to come are shared again. */
     while (rows.segment.row_room == 128) {
         snprintf(label, sizeof(label), "later %zu", rows.count);
@@ -479,12 +480,11 @@ file_that_cannot_grow_loses_nothing_of_this_process(void)
 static void
 file_that_has_no_room_for_its_header_is_not_made(void)
 {
-    int error;
     start();
-    limit_files(100);
+    counters_limit_files(100);
     counters_add(&rows, "a", HITS, 3);
-    limit_files(RLIM_INFINITY);
-    CHECK(mgp_rows_take_failure(&rows, &error) && error == EFBIG);
+    counters_limit_files(RLIM_INFINITY);
+    CHECK(counters_took_failure(&rows, MGP_FLAW_CREATE, EFBIG));
     CHECK(counters_count_files(MGP_NAME_PROCESS) + counters_count_files(MGP_NAME_UNFINISHED) == 0);
     end();
 }
@@ -498,7 +498,7 @@ out_of_memory_leaves_rows_as_they_were(void)
         failing_alloc_fail_at(n);
         struct mgp_row *row = NULL;
         for (int i = 0; i < 200; i++) {
-            char label[16];
+            char label[32];
             int size = snprintf(label, sizeof(label), "%zu %d", n, i);
             row = mgp_rows_ensure(&rows, label, (size_t)size);
             if (row == NULL) {
@@ -524,7 +524,7 @@ out_of_memory_while_scraping_is_an_error_and_leaks_nothing(void)
     start();
     counters_process_start(&other);
     for (int i = 0; i < 300; i++) {
-        char label[16];
+        char label[32];
         snprintf(label, sizeof(label), "%d", i);
         counters_add(&rows, label, HITS, 1);
         counters_add(&other, label, HITS, 1);
@@ -553,7 +553,89 @@ out_of_memory_while_scraping_is_an_error_and_leaks_nothing(void)
     end();
 }
 
+static void
+directory_is_usable_whatever_the_umask(void)
+{
+    static const mode_t umasks[] = {0, 0077, 0177, 0277, 0777};
+    for (size_t i = 0; i < sizeof(umasks) / sizeof(umasks[0]); i++) {
+        struct stat stat_now;
+        start();
+        remove_directory();
+        mode_t before = umask(umasks[i]);
+        counters_add(&rows, "a", HITS, 5);
+        counters_finished("a", 2);
+        CHECK(counters_fold() == MGP_OK);
+        umask(before);
+        CHECK(counters_took_failure(&rows, MGP_FLAW_NONE, 0));
+        CHECK(stat(rows.directory, &stat_now) == 0 && (stat_now.st_mode & 07777) == 0700);
+        CHECK(stat(counters_path(MGP_FILE_LOCK_NAME), &stat_now) == 0);
+        CHECK((stat_now.st_mode & 07777) == 0600);
+        CHECK(counters_scrape_word("a", HITS) == 7);
+        end();
+    }
+}
+
 /* ---- processes ---- */
+
+static int
+lowest_free_descriptor(void)
+{
+    int fd = dup(0);
+    CHECK(fd >= 0);
+    close(fd);
+    return fd;
+}
+
+/* A program that becomes a daemon closes all of them, and then lives. */
+static void
+process_keeps_no_descriptor_that_others_could_close(void)
+{
+    int before = lowest_free_descriptor();
+    start();
+    counters_add(&rows, "a", HITS, 5);
+    counters_add(&rows, "a", MGP_WORD_WAITERS, 1);
+    CHECK(lowest_free_descriptor() == before);
+    CHECK(counters_fold() == MGP_OK);
+    CHECK(counters_count_files(MGP_NAME_ARCHIVE) == 0);
+    CHECK(counters_scrape_word("a", MGP_WORD_WAITERS) == 1);
+    for (int i = 0; i < 200; i++) {
+        char label[32];
+        snprintf(label, sizeof(label), "%d", i);
+        counters_add(&rows, label, HITS, 1);
+    }
+    CHECK(lowest_free_descriptor() == before);
+    CHECK(counters_scrape_sum(HITS) == 205);
+    end();
+}
+
+static void
+what_a_process_had_open_counts_as_evicted_when_it_has_ended(void)
+{
+    enum { ENDED = MGP_WORD_EVICTIONS + MGP_EVICTION_PROCESS_ENDED };
+    struct mgp_rows other;
+    start();
+    counters_process_start(&other);
+    for (int i = 0; i < 2; i++) {
+        struct mgp_rows *one = i == 0 ? &rows : &other;
+        counters_add(one, "a", MGP_WORD_CREATES, 9);
+        counters_add(one, "a", MGP_WORD_EVICTIONS + MGP_EVICTION_MANUAL, 4);
+        counters_add(one, "a", MGP_WORD_SIZE, 5);
+        counters_add(one, "a", ACTIVE, 2);
+    }
+    CHECK(counters_scrape_word("a", ENDED) == 0 && counters_scrape_word("a", MGP_WORD_SIZE) == 10);
+    mgp_rows_fini(&other);
+    for (int i = 0; i < 3; i++) { /* before it is folded, and after, and after another is */
+        CHECK(counters_scrape_word("a", MGP_WORD_CREATES) == 18);
+        CHECK(counters_scrape_word("a", MGP_WORD_EVICTIONS + MGP_EVICTION_MANUAL) == 8);
+        CHECK(counters_scrape_word("a", ENDED) == 5);
+        CHECK(counters_scrape_word("a", MGP_WORD_SIZE) == 5);
+        CHECK(counters_scrape_word("a", ACTIVE) == 2);
+        CHECK(counters_scrape_word("a", MGP_WORD_IDLE_SESSIONS) == 3);
+        CHECK(counters_fold() == MGP_OK);
+        counters_finished("b", 1);
+    }
+    end();
+}
 
 /* Children end like this only: valgrind looks for leaks in those that end by themselves. */
 static void
@@ -616,6 +698,7 @@ main(void)
     RUN(gauges_are_of_the_living_and_counters_of_all);
     RUN(words_read_while_they_were_counted_are_made_to_agree);
     RUN(forgotten_row_is_gone_for_others_and_its_place_starts_at_zero);
+    RUN(taking_a_row_away_is_a_change_that_has_ended);
     RUN(longest_label_is_shared_and_a_longer_one_is_not);
     RUN(missing_directory_is_one_failure_and_counting_goes_on);
     RUN(looking_at_a_missing_directory_is_no_problem_and_does_not_make_it);
@@ -628,6 +711,9 @@ main(void)
     RUN(file_that_has_no_room_for_its_header_is_not_made);
     RUN(out_of_memory_leaves_rows_as_they_were);
     RUN(out_of_memory_while_scraping_is_an_error_and_leaks_nothing);
+    RUN(directory_is_usable_whatever_the_umask);
+    RUN(process_keeps_no_descriptor_that_others_could_close);
+    RUN(what_a_process_had_open_counts_as_evicted_when_it_has_ended);
     RUN(forked_child_has_a_file_of_its_own_and_does_not_keep_its_parent_alive);
     return harness_end();
 }

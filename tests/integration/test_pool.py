@@ -535,6 +535,7 @@ async def test_a_scrape_shows_exactly_what_happened(
             "ttl_expired",
             "broken",
             "manual",
+            "process_ended",
         ),
         0.0,
     )

@@ -37,6 +37,7 @@ REASONS = {
     "broken",
     "capacity",
     "leaked",
+    "process_ended",
 }
 ASKED_FOR = {
     "hits": "counter",
