@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import accumulate
 from typing import TypeVar
 
@@ -22,13 +22,12 @@ from mcpgateway_pool.labels import gateway_label
 from mcpgateway_pool.processes import publish_limits
 
 from . import shared_counters
-from .marking import current_mark
+from .marking import Mark, current_mark
 
 PREFIX = "mcp_session_pool_"
 
 T = TypeVar("T")
 
-_registered: weakref.WeakKeyDictionary[CollectorRegistry, PoolCollector] = weakref.WeakKeyDictionary()
 _forgotten: set[str] = set()
 _lock = threading.Lock()
 
@@ -85,7 +84,7 @@ class PoolCollector(Collector):
         """The families with the samples of this moment."""
         mark = current_mark.get()
         if mark is not None:
-            mark.is_used = True
+            mark.collector = self
             yield mark
             return
         rows, process = read_counters(_core.snapshot)
@@ -121,28 +120,44 @@ class PoolCollector(Collector):
 def register_collector(registry: CollectorRegistry | None = None) -> PoolCollector:
     """Show the pool's series in a registry, by default ``prometheus_client.REGISTRY``.
 
-    A second call for the same registry changes nothing.
+    Where the registry shows them already, this changes nothing. Where somebody has unregistered the
+    collector since, this registers it again.
 
     Returns:
         The registry's collector.
+
+    Raises:
+        ValueError: the registry has series of these names from elsewhere.
     """
     registry = REGISTRY if registry is None else registry
     with _lock:
-        collector = _registered.get(registry)
+        collector = _collector_of(registry)
         if collector is None:
             collector = PoolCollector()
             registry.register(collector)
-            _registered[registry] = collector
         return collector
 
 
 def unregister_collector(registry: CollectorRegistry | None = None) -> None:
-    """Undo :func:`register_collector`; harmless where it was not called."""
+    """Undo :func:`register_collector`; harmless where the pool's series are not shown."""
     registry = REGISTRY if registry is None else registry
     with _lock:
-        collector = _registered.pop(registry, None)
+        collector = _collector_of(registry)
         if collector is not None:
-            registry.unregister(collector)
+            with suppress(KeyError):  # somebody else has unregistered it in this moment
+                registry.unregister(collector)
+
+
+def _collector_of(registry: CollectorRegistry) -> PoolCollector | None:
+    """The pool's collector. Only the registry knows: anybody may have unregistered it meanwhile."""
+    mark = Mark()
+    token = current_mark.set(mark)
+    try:
+        for _ in registry.restricted_registry([f"{PREFIX}hits_total"]).collect():
+            pass
+    finally:
+        current_mark.reset(token)
+    return mark.collector
 
 
 def forget_gateway(gateway_id: str | None) -> bool:

@@ -90,7 +90,7 @@ def _encode(encoder: Encoder, registry: Collecting) -> bytes:
         page = encoder(registry)
     finally:
         current_mark.reset(token)
-    if not mark.is_used:
+    if mark.collector is None:
         return page
     before, found, after = page.partition(mark.text)
     if not found:  # whatever stands between the registry and us lets no mark pass

@@ -1,12 +1,18 @@
-"""A family that stands for all of the pool's while prometheus_client writes a page; see ``exposition.py``."""
+"""A family that stands for all of the pool's: where a page is written (``exposition.py``), and where a
+registry is asked for the pool's collector (``collector.py``).
+"""
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable
 from contextvars import ContextVar
+from typing import TYPE_CHECKING
 
 from prometheus_client import Metric
+
+if TYPE_CHECKING:
+    from .collector import PoolCollector
 
 _DOCUMENTATION = "mark"
 
@@ -17,7 +23,7 @@ class Mark(Metric):
     def __init__(self) -> None:
         super().__init__(f"mcp_session_pool_mark_{secrets.token_hex(16)}", _DOCUMENTATION, "gauge")
         self.names: frozenset[str] | None = None
-        self.is_used = False
+        self.collector: PoolCollector | None = None  # which has given it
 
     def _restricted_metric(self, names: Iterable[str]) -> Mark:
         """What a restricted registry asks of each family: which of its samples have one of these names."""

@@ -11,7 +11,7 @@ from itertools import count
 from typing import Any
 
 import pytest
-from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
@@ -140,11 +140,69 @@ def test_registering_does_not_collect(monkeypatch: pytest.MonkeyPatch):
     def fail(self: Any) -> Any:
         raise AssertionError("collected")
 
-    monkeypatch.setattr(PoolCollector, "collect", fail)
     for auto_describe in (True, False):
         registry = CollectorRegistry(auto_describe=auto_describe)
-        register_collector(registry)
+        with monkeypatch.context() as patched:
+            patched.setattr(PoolCollector, "collect", fail)
+            register_collector(registry)
         unregister_collector(registry)
+
+
+def test_looking_for_the_collector_reads_no_counters(monkeypatch: pytest.MonkeyPatch):
+    def fail(*unused: Any) -> Any:
+        raise AssertionError("read")
+
+    monkeypatch.setattr("mcpgateway_pool.prometheus.collector.read_counters", fail)
+    registry = CollectorRegistry()
+    collector = register_collector(registry)
+    assert register_collector(registry) is collector
+    unregister_collector(registry)
+
+
+def is_shown(registry: CollectorRegistry) -> bool:
+    return PREFIX + "hits_total" in generate_latest(registry).decode()
+
+
+def test_registering_shows_the_series_again_after_somebody_else_unregistered_the_collector():
+    registry = CollectorRegistry()
+    for _ in range(2):
+        collector = register_collector(registry)
+        assert is_shown(registry)
+        registry.unregister(collector)
+        assert not is_shown(registry)
+    collector = register_collector(registry)
+    assert register_collector(registry) is collector
+    assert is_shown(registry)
+
+
+def test_unregistering_is_harmless_after_somebody_else_did_it():
+    registry = CollectorRegistry()
+    registry.unregister(register_collector(registry))
+    unregister_collector(registry)
+    unregister_collector(registry)
+    register_collector(registry)
+    assert is_shown(registry)
+    unregister_collector(registry)
+    assert not is_shown(registry)
+
+
+def test_collector_that_somebody_else_registered_is_the_registrys_collector():
+    registry = CollectorRegistry()
+    collector = PoolCollector()
+    registry.register(collector)
+    assert register_collector(registry) is collector
+    unregister_collector(registry)
+    assert not is_shown(registry)
+
+
+def test_series_of_these_names_from_elsewhere_are_an_error_and_stay():
+    registry = CollectorRegistry()
+    other = Counter(PREFIX + "hits", "Of somebody else.", registry=registry)
+    with pytest.raises(ValueError, match="Duplicated"):
+        register_collector(registry)
+    unregister_collector(registry)
+    other.inc()
+    assert PREFIX + "hits_total 1.0" in generate_latest(registry).decode()
 
 
 def test_describe_has_the_families_and_no_samples():
