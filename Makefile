@@ -89,7 +89,7 @@ $(VENV)-asan/.installed: export MGP_SANITIZE := address,undefined
 $(VENV)-sdk2/.installed $(VENV)-gateway/.installed $(REGISTRY_VENVS:=/.installed): %/.installed: %/.packages
 $(VENV)/.installed $(VENV)-debug/.installed $(VENV)-asan/.installed $(VENV)-sdk2/.installed $(VENV)-gateway/.installed $(REGISTRY_VENVS:=/.installed): %/.installed: %/.python $(VENV)/.group-base $(BUILD_INPUTS)
 	@# setuptools packs whatever lies in its build folder, files removed from the sources included.
-	@if [ -d build ]; then find build -path build/lab -prune -o -path build/lsan -prune -o -type f ! -name '*.o' ! -name '*.so' -exec rm -f {} +; fi
+	@if [ -d build ]; then find build -path build/lab -prune -o -path build/mutants -prune -o -path build/lsan -prune -o -type f ! -name '*.o' ! -name '*.so' -exec rm -f {} +; fi
 	@echo "building into $*"
 	@$(INSTALL) $* --no-deps --no-build-isolation --reinstall .
 	@touch $@
@@ -185,6 +185,12 @@ soak: $(SOAK_VENV)/.installed $(if $(filter 2,$(SDK)),,$(VENV)/.group-test) ## 1
 .PHONY: lab
 lab: $(VENV)/.installed ## all that tries to break it, half an hour, with one table at the end (LAB='--only load', LAB='--minutes 10')
 	$(BIN)/python -P scripts/lab.py --venv $(VENV) $(if $(filter 1,$(shell nproc)),,--jobs 2) $(LAB)
+
+.PHONY: mutants
+# The real gateways judge too where their environments are there.
+mutants: $(VENV)/.installed $(VENV)/.group-mutants ## makes mistakes in a copy of the code, and counts those that tests see (SECONDS=600 N=50 SEED=7)
+	nice $(BIN)/python -P scripts/mutants.py --venv $(VENV) $(if $(filter command line,$(origin SECONDS)),--seconds $(SECONDS)) \
+		$(if $(N),--count $(N)) $(if $(SEED),--seed $(SEED)) $(MUTANTS)
 
 .PHONY: flooding
 flooding: ## what hash flooding costs: the table of docs/security.md
