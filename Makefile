@@ -188,7 +188,7 @@ lab: $(VENV)/.installed ## all that tries to break it, half an hour, with one ta
 
 .PHONY: mutants
 # The real gateways judge too where their environments are there.
-mutants: $(VENV)/.installed $(VENV)/.group-mutants ## makes mistakes in a copy of the code, and counts those that tests see (SECONDS=600 N=50 SEED=7)
+mutants: $(VENV)/.installed $(VENV)/.group-test ## makes mistakes in a copy of the code, and counts those that tests see (SECONDS=600 N=50 SEED=7)
 	nice $(BIN)/python -P scripts/mutants.py --venv $(VENV) $(if $(filter command line,$(origin SECONDS)),--seconds $(SECONDS)) \
 		$(if $(N),--count $(N)) $(if $(SEED),--seed $(SEED)) $(MUTANTS)
 

@@ -190,6 +190,17 @@ PARTS: tuple[Part, ...] = (
         least=3,
         is_alone=True,  # two at a time by itself
     ),
+    Part(
+        name="mutants",
+        shows="a mistake in the code, in C or in Python, is seen by a test: a sample, another each day",
+        command="{python} -P scripts/mutants.py --venv {venv} --count {length} --least 0.75",
+        makes=RELEASE,
+        needs=("gcov",),
+        seconds=1500,
+        length=60,
+        least=10,
+        is_alone=True,  # a machine that is busy with other things makes tests fail that have a time limit
+    ),
     # ---- all of it, under load
     Part(
         name="load",

@@ -12,6 +12,7 @@ Prints the score and what survived, and exits with 1 where the score is below `-
 from __future__ import annotations
 
 import argparse
+import datetime as dt
 import math
 import random
 import re
@@ -147,7 +148,11 @@ class Run:
         self._options = options
         self._tree = folder / "tree"
         copy_checkout(ROOT, self._tree)
-        bases = [(suite, Path(f"{Path(options.venv).absolute()}{suite.venv}")) for suite in SUITES]
+        bases = [
+            (suite, Path(f"{Path(options.venv).absolute()}{suite.venv}"))
+            for suite in SUITES
+            if suite.name in options.suites
+        ]
         self._suites = [(suite, base) for suite, base in bases if (base / "bin" / "python").exists()]
         for suite, base in bases:
             if (suite, base) not in self._suites:
@@ -192,9 +197,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add = parser.add_argument
     add("--seconds", type=float, default=3600, help="stop after so long; default an hour")
     add("--count", type=int, default=200, help="mistakes that count; default 200")
-    add("--seed", type=int, default=1, help="another seed draws other mistakes; default 1")
+    today = dt.datetime.now(dt.UTC).toordinal()
+    add("--seed", type=int, default=today, help="another draws other mistakes; default: the day's number")
     add("--only", default="", metavar="TEXT", help="only where `path:line function code` has this in it")
     add("--test-seconds", type=float, default=60, help="tests for each, the quickest first; default a minute")
+    names = [suite.name for suite in SUITES]
+    add("--suites", nargs="+", default=names, choices=names, help="the tests that judge; default all")
     add("--least", type=float, default=0.0, help="exit with 1 below this share; default 0")
     add("--venv", default=str(ROOT / ".venv"), help="folder of the release environment")
     add("--kept", type=Path, default=ROOT / "build" / "mutants", help="for the summary and what tests reach")

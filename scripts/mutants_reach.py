@@ -57,15 +57,10 @@ SUITES = (
         "python",
         "",
         ("tests/unit", "tests/security", "tests/isolated", "tests/integration"),
-        # Tests of the tools beside the package, and of faults that last for minutes.
+        # Of what lies beside the package, and of faults that last for minutes.
         without=frozenset(
-            {
-                "test_lab.py",
-                "test_benchmarks.py",
-                "test_simulation.py",
-                "test_faults.py",
-                "test_faults_pool.py",
-            }
+            f"test_{name}.py"
+            for name in ("lab", "benchmarks", "simulation", "examples", "faults", "faults_pool")
         ),
         has_extension=True,
     ),

@@ -227,8 +227,8 @@ class _Finder:
         kind = node.type
         if kind in WITH_OPERATOR:
             yield from self._operators(node)
-        elif kind in NAMES:
-            yield [self._replace(node, NAMES[kind], "constant")]
+        elif kind in {"true", "false"}:  # True and False of Python too
+            yield [self._replace(node, NAMES[self._text(node)], "constant")]
         elif kind in {"number_literal", "integer", "float"}:
             yield self._number(node)
         elif kind in {"not_operator", "unary_expression"}:
