@@ -13,7 +13,8 @@
 #
 # Variables: PYTHON=python3.12 (default: what .venv has, else the first usable one), VENV=.venv,
 #            PYTEST_ARGS='-k waiter', KEEP=1 and GATEWAY=1.1.0 (demo), SECONDS=60 and SDK=2 (soak),
-#            TARGET=pool and SECONDS=60 (fuzz), LAB='--only load' (lab), DOCS=1 (bench)
+#            TARGET=pool and SECONDS=60 (fuzz), SECONDS=600, N=50 and SEED=7 (mutants), LAB='--only load' (lab),
+#            DOCS=1 (bench)
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
