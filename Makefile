@@ -25,10 +25,7 @@ VENV ?= .venv
 PYTEST_ARGS ?=
 GATEWAY ?=
 
-# The gateways with the session registry, each on a Python that it supports.
-REGISTRY_GATEWAYS := 1.0.7 1.1.0
-PYTHON_1.0.7 ?= python3.11 python3.12
-PYTHON_1.1.0 ?= python3.12 python3.13
+REGISTRY_GATEWAYS := $(shell scripts/gateways list registry)
 REGISTRY_VENVS := $(REGISTRY_GATEWAYS:%=$(VENV)-gateway-%)
 
 BIN := $(abspath $(VENV))/bin
@@ -72,7 +69,7 @@ $(VENV)-sdk2/.python $(VENV)-gateway/.python: %/.python: $(VENV)/.python
 	@touch $@
 
 $(REGISTRY_VENVS:=/.python): $(VENV)-gateway-%/.python: $(VENV)/.python
-	@python=$$(scripts/find-python $(PYTHON_$*)) && rm -rf $(@D) && $$python -m venv $(@D)
+	@python=$$(scripts/find-python $$(scripts/gateways pythons $*)) && rm -rf $(@D) && $$python -m venv $(@D)
 	@touch $@
 
 $(VENV)-%/.packages: pyproject.toml $(VENV)-%/.python
@@ -147,37 +144,71 @@ dashboard: ## write the Grafana dashboard anew
 
 # ---------------------------------------------------------------- tests
 
-.PHONY: test test-c test-py test-sdk2 test-gateway test-registry soak
-test: test-c test-py test-sdk2 test-gateway test-registry ## every test: C, Python, real sessions on the MCP SDK 2.x, the real gateways
+# LENGTH=short leaves out the tests that are marked as long, LENGTH=long runs only these, LENGTH=all both; what may
+# be long stands in docs/testing.md. WORKERS: processes of pytest at a time; with 0 it runs all by itself.
+LENGTH ?= all
+WORKERS ?= $(shell nproc)
+MARKS_short := and not long
+MARKS_long := and long
+# $(1) environment, $(2) marks, $(3) what, $(4) how pytest-xdist spreads it. -P: the checkout must not come before
+# the installed package. Exit code 5, nothing was selected, is well where the choice may be empty.
+PYTEST = { $(1)/bin/python -P -m pytest -n $(WORKERS) --dist $(4) -m '$(2) $(MARKS_$(LENGTH))' $(PYTEST_ARGS) $(3) \
+	|| [ $$? = 5 -a -n "$(PYTEST_ARGS)$$TEST_ONLY$(filter long,$(LENGTH))" ]; }
+# Its goals run all, also after one that failed; then it sums up. The standard library is all that it needs.
+RUN_TESTS = $$(scripts/find-python $(PYTHON)) scripts/run_tests.py $(if $(REPEAT),--repeat)
+
+.PHONY: test test-long test-all
+test: ## what must not break, in 8 minutes on two processors: C, Python, real sessions on both SDKs, real gateways
+	@newest=$$(scripts/gateways newest registry); $(RUN_TESTS) --folder build/tests/short \
+		environments test-c test-py test-sdk2 test-gateway $${newest:+test-registry-$$newest} LENGTH=short
+
+test-long: ## what `make test` leaves out: matrices, long models, every release and launcher of the gateway, valgrind
+	@$(RUN_TESTS) --folder build/tests/long \
+		environments test-c-long test-py test-sdk2 test-gateway $(REGISTRY_GATEWAYS:%=test-registry-%) LENGTH=long
+
+test-all: ## every test: `make test`, then `make test-long`, and the sum of both
+	@code=0; rm -rf build/tests; $(MAKE) test || code=$$?; $(MAKE) test-long || code=$$?; \
+	echo "=== both"; $(RUN_TESTS) --summary build/tests; exit $$code
+
+.PHONY: list-long
+list-long: ## where tests are marked as long, and why
+	@grep -rnoP 'mark\.long\("\K[^"]*' tests --include='*.py' --exclude=test_run_tests.py
+
+.PHONY: environments test-c test-c-long test-py test-sdk2 test-gateway test-registry soak
+environments: $(VENV)/.installed $(VENV)/.group-test $(addprefix $(VENV)-,$(addsuffix /.installed,debug sdk2 gateway))
 
 test-c: ## C tests: plain, under the address and thread sanitizers; the kept fuzz inputs
-	$(MAKE) -C tests/c check check-asan check-tsan
-	$(MAKE) -C tests/fuzz replay
+	@code=0; $(MAKE) -k -C tests/c check check-asan check-tsan || code=$$?; \
+	$(MAKE) -C tests/fuzz replay || code=$$?; exit $$code
 
-# -P: the checkout must not come before the installed package. Exit code 5: nothing was selected.
+test-c-long: ## C tests: optimised, under valgrind; the model of the machine at length
+	@$(MAKE) -k -C tests/c check-release check-valgrind check-long OPERATIONS=10000000
+
 test-py: $(VENV)/.installed $(VENV)-debug/.installed $(VENV)/.group-test ## Python tests on the debug build, those that measure on the release build
-	PYTHONMALLOC=debug $(VENV)-debug/bin/python -P -m pytest -m 'not release_build' $(PYTEST_ARGS)
-	$(BIN)/python -P -m pytest -m release_build $(PYTEST_ARGS) || [ $$? = 5 ]
+	@code=0; PYTHONMALLOC=debug $(call PYTEST,$(VENV)-debug,not release_build,,worksteal) || code=$$?; \
+	$(call PYTEST,$(VENV),release_build,,worksteal) || code=$$?; exit $$code
 
 test-sdk2: $(VENV)-sdk2/.installed ## the tests with real sessions on the MCP SDK 2.x
-	PYTHONMALLOC=debug $(VENV)-sdk2/bin/python -P -m pytest -m 'not release_build' $(PYTEST_ARGS) tests/integration \
-		tests/security/test_wire.py tests/security/test_secrets.py
+	PYTHONMALLOC=debug $(call PYTEST,$(VENV)-sdk2,not release_build,tests/integration \
+		tests/security/test_wire.py tests/security/test_secrets.py,worksteal)
 
 # Not -W error: the gateway and its many dependencies warn of what is theirs. The gateway takes long to start
-# where the machine is busy, three workers of it more so: the limits are only there to end what hangs.
+# where the machine is busy, three workers of it more so: the limits are only there to end what hangs. A module's
+# tests share its gateways, and so one process of pytest.
+IN_GATEWAY := -o filterwarnings=default --timeout 400 -o faulthandler_timeout=430
 test-gateway: $(VENV)-gateway/.installed ## the tests inside the real gateway
-	$(VENV)-gateway/bin/python -P -m pytest -o filterwarnings=default \
-		--timeout 400 -o faulthandler_timeout=430 $(PYTEST_ARGS) tests/gateway
+	$(call PYTEST,$(VENV)-gateway,not release_build,$(IN_GATEWAY) tests/gateway,loadfile)
 
 test-registry: $(addprefix test-registry-,$(or $(REGISTRY_RELEASE),$(REGISTRY_GATEWAYS))) ## the tests inside the gateways with the session registry (GATEWAY=1.1.0: in one)
 
 .PHONY: $(REGISTRY_GATEWAYS:%=test-registry-%)
 $(REGISTRY_GATEWAYS:%=test-registry-%): test-registry-%:
-	@if ! scripts/find-python $(PYTHON_$*) >/dev/null; then \
-		echo "!!! SKIPPED the tests in gateway $*: it needs one of $(PYTHON_$*)"; exit 0; fi; \
+	@pythons=$$(scripts/gateways pythons $*); if ! scripts/find-python $$pythons >/dev/null; then \
+		echo "!!! SKIPPED the tests in gateway $*: it needs one of $$pythons"; \
+		[ -z "$$TEST_RECORD" ] || printf 'skipped\t1\t0\t$@\tit needs one of %s\n' "$$pythons" >>"$$TEST_RECORD"; \
+		exit 0; fi; \
 	$(MAKE) $(VENV)-gateway-$*/.installed && set -x && \
-	$(VENV)-gateway-$*/bin/python -P -m pytest -o filterwarnings=default \
-		--timeout 400 -o faulthandler_timeout=430 $(PYTEST_ARGS) tests/gateway_registry
+	$(call PYTEST,$(VENV)-gateway-$*,not release_build,$(IN_GATEWAY) tests/gateway_registry,loadfile)
 
 SOAK_VENV := $(VENV)$(if $(filter 2,$(SDK)),-sdk2)
 soak: $(SOAK_VENV)/.installed $(if $(filter 2,$(SDK)),,$(VENV)/.group-test) ## 10 minutes of calls while servers are killed and stopped (SECONDS=60, SDK=2)

@@ -8,7 +8,6 @@ skipped, and that is said.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import datetime as dt
 import os
 import platform
@@ -29,6 +28,7 @@ if str(HERE) not in sys.path:
     sys.path.insert(0, str(HERE))
 
 from lab_parts import PARTS, Part
+from process_groups import end_group
 
 # A part is ended when it takes so many times its planned time, and then some: it hangs, unless the machine is
 # very busy.
@@ -111,7 +111,7 @@ class Lab:
         with self._lock:
             running = list(self._running)
         for process in running:
-            self._end(process)
+            end_group(process, self._grace_seconds)
 
     def length_of(self, part: Part) -> int:
         """Its length, scaled."""
@@ -184,7 +184,7 @@ class Lab:
             except subprocess.TimeoutExpired:
                 problem = f"no end after {limit:.0f} s"
             finally:
-                self._end(process)
+                end_group(process, self._grace_seconds)
                 with self._lock:
                     self._running.discard(process)
         seconds = time.monotonic() - begin
@@ -194,29 +194,6 @@ class Lab:
             return Result(part, "FAILED", f"{problem}: {figures}", seconds)
         print(f"{part.name}: passed in {seconds:.0f} s: {figures}", flush=True)
         return Result(part, "passed", figures, seconds)
-
-    def _end(self, process: subprocess.Popen[bytes]) -> None:
-        """End it and whatever it has started, also where it has ended itself: politely, then not."""
-        for number in (signal.SIGINT, signal.SIGKILL):
-            if not _group_lives(process.pid):
-                break
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, number)
-            end = time.monotonic() + self._grace_seconds
-            while time.monotonic() < end and _group_lives(process.pid):
-                time.sleep(0.05)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(self._grace_seconds)
-
-
-def _group_lives(group: int) -> bool:
-    """Whether a process of a group runs; dead ones may lie there where nobody waits for them."""
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            state, _, its_group = stat.read_text().rpartition(")")[2].split()[:3]
-            if int(its_group) == group and state not in "ZX":
-                return True
-    return False
 
 
 def missing_for(part: Part) -> str:

@@ -130,7 +130,6 @@ PARTS: tuple[Part, ...] = (
         name="schedules",
         shows="every schedule of two and three callers ends well, not a sample of them",
         command=f"{{debug}} {PYTEST} tests/model/test_interleavings.py",
-        variables={"MGP_MODEL_EXAMPLES": "1"},  # the long scenarios too
         makes=DEBUG,
         seconds=150,
         figures=sums(r"([\d,]+) schedules through", "{count} scenarios, {sum:,} schedules, all end well"),

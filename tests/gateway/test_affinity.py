@@ -178,7 +178,13 @@ def test_each_session_has_an_upstream_session_of_its_own(
     assert [count(site, second, one), count(site, second, other)] == [2, 2]
 
 
-@pytest.mark.parametrize("environment", [SWITCH, {}], ids=["ours", "stock"])
+@pytest.mark.parametrize(
+    "environment",
+    [
+        pytest.param(SWITCH, id="ours"),
+        pytest.param({}, id="stock", marks=pytest.mark.long("one more boot, for an owner without us")),
+    ],
+)
 def test_the_next_request_reclaims_from_a_killed_owner(
     site: Site, ours: GatewayProcess, environment: dict[str, str]
 ) -> None:
@@ -191,6 +197,7 @@ def test_the_next_request_reclaims_from_a_killed_owner(
         assert owner(site, session) == str(ours.pid)
 
 
+@pytest.mark.long("one more boot, for one more way in which an owner goes")
 def test_the_next_request_reclaims_from_an_owner_that_was_stopped(site: Site, ours: GatewayProcess) -> None:
     with site.gateway("stopped", SWITCH) as leaving:
         session = begin(leaving)
@@ -200,6 +207,7 @@ def test_the_next_request_reclaims_from_an_owner_that_was_stopped(site: Site, ou
         assert owner(site, session) == str(ours.pid)
 
 
+@pytest.mark.long("two more workers to boot; two gateways that share Redis are short")
 def test_workers_that_share_a_port_keep_a_session_together(site: Site, ours: GatewayProcess) -> None:
     """The gateway's own module hands a forwarded request to the port, which any of them may answer."""
     with site.gateway("pair", SWITCH, workers=2) as pair:
@@ -257,6 +265,7 @@ def test_a_streamable_http_session_is_executed_by_its_owner(
     assert owner(site, session) == str(ours.pid)
 
 
+@pytest.mark.long("one more boot, for one more way in which an owner goes")
 def test_a_streamable_http_session_of_a_killed_owner_is_reclaimed(site: Site, ours: GatewayProcess) -> None:
     with site.gateway("mcp-victim", SWITCH) as victim:
         session = mcp(victim, "initialize", INITIALIZE).headers["mcp-session-id"]

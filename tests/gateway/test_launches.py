@@ -53,10 +53,11 @@ class Launch:
         )
 
 
+# Short: uvicorn with one process (the fixture ``gateway``), and a supervisor with two workers.
+SHORT = Launch("uvicorn", 2, multiprocess=True)
 MATRIX = [
-    # uvicorn, one process, with the variable: the fixture ``gateway``
     Launch("uvicorn", app=OUR_APP, multiprocess=True),
-    Launch("uvicorn", 2, multiprocess=True),
+    SHORT,
     Launch("uvicorn", 2, OUR_APP),
     Launch("gunicorn", 3),
     Launch("gunicorn", 3, OUR_APP, multiprocess=True),
@@ -128,7 +129,16 @@ def assert_all_calls_are_shown(gateway: GatewayProcess, calls: int) -> None:
         assert sum(shown) == calls
 
 
-@pytest.mark.parametrize("launch", MATRIX, ids=str)
+@pytest.mark.parametrize(
+    "launch",
+    [
+        pytest.param(
+            launch, marks=[] if launch is SHORT else pytest.mark.long("every launcher; two of them are short")
+        )
+        for launch in MATRIX
+    ],
+    ids=str,
+)
 def test_calls_succeed_series_show_and_shutdown_is_clean(
     launch: Launch, tmp_path: Path, server: ServerProcess
 ) -> None:
@@ -144,6 +154,7 @@ def test_calls_succeed_series_show_and_shutdown_is_clean(
         assert_ends_cleanly(gateway)
 
 
+@pytest.mark.long("one more gateway to boot; install() after the import is short in test_switch.py")
 def test_install_after_the_application_was_imported(tmp_path: Path, server: ServerProcess) -> None:
     folder = tmp_path / "gateway"
     folder.mkdir()

@@ -293,7 +293,10 @@ COUNTING = """
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("is_on", [True, False])
+@pytest.mark.parametrize(
+    "is_on",
+    [True, pytest.param(False, marks=pytest.mark.long("boots a gateway to show what it does without us"))],
+)
 def test_the_gateways_sessions_build_one_context_or_one_each(is_on: bool, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(dedent(COUNTING))
     built = tmp_path / "built"

@@ -11,6 +11,7 @@ import pytest
 from support.examples import fetch, processes_left, read_until, start_example
 
 
+@pytest.mark.long("boots three gateways for its comparison; what it shows has tests of its own")
 @pytest.mark.timeout(400)
 def test_the_demo_adds_up_goes_on_serving_and_leaves_nothing_behind(tmp_path: Path) -> None:
     with start_example(tmp_path, "registry_demo.py", "--keep") as process:

@@ -8,12 +8,13 @@ import re
 import signal
 import subprocess
 import sys
-import time
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from support.examples import processes_left
 
 COMMAND = [sys.executable, "-P", "-m", "mcpgateway_pool.cli"]
 
@@ -28,12 +29,14 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 
 
 @pytest.fixture(scope="module")
-def url() -> Iterator[str]:
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Where a demo serves its series. It must end by itself when asked to, quietly, with its servers."""
+    folder = tmp_path_factory.mktemp("demo")
     # A process group of its own, as a shell would give it.
     with subprocess.Popen(
-        [*COMMAND, "demo"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0
-    ) as demo:
+        [*COMMAND, "demo"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0,
+        env={**os.environ, "TMPDIR": str(folder)},
+    ) as demo:  # fmt: skip
         try:
             assert demo.stdout is not None
             lines = [demo.stdout.readline() for _ in range(4)]
@@ -46,24 +49,7 @@ def url() -> Iterator[str]:
         finally:
             demo.kill()
     assert (demo.returncode, errors) == (0, "")
-    assert servers_left() == []
-
-
-def servers_left() -> list[str]:
-    """Demo servers, once those that are ending have had time to."""
-    end = time.monotonic() + 5
-    while True:
-        left = []
-        for entry in Path("/proc").iterdir():
-            try:
-                command = (entry / "cmdline").read_bytes()
-            except OSError:
-                continue
-            if b"cli/demo_server.py" in command:
-                left.append(command.decode())
-        if not left or time.monotonic() > end:
-            return left
-        time.sleep(0.05)
+    assert processes_left(folder) == []
 
 
 def test_top_once_shows_both_gateways_of_the_demo(url: str) -> None:

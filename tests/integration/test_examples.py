@@ -22,6 +22,7 @@ def test_the_first_program_sends_three_calls_over_one_session(tmp_path: Path) ->
         assert server.stats()["initialize"] == 1
 
 
+@pytest.mark.long("hundreds of calls for its figures; what it shows has tests of its own")
 @pytest.mark.timeout(240)
 @pytest.mark.skipif(
     sdk.generation() == 2,

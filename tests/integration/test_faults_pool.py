@@ -338,6 +338,7 @@ def test_messages_reach_the_handler_of_the_right_gateway(server: ServerProcess) 
 # ---- a whole program
 
 
+@pytest.mark.long("all faults once more, one after the other in one program")
 @pytest.mark.parametrize("transport", BOTH)
 def test_a_program_that_meets_every_fault_leaves_no_complaint(transport: str) -> None:
     """In development mode, with asyncio's debug mode: no "Task was destroyed", no "never retrieved", no

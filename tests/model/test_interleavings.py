@@ -1,12 +1,11 @@
 """Every schedule of a few callers of one pool, not a sample of them: nobody hangs, everyone gets a session or
 a documented error, first come is first served, and no place is lost.
 
-MGP_MODEL_EXAMPLES, which makes test_state_machine.py long, adds the scenarios that take longer.
+Scenarios that take longer are long: not part of `make test`.
 """
 
 from __future__ import annotations
 
-import os
 from dataclasses import fields
 from functools import partial
 
@@ -46,10 +45,12 @@ LONG = [
     Scenario("aaa", limit=2, failures=1),
     Scenario("aab", total=1, cancels=1),
 ]
-IS_LONG = "MGP_MODEL_EXAMPLES" in os.environ
-SCENARIOS = SHORT + (LONG if IS_LONG else [])
+SCENARIOS = [
+    *SHORT,
+    *(pytest.param(scenario, marks=pytest.mark.long("more than a few events at once")) for scenario in LONG),
+]
 
-pytestmark = pytest.mark.timeout(7200 if IS_LONG else 500)
+pytestmark = pytest.mark.timeout(1800)
 
 
 def named(scenario: Scenario) -> str:

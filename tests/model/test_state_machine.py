@@ -565,18 +565,24 @@ class PoolHistory(RuleBasedStateMachine):
             tried[" ".join(series)] += number
 
 
-def run_settings() -> settings:
+def run_settings(examples: int) -> settings:
     every_run = settings(
         stateful_step_count=STEPS, deadline=None, database=None, suppress_health_check=list(HealthCheck)
     )
     if EXAMPLES is None:
-        return settings(every_run, max_examples=100, derandomize=True)
-    return settings(every_run, max_examples=int(EXAMPLES), print_blob=True)
+        return settings(every_run, max_examples=examples, derandomize=True)
+    return settings(every_run, max_examples=examples, print_blob=True)
 
 
 @pytest.mark.timeout(500 if EXAMPLES is None else 7200)
-def test_pool_does_what_the_oracle_allows():
-    run_state_machine_as_test(PoolHistory, settings=run_settings())  # type: ignore[no-untyped-call]
+@pytest.mark.parametrize(
+    "examples",
+    [40, pytest.param(100, marks=pytest.mark.long("more histories than the short ones"))]
+    if EXAMPLES is None
+    else [int(EXAMPLES)],
+)
+def test_pool_does_what_the_oracle_allows(examples: int):
+    run_state_machine_as_test(PoolHistory, settings=run_settings(examples))  # type: ignore[no-untyped-call]
     numbers = ", ".join(f"{number:,} {name}" for name, number in sorted(tried.items()))
     figures.lines.append(f"random histories: {numbers}")
     if EXAMPLES is not None:
