@@ -17,7 +17,7 @@ from mcpgateway_pool.errors import PoolClosedError, SessionCreateTimeoutError
 from mcpgateway_pool.redact import safe_url
 
 from .liveness import watch
-from .release import close_bounded
+from .release import begin_close
 from .views import identity_digest
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Creation:
                 is_taken = False
             if not is_taken:
                 pool._log().debug("a session came that cannot be used any more: closing it")
-                await close_bounded(pool, pooled)
+                begin_close(pool, pooled)
         finally:
             self._timer.cancel()
             if has_ended:

@@ -6,16 +6,19 @@ import asyncio
 from typing import TYPE_CHECKING, Any, cast
 
 from mcpgateway_pool._core import PooledSession
-from mcpgateway_pool.redact import safe_error
 
 from . import upkeep
 
 if TYPE_CHECKING:
     from .mcp_session_pool import MCPSessionPool
 
+# How long whoever causes a close waits for it; it goes on in the background. Long enough for a server that
+# answers, so that the next caller of a full key finds the place free.
+GOODBYE_SECONDS = 0.1
+
 
 async def finish_release(pool: MCPSessionPool, pooled: Any, closing: Any) -> None:
-    """Finish a release.
+    """Finish a release. A close has begun when this returns; it is waited for shortly.
 
     Args:
         pool: to which the session was released.
@@ -34,22 +37,17 @@ async def finish_release(pool: MCPSessionPool, pooled: Any, closing: Any) -> Non
             pool._warn("ignored the release of a session that is closed already")
         else:
             pool._warn("a session was released that no pool gave out: closing it")
-            await close_bounded(pool, pooled)
+            await wait_for_goodbye(begin_close(pool, pooled))
     elif isinstance(closing, asyncio.Task):
-        # Not shielded by hand: wait() never cancels what it waits for.
-        await asyncio.wait({closing}, timeout=pool._close_bound())
+        await wait_for_goodbye(closing)
 
 
-async def close_bounded(pool: MCPSessionPool, pooled: Any) -> None:
-    """Close a session that is not in the pool."""
-    task = pool._spawn(_close_quietly(pool, pooled), upkeep.close.__name__)
-    _, late = await asyncio.wait({task}, timeout=pool._close_bound())
-    for closing in late:
-        closing.cancel()
+async def wait_for_goodbye(closing: asyncio.Task[None]) -> None:
+    """Wait for a close that a caller caused, shortly."""
+    # Not shielded by hand: wait() never cancels what it waits for.
+    await asyncio.wait({closing}, timeout=GOODBYE_SECONDS)
 
 
-async def _close_quietly(pool: MCPSessionPool, pooled: Any) -> None:
-    try:
-        await pool._close_session(pooled)
-    except Exception as error:
-        pool._log().debug("closing a session failed: %s", safe_error(error))
+def begin_close(pool: MCPSessionPool, pooled: Any) -> asyncio.Task[None]:
+    """Close a session that is not in the pool, in the background, bounded as every close is."""
+    return pool._spawn(upkeep.close(pool, pooled, None), upkeep.close.__name__)

@@ -24,8 +24,14 @@ def tick(pool_ref: weakref.ref[MCPSessionPool]) -> None:
         pool._upkeep()
 
 
-async def close(pool: MCPSessionPool, pooled: Any, ticket: Ticket) -> None:
-    """Close a session for the machine; its place comes free when this ends, or its bound has passed."""
+async def close(pool: MCPSessionPool, pooled: Any, ticket: Ticket | None) -> None:
+    """Close a session; its place comes free when this ends, or its bound has passed.
+
+    Args:
+        pool: whose hook closes it.
+        pooled: the session.
+        ticket: the machine's name of this close; None for a session that has no place in the pool.
+    """
     timer = None
     has_ended = True
     try:
@@ -46,17 +52,18 @@ async def close(pool: MCPSessionPool, pooled: Any, ticket: Ticket) -> None:
     finally:
         if timer is not None:
             timer.cancel()
-        if has_ended:
+        if has_ended and ticket is not None:
             pool._close_ended(ticket)
 
 
-def overdue(pool: MCPSessionPool, pooled: Any, ticket: Ticket, task: asyncio.Task[None]) -> None:
+def overdue(pool: MCPSessionPool, pooled: Any, ticket: Ticket | None, task: asyncio.Task[None]) -> None:
     """A close takes too long: give its place away, and end it."""
     pool._warn(
         "closing a session takes too long, its place is free: %s", safe_url(getattr(pooled, "url", ""))
     )
     task.cancel()
-    pool._close_ended(ticket)
+    if ticket is not None:
+        pool._close_ended(ticket)
 
 
 async def check(pool: MCPSessionPool, pooled: Any, ticket: Ticket) -> None:

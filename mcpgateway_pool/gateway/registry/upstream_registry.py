@@ -20,6 +20,7 @@ from mcpgateway_pool._core import acquire as _acquire
 from mcpgateway_pool.config import TransportType
 from mcpgateway_pool.failures import is_session_fatal
 from mcpgateway_pool.gateway import settings as own_settings
+from mcpgateway_pool.pool.release import wait_for_goodbye
 from mcpgateway_pool.pool.session_context import AcquireArguments
 
 from .registry_pool import BY_DOWNSTREAM_SESSION, BY_GATEWAY, RegistryPool, downstream_session
@@ -200,4 +201,4 @@ class UpstreamSessionLease:
                 pool._mark_broken(upstream, False, is_fatal)
         closing = pool._release_lease(ticket, verdict)
         if isinstance(closing, asyncio.Task):
-            await asyncio.wait({closing}, timeout=pool._close_bound())
+            await wait_for_goodbye(closing)
