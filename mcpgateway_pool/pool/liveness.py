@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from mcpgateway_pool._core import PooledSession
 from mcpgateway_pool.upstream import session_owner
 
+from .checking import standing_stream_ended
+
 if TYPE_CHECKING:
     from .mcp_session_pool import MCPSessionPool
 
@@ -37,7 +39,7 @@ def watch(pool: MCPSessionPool, pooled: Any) -> None:
     def doubtful() -> None:
         pool, idle = pool_ref(), pooled_ref()
         if pool is not None and idle is not None and pool._loop is asyncio.get_running_loop():
-            pool._doubt(idle)
+            standing_stream_ended(pool, idle)
 
     if isinstance(owner, session_owner.SessionOwner):
         owner.on_broken(broken)

@@ -31,11 +31,12 @@ from mcpgateway_pool.config import (
 from mcpgateway_pool.errors import AcquireTimeoutError, SessionCreateError
 from mcpgateway_pool.processes import add_pool
 from mcpgateway_pool.prometheus import shared_counters
-from mcpgateway_pool.redact import safe_error, safe_url
+from mcpgateway_pool.redact import safe_error, safe_text, safe_url
 from mcpgateway_pool.timers import Timer
 from mcpgateway_pool.upstream import health, http_client, session_owner
+from mcpgateway_pool.upstream.http_watch import HttpWatch
 
-from . import upkeep, views
+from . import checking, upkeep, views
 from .closing import close_contexts
 from .creation import create
 from .release import finish_release
@@ -69,7 +70,8 @@ class MCPSessionPool(PoolCore):
         idle_pool_eviction_seconds: an idle session unused for so long is closed, default 600.
         default_transport_timeout_seconds: the transport's, where ``acquire()`` gives none, default 30.
         health_check_methods: asked in turn: ``ping``, ``list_tools``, ``list_prompts``, ``list_resources``,
-            ``skip``; default ping, skip.
+            ``skip``; default ping, skip. An error answer asks the next; no answer is a failure. ``skip`` ends
+            the chain well, for servers that cannot be asked.
         health_check_timeout_seconds: for each of these, default 5.
         message_handler_factory: function of (url, gateway id) that returns the session's message handler.
         max_total_keys: default 0, unlimited; beyond, the least recently used key that nobody uses goes.
@@ -96,12 +98,16 @@ class MCPSessionPool(PoolCore):
         "_direct_anonymous_count",
         "_rpc_listener_task",
         "_settings",
+        "_streamless",
         "_tasks",
         "_upkeep_timer",
         "_warned",
     )
 
     DEFAULT_IDENTITY_HEADERS = frozenset(config.DEFAULT_IDENTITY_HEADERS)
+
+    # The hook `_run_health_check_chain` where nobody has overridden it.
+    _OWN_CHAINS: frozenset[Any]
 
     # Properties that views.add_read_views() makes.
     _hits: int
@@ -165,11 +171,13 @@ class MCPSessionPool(PoolCore):
             cleanup_timeout_seconds=cleanup_timeout_seconds,
             clock=clock,
         )
+        self._refuse_unknown_methods(settings.health_check_methods or ())
         self._setup(**settings.for_core())
         self._settings = settings
         self._rpc_listener_task: asyncio.Task[None] | None = None
         self._direct_anonymous_count = 0
         self._warned: dict[str, float] = {}
+        self._streamless = checking.StreamlessUrls(max_tracked_urls)
         self._forget_loop()
         add_pool(self)
         shared_counters.open_file()
@@ -228,7 +236,8 @@ class MCPSessionPool(PoolCore):
         )
 
     async def release(self, pooled: PooledSession, *, discard: bool = False) -> None:
-        """Give a session back. Returns at once, unless it has to be closed, which is waited for, bounded.
+        """Give a session back. Returns at once, unless it has to be closed: the close has begun then, is
+        waited for 0.1 s at most, and goes on in the background, bounded by ``cleanup_timeout_seconds``.
 
         A session that is not checked out is left alone, which is logged. One that was lent again meanwhile
         cannot be told from its new holder's: :meth:`session` releases exactly its own checkout, prefer that.
@@ -426,9 +435,14 @@ class MCPSessionPool(PoolCore):
         return True
 
     async def _run_health_check_chain(self, pooled: Any) -> bool:
-        """Whether the server still answers on this session; see ``health_check_methods``."""
+        """Whether the server still answers on this session, as the gateway's own pool tells it: a time-out or
+        an unknown method asks the next of ``health_check_methods``, another error is a failure, ``skip`` a
+        success.
+
+        Overridden, it is asked at each check; by default the pool's own checks go by answers instead.
+        """
         settings = self._settings
-        return await health.run_chain(
+        return await health.run_gateways_chain(
             pooled, settings.health_check_methods or (), settings.health_check_timeout_seconds, self._warn
         )
 
@@ -458,6 +472,13 @@ class MCPSessionPool(PoolCore):
         return (views.shown_user(user_identity), url, identity, transport_type.value, gateway_id or "")
 
     # ---- what subclasses for a gateway replace
+
+    def _refuse_unknown_methods(self, methods: Iterable[str]) -> None:
+        """Refuses health check methods that do not exist."""
+        for method in methods:
+            if not health.is_known(method):
+                known = ", ".join(health.METHODS)
+                raise ValueError(f"health_check_methods: {safe_text(method, 60)!r} is none of {known}")
 
     def _sdk_namespace(self) -> object | None:
         """Where the SDK's names are looked up at each use; None for the SDK itself."""
@@ -568,8 +589,15 @@ class MCPSessionPool(PoolCore):
         hook = self._validate_session
         if getattr(hook, "__func__", None) is _VALIDATE_SESSION:
             # Why it is checked, and that it is within its lifetime, is known already.
+            if getattr(self._run_health_check_chain, "__func__", None) in self._OWN_CHAINS:
+                return await checking.is_alive(self, pooled)
             return await self._run_health_check_chain(pooled)
         return await hook(pooled)
+
+    def _watch_of(self, pooled: Any) -> HttpWatch | None:
+        """What sees the HTTP requests of a session, where something does."""
+        owner = getattr(pooled, "transport_context", None)
+        return owner.watch if isinstance(owner, session_owner.SessionOwner) else None
 
     def _identity_key(self, headers: dict[str, str] | None) -> str:
         identity = self._identity(headers)
@@ -622,6 +650,7 @@ def _when_done(report: Callable[..., object], *arguments: Any) -> None:
 
 
 _VALIDATE_SESSION = MCPSessionPool._validate_session
+MCPSessionPool._OWN_CHAINS = frozenset({MCPSessionPool._run_health_check_chain})
 
 views.add_read_views(MCPSessionPool)
 _core.remember_hooks(MCPSessionPool)

@@ -24,6 +24,7 @@ from typing import Any, NoReturn, Protocol
 from mcpgateway_pool.redact import safe_text, safe_url
 
 from . import sdk
+from .sending import Sender
 
 RequestId = int | str
 
@@ -58,8 +59,10 @@ def status_text(response: Any) -> str:
 class HttpListener(Protocol):
     """Who wants to know what the watch sees. All calls come in the event loop, and must not raise."""
 
-    def request_over(self, request_id: RequestId, problem: str) -> None:
-        """A streamable HTTP request will get no answer any more, unless it had one already."""
+    def request_over(self, request_id: RequestId, problem: str) -> bool:
+        """A streamable HTTP request will get no answer any more, unless it had one already: whether it still
+        waited for one.
+        """
 
     def refused(self, status: int) -> None:
         """A request was answered with an HTTP status of 400 or more, or redirected where nobody follows."""
@@ -87,6 +90,11 @@ class HttpWatch:
         self._clients: list[Any] = []
         self._exchanges: dict[RequestId, _Exchange] = {}
         self._tasks: dict[asyncio.Task[Any], _Exchange] = {}
+        self._sender = Sender()
+        self.silences = 0
+        """How often a request got no answer: lost connections, and HTTP statuses 404 and from 500 on."""
+        self.lost_streams = 0
+        """How often the stream beside all requests has ended."""
         self.refusal: Exception | None = None
         """The latest refusal of ``initialize``: an ``HTTPStatusError`` whose message is safe to show."""
 
@@ -106,12 +114,21 @@ class HttpWatch:
         client.send = functools.partial(self._send, client.send)
         self._clients.append(client)
 
+    @property
+    def is_attached(self) -> bool:
+        """Whether it watches a client."""
+        return bool(self._clients)
+
     def detach(self) -> None:
         """Leave the clients and the listener, so that no cycle holds them for the collector."""
         for client in self._clients:
             client.__dict__.pop("send", None)
         self._clients.clear()
         self._listener = None
+
+    def forsake(self) -> None:
+        """Say no goodbye to the server: it does not answer."""
+        self._sender.forsake()
 
     def possible_victims(self) -> list[RequestId]:
         """The requests that an event which the SDK could not read may have been for: those whose own event
@@ -124,11 +141,11 @@ class HttpWatch:
             return await self._stream(inner, request, options)
         message = sdk.request_of(_body_of(request)) if request.method == "POST" else None
         if message is None:
-            return await inner(request, **options)
+            return await self._sender.send(inner, request, options)
         method, request_id = message
         exchange = None if self._sse or request_id is None else self._exchange(request_id)
         try:
-            response = await inner(request, **options)
+            response = await self._sender.send(inner, request, options, method)
         except Exception as error:
             problem = f"the connection to the server failed ({type(error).__name__})"
             self._tell_failure(problem)
@@ -152,19 +169,29 @@ class HttpWatch:
             exchange.problem = "the server kept ending the request's event stream without an answer"
             # The SDK gives up when this has happened to it twice.
             raise sdk.http_library().RemoteProtocolError(exchange.problem, request=request)
-        response = await inner(request, **options)
+        response = await self._sender.send(inner, request, options)
         if _is_event_stream(response):
             if exchange is not None:
                 exchange.answered(response)
             else:
-                response.stream = _watched_stream_class()(response.stream, _StandingStream(self._tell_end))
+                response.stream = _watched_stream_class()(response.stream, _StandingStream(self._stream_over))
         return response
 
-    def _tell_end(self) -> None:
+    def _stream_over(self, error: Exception | None) -> None:
+        if error is not None:
+            self._sender.broke_off(error)
+        self.lost_streams += 1
         if self._listener is not None:
             self._listener.standing_stream_over()
 
+    def _no_answer(self, error: Exception | None) -> None:
+        """A response is none, or has ended by an error."""
+        self.silences += 1
+        if error is not None:
+            self._sender.broke_off(error)
+
     def _tell_failure(self, problem: str) -> None:
+        self.silences += 1
         if self._listener is not None:
             self._listener.connection_failed(problem)
 
@@ -180,6 +207,11 @@ class HttpWatch:
         error = status_error(response)
         if method == "initialize":
             self.refusal = error
+        if (
+            response.status_code == HTTPStatus.NOT_FOUND
+            or response.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR
+        ):
+            self.silences += 1
         if response.status_code == HTTPStatus.NOT_FOUND:
             return response  # the SDK's business: it means that the session has expired
         if request_id is not None:
@@ -225,7 +257,7 @@ class HttpWatch:
         """The exchange of a request; a redirected request comes by here twice."""
         exchange = self._exchanges.get(request_id)
         if exchange is None:
-            exchange = self._exchanges[request_id] = _Exchange()
+            exchange = self._exchanges[request_id] = _Exchange(self._no_answer)
             task = asyncio.current_task()
             assert task is not None
             self._tasks[task] = exchange
@@ -241,8 +273,12 @@ class HttpWatch:
 
     def _over(self, request_id: RequestId) -> None:
         exchange = self._exchanges.pop(request_id, None)
-        if exchange is not None and self._listener is not None:
-            self._listener.request_over(request_id, exchange.problem)
+        if (
+            exchange is not None
+            and self._listener is not None
+            and self._listener.request_over(request_id, exchange.problem)
+        ):
+            self.silences += 1
 
 
 def _error_response(request: Any, request_id: RequestId, body: bytes | None, problem: str) -> Any:
@@ -273,9 +309,17 @@ def _is_event_stream(response: Any) -> bool:
 class _Exchange:
     """One request over streamable HTTP, and why it would be without an answer if it ended now."""
 
-    __slots__ = ("_begin", "_has_event", "fruitless_resumptions", "has_data", "problem")
+    __slots__ = (
+        "_begin",
+        "_has_event",
+        "_no_answer",
+        "fruitless_resumptions",
+        "has_data",
+        "problem",
+    )
 
-    def __init__(self) -> None:
+    def __init__(self, no_answer: Callable[[Exception | None], None]) -> None:
+        self._no_answer = no_answer
         self.problem = "the request was not sent"
         self.has_data = False
         self.fruitless_resumptions = 0
@@ -287,6 +331,7 @@ class _Exchange:
         content_type = response.headers.get("content-type", "").lower()
         if response.status_code == HTTPStatus.ACCEPTED:
             self.problem = "the server accepted the request without an answer (HTTP 202)"
+            self._no_answer(None)
         elif content_type.startswith("application/json"):
             self.problem = "the server's answer is not an answer to this request"
         elif content_type.startswith("text/event-stream"):
@@ -298,6 +343,7 @@ class _Exchange:
             self.problem = f"the server answered {status_text(response)}"
         else:
             self.problem = f"the server's answer has content type {safe_text(content_type, 60)!r}"
+            self._no_answer(None)
 
     def stream_delivered(self, chunk: bytes) -> None:
         """See :class:`_StreamWatcher`."""
@@ -307,6 +353,8 @@ class _Exchange:
 
     def stream_over(self, error: Exception | None) -> None:
         """See :class:`_StreamWatcher`."""
+        if error is not None or not self.has_data:
+            self._no_answer(error)
         if error is not None:
             self.problem = f"the server's event stream broke off ({type(error).__name__})"
         lasted = asyncio.get_running_loop().time() - self._begin
@@ -321,15 +369,15 @@ class _StandingStream:
 
     __slots__ = ("_over",)
 
-    def __init__(self, over: Callable[[], None]) -> None:
+    def __init__(self, over: Callable[[Exception | None], None]) -> None:
         self._over = over
 
     def stream_delivered(self, chunk: bytes) -> None:
         """See :class:`_StreamWatcher`."""
 
-    def stream_over(self, _error: Exception | None) -> None:
+    def stream_over(self, error: Exception | None) -> None:
         """See :class:`_StreamWatcher`."""
-        self._over()
+        self._over(error)
 
 
 class _StreamWatcher(Protocol):

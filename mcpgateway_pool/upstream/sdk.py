@@ -173,6 +173,26 @@ def error_code(error: BaseException) -> int | None:
     return code if type(code) is int else None
 
 
+# Codes that a server may send, and that an SDK also makes up where no answer came: closed, "Session
+# terminated", timed out (1.x and 2.x).
+_AMBIGUOUS_CODES = frozenset({CONNECTION_CLOSED, 32600, -32600, 408, -32001})
+
+
+def is_answer(error: BaseException) -> bool:
+    """Whether what a request raised is the server's own answer: an error, or a result of another shape than
+    asked for. Of codes that the SDK makes up where none came, only :class:`HttpWatch` knows. Needs no SDK.
+    """
+    if type(error).__name__ == "ValidationError" and type(error).__module__.startswith("pydantic"):
+        return True
+    code = error_code(error)
+    return code is not None and not (code == PARSE_ERROR and str(error).startswith("Failed to parse"))
+
+
+def is_surely_answer(error: BaseException) -> bool:
+    """The same where nothing watches the requests: codes that the SDK may have made up do not count."""
+    return is_answer(error) and error_code(error) not in _AMBIGUOUS_CODES
+
+
 def message_error_code(item: object) -> int | None:
     """The JSON-RPC error code of an item from a read stream, None when it is no error answer."""
     message = getattr(item, "message", None)

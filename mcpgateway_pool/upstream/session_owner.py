@@ -128,6 +128,11 @@ class SessionOwner:
         state = "ended" if self.task.done() else "broken" if self.broken else "open"
         return f"<SessionOwner {safe_url(self._target.url)} {state}>"
 
+    @property
+    def watch(self) -> http_watch.HttpWatch:
+        """What sees its HTTP requests."""
+        return self._watch
+
     def on_broken(self, callback: Callable[[], None]) -> None:
         """Have a function called, once, in the loop, as soon as the session is broken; soon, if it is
         already.
@@ -164,7 +169,9 @@ class SessionOwner:
         self._leaving = True
         self.shutdown_event.set()
         if not by_itself:
-            # It is connecting, and does not look at the event.
+            # It is connecting, and does not look at the event. A server that has not answered the handshake
+            # in time would not answer a goodbye either.
+            self._watch.forsake()
             self.task.cancel()
         if await self._ends_within(timeout):
             return by_itself
@@ -181,10 +188,12 @@ class SessionOwner:
 
     # ---- what HttpWatch reports
 
-    def request_over(self, request_id: http_watch.RequestId, problem: str) -> None:
+    def request_over(self, request_id: http_watch.RequestId, problem: str) -> bool:
         """See :class:`mcpgateway_pool.upstream.http_watch.HttpListener`."""
-        if self.session is not None and sdk.fail_request(self.session, request_id, problem):
+        has_waited = self.session is not None and sdk.fail_request(self.session, request_id, problem)
+        if has_waited:
             self._break(problem)
+        return has_waited
 
     def refused(self, status: int) -> None:
         """See :class:`mcpgateway_pool.upstream.http_watch.HttpListener`."""

@@ -6,12 +6,9 @@ import asyncio
 import contextvars
 import time
 from typing import Any
-from unittest.mock import AsyncMock, MagicMock
 
 import pytest
 
-from mcpgateway_pool import MCPSessionPool, PooledSession, TransportType
-from mcpgateway_pool.upstream.sdk import make_error
 from support.fakes import (
     URL,
     FakeClock,
@@ -318,79 +315,6 @@ async def test_waiting_for_a_check_is_bounded_by_the_acquire_timeout():
     await pool.release(pooled)
     await turns()
     await assert_all_places_usable(pool)
-
-
-# ---- the chain of methods
-
-
-def session_that(**methods: Any) -> Any:
-    """A session whose methods give a value, or raise it."""
-    session = MagicMock()
-    for name in ("send_ping", "list_tools", "list_prompts", "list_resources"):
-        setattr(session, name, AsyncMock(side_effect=methods.get(name)))
-    return session
-
-
-async def run_chain(session: Any, methods: list[str] | None, **settings: Any) -> bool:
-    pool = MCPSessionPool(health_check_methods=methods, **settings)
-    pooled = PooledSession(session, None, URL, TransportType.SSE, {}, "")
-    return await pool._run_health_check_chain(pooled)
-
-
-def asked(session: Any) -> list[str]:
-    return [call[0] for call in session.method_calls]
-
-
-NOT_FOUND = make_error(-32601, "Method not found", None)
-BROKEN = make_error(-32000, "Connection closed", None)
-
-
-async def test_first_method_that_answers_is_a_success():
-    session = session_that()
-    assert await run_chain(session, ["ping", "list_tools", "list_prompts", "list_resources"])
-    assert asked(session) == ["send_ping"]
-
-
-@pytest.mark.parametrize("error", [NOT_FOUND, TimeoutError()])
-async def test_method_that_times_out_or_is_unknown_to_the_server_leaves_it_to_the_next(error: Exception):
-    session = session_that(send_ping=error, list_tools=error, list_prompts=error)
-    assert await run_chain(session, ["ping", "list_tools", "list_prompts", "list_resources"])
-    assert asked(session) == ["send_ping", "list_tools", "list_prompts", "list_resources"]
-    assert not await run_chain(session, ["ping", "list_tools"])
-    assert await run_chain(session, ["ping", "list_tools", "skip"])
-    assert await run_chain(session, None)
-
-
-async def test_method_that_hangs_is_bounded_and_leaves_it_to_the_next():
-    session = session_that()
-
-    async def hang() -> None:
-        await asyncio.Event().wait()
-
-    session.send_ping = hang
-    assert await run_chain(session, ["ping", "list_tools"], health_check_timeout_seconds=0.01)
-    assert asked(session) == ["list_tools"]
-
-
-@pytest.mark.parametrize("error", [BROKEN, ConnectionError(), ValueError(), make_error(-32602, "bad", None)])
-async def test_another_error_is_a_failure(error: Exception):
-    session = session_that(send_ping=error)
-    assert not await run_chain(session, ["ping", "list_tools", "skip"])
-    assert asked(session) == ["send_ping"]
-
-
-async def test_skip_is_a_success_without_asking():
-    session = session_that()
-    assert await run_chain(session, ["skip", "ping"])
-    assert asked(session) == []
-
-
-async def test_unknown_names_are_warned_of_and_passed_over(caplog: pytest.LogCaptureFixture):
-    session = session_that()
-    assert await run_chain(session, ["pong", "pang", "ping"])
-    assert asked(session) == ["send_ping"]
-    assert "pong" in caplog.text
-    assert "pang" in caplog.text
 
 
 # ---- slices

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from types import ModuleType
 from typing import Any, ClassVar
@@ -76,6 +76,11 @@ class GatewayPool(BasePool):
             return config.seconds("the cleanup timeout", self._gateway._get_cleanup_timeout())
         except (TypeError, ValueError):
             return _DEFAULT_CLEANUP_SECONDS
+
+    def _refuse_unknown_methods(self, methods: Iterable[str]) -> None:
+        """None is refused: the gateway's own pool skips what it does not know, and a start must not fail for
+        it. Each is warned of when its turn comes.
+        """
 
     # ---- acquire, create, close
 
@@ -294,5 +299,7 @@ def _affinity_settings(settings: Any) -> AffinitySettings:
         forward_timeout_seconds=float(settings.mcpgateway_pool_rpc_forward_timeout),
     )
 
+
+GatewayPool._OWN_CHAINS = BasePool._OWN_CHAINS | {GatewayPool._run_health_check_chain}
 
 add_stock_names(GatewayPool)

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import re
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from types import ModuleType
@@ -22,8 +22,10 @@ from mcpgateway_pool._core import Ticket
 from mcpgateway_pool.config import TransportType
 from mcpgateway_pool.errors import SessionCreateError
 from mcpgateway_pool.gateway.settings import GatewaySettings
+from mcpgateway_pool.pool.checking import standing_stream_ended
 from mcpgateway_pool.redact import safe_url
 from mcpgateway_pool.tasks import CANCEL_GRACE_SECONDS
+from mcpgateway_pool.upstream.http_watch import HttpWatch
 
 from .session_watch import SessionWatch
 
@@ -54,11 +56,13 @@ class _Open:
     Attributes:
         upstream: the release's object.
         generation: see :attr:`RegistryPool.generation`.
+        watch: what sees its HTTP requests; None where an injected factory opened it.
         doubted_for: its ``last_used`` when a check was last asked for.
     """
 
     upstream: Any
     generation: int
+    watch: HttpWatch | None
     doubted_for: float | None = None
 
 
@@ -198,7 +202,7 @@ class RegistryPool(MCPSessionPool):
         assert task is not None
         generation = self._creating[task] = self.generation
         try:
-            upstream = await self._open_upstream(
+            upstream, watch = await self._open_upstream(
                 url, headers, transport_type, httpx_client_factory, gateway_id
             )
         except asyncio.CancelledError:
@@ -213,7 +217,7 @@ class RegistryPool(MCPSessionPool):
             raise
         finally:
             del self._creating[task]
-        self._open[id(upstream)] = _Open(upstream, generation)
+        self._open[id(upstream)] = _Open(upstream, generation, watch)
         self.sessions[upstream.downstream_session_id, upstream.gateway_id] = upstream
         return upstream
 
@@ -224,7 +228,7 @@ class RegistryPool(MCPSessionPool):
         transport_type: TransportType,
         httpx_client_factory: Callable[..., Any] | None,
         gateway_id: str | None,
-    ) -> Any:
+    ) -> tuple[Any, HttpWatch | None]:
         release, registry = self._release, self._registry
         downstream_session_id = downstream_session.get()
         transport = release.TransportType(transport_type.value)
@@ -270,7 +274,7 @@ class RegistryPool(MCPSessionPool):
         )
         if watch is not None:
             self._begin_watch(watch, upstream)
-        return upstream
+        return upstream, None if watch is None else watch.http
 
     def _begin_watch(self, watch: SessionWatch, upstream: Any) -> None:
         pool_ref = weakref.ref(self)
@@ -283,12 +287,19 @@ class RegistryPool(MCPSessionPool):
         def doubtful() -> None:
             pool = pool_ref()
             if pool is not None:
-                pool._doubt(upstream)
+                standing_stream_ended(pool, upstream)
 
         watch.begin(
             upstream.session, on_end=upstream._shutdown_event.set, on_broken=broken, on_doubt=doubtful
         )
         upstream._owner_task.add_done_callback(lambda _task: watch.end())
+
+    def _refuse_unknown_methods(self, methods: Iterable[str]) -> None:
+        """None is refused: they are the release's."""
+
+    def _watch_of(self, pooled: Any) -> HttpWatch | None:
+        record = self._open.get(id(pooled))
+        return None if record is None else record.watch
 
     def _on_close(self, pooled: Any, ticket: Ticket, reason: str) -> asyncio.Task[None] | None:
         self._forget(pooled)

@@ -35,6 +35,11 @@ class SessionWatch:
         self._on_broken: Callable[[], None] | None = None
         self._on_doubt: Callable[[], None] | None = None
 
+    @property
+    def http(self) -> http_watch.HttpWatch | None:
+        """What sees the requests; None where the release has made its client by itself."""
+        return self._http if self._http.is_attached else None
+
     def client_factory(self, callers: ClientFactory | None) -> ClientFactory | None:
         """What to give to the release's factory in place of the caller's.
 
@@ -97,10 +102,12 @@ class SessionWatch:
 
     # ---- what HttpWatch reports
 
-    def request_over(self, request_id: http_watch.RequestId, problem: str) -> None:
+    def request_over(self, request_id: http_watch.RequestId, problem: str) -> bool:
         """See :class:`mcpgateway_pool.upstream.http_watch.HttpListener`."""
-        if self._session is not None and sdk.fail_request(self._session, request_id, problem):
+        has_waited = self._session is not None and sdk.fail_request(self._session, request_id, problem)
+        if has_waited:
             self._broken()
+        return has_waited
 
     def refused(self, _status: int) -> None:
         """See :class:`mcpgateway_pool.upstream.http_watch.HttpListener`."""

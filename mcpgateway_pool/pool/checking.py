@@ -1,0 +1,51 @@
+"""Checking sessions: whether the server still knows one, and what the end of its standing stream means."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mcpgateway_pool.upstream import health
+
+if TYPE_CHECKING:
+    from .mcp_session_pool import MCPSessionPool
+
+
+class StreamlessUrls:
+    """URLs whose servers keep no stream open beside the requests: they end it, and serve on. That such a
+    stream ends says nothing about its session.
+
+    Args:
+        limit: most URLs to remember; the oldest go first.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._urls: dict[str, None] = {}
+
+    def __contains__(self, url: object) -> bool:
+        return url in self._urls
+
+    def add(self, url: str) -> None:
+        """A session whose stream had ended was checked, and lives."""
+        self._urls[url] = None
+        while len(self._urls) > self._limit:
+            del self._urls[next(iter(self._urls))]
+
+
+async def is_alive(pool: MCPSessionPool, pooled: Any) -> bool:
+    """The pool's own check of a session, by answers; see :func:`mcpgateway_pool.upstream.health.is_alive`."""
+    settings = pool._settings
+    watch = pool._watch_of(pooled)
+    lost_streams = 0 if watch is None else watch.lost_streams
+    is_alive = await health.is_alive(
+        pooled, watch, settings.health_check_methods or (), settings.health_check_timeout_seconds, pool._warn
+    )
+    if is_alive and lost_streams:
+        pool._streamless.add(pooled.url)
+    return is_alive
+
+
+def standing_stream_ended(pool: MCPSessionPool, pooled: Any) -> None:
+    """Doubt a session whose stream beside the requests has ended: its server may have ended, too."""
+    if pooled.url not in pool._streamless:
+        pool._doubt(pooled)
