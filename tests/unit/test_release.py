@@ -172,25 +172,6 @@ async def test_session_made_older_by_its_attribute_is_closed_when_it_comes_back(
     assert_at_rest(pool)
 
 
-async def test_release_waits_for_the_close_that_it_causes():
-    pool = FakePool(max_sessions_per_key=1)
-    pool.holds_closes = True
-    pooled = await pool.acquire(URL)
-    releasing = asyncio.ensure_future(pool.release(pooled, discard=True))
-    waiter = asyncio.ensure_future(pool.acquire(URL))
-    await until(lambda: pool.closes)
-    await turns()
-    assert not releasing.done()
-    assert not waiter.done()
-    pool.closes[0].open()
-    await releasing
-    fresh = await waiter
-    assert fresh is not pooled
-    pool.holds_closes = False
-    await pool.release(fresh)
-    await assert_all_places_usable(pool)
-
-
 @pytest.mark.parametrize("ignores_cancellation", [False, True])
 async def test_close_that_hangs_gives_its_place_away_when_its_bound_has_passed(
     monkeypatch: pytest.MonkeyPatch, ignores_cancellation: bool
