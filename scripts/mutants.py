@@ -137,7 +137,7 @@ def score_of(judged: Sequence[Judged]) -> float:
 
 
 class Run:
-    """One sample.
+    """One sample; ``judged`` has what was judged so far.
 
     Args:
         options: the arguments.
@@ -145,6 +145,7 @@ class Run:
     """
 
     def __init__(self, options: argparse.Namespace, folder: Path) -> None:
+        self.judged: list[Judged] = []
         self._options = options
         self._tree = folder / "tree"
         copy_checkout(ROOT, self._tree)
@@ -162,13 +163,12 @@ class Run:
         self._judge = Judge(self._tree, folder, self._suites, options.test_seconds)
         self._listed = read_equivalent(EQUIVALENT.read_text(encoding="utf-8"))
 
-    def sample(self) -> list[Judged]:
+    def sample(self) -> None:
         """Judge mistakes until there are enough, or the time is over."""
         options = self._options
         end = time.monotonic() + options.seconds
         sites, sources = all_sites(self._tree, FOLDERS)
         say(f"{len(sites)} places for a mistake")
-        judged: list[Judged] = []
         count = 0
         for mutation in drawn(sites, options.seed):
             if count >= options.count or time.monotonic() >= end:
@@ -181,12 +181,11 @@ class Run:
             else:
                 source = sources[mutation.path]
                 verdict = self._judge.judge(mutation, source, self._reach.tests_for(mutation))
-            judged.append(Judged(mutation, key, verdict))
+            self.judged.append(Judged(mutation, key, verdict))
             if verdict.outcome in {Outcome.CAUGHT, Outcome.SURVIVED}:
                 count += 1
-                how = f"caught by {verdict.by}" if verdict.by else "SURVIVED"
+                how = f"caught by {verdict.by}" if verdict.by else f"SURVIVED: {key.before}  ->  {key.after}"
                 say(f"{count:4} {mutation.path}:{mutation.line} [{mutation.operator}] {how}")
-        return judged
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -210,13 +209,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     begin = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="mutants-"))
     try:
-        judged = Run(options, folder).sample()
+        one = Run(options, folder)
+        try:
+            one.sample()
+        finally:  # also of a run that was interrupted
+            text = summary(one.judged, options.seed, time.monotonic() - begin)
+            (options.kept / "summary.txt").write_text(f"{text}\n", encoding="utf-8")
+            say(text)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    text = summary(judged, options.seed, time.monotonic() - begin)
-    (options.kept / "summary.txt").write_text(f"{text}\n", encoding="utf-8")
-    say(text)
-    return 1 if score_of(judged) < options.least else 0
+    return 1 if score_of(one.judged) < options.least else 0
 
 
 def _interrupt(*_: object) -> None:

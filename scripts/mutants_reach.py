@@ -308,13 +308,15 @@ class Surveyor:
         code = (
             "import sys, json, coverage\n"
             "c = coverage.Coverage(data_file=sys.argv[1], config_file=False)\n"
-            "c.combine([sys.argv[2]])\n"
+            "c.combine(sys.argv[2:])\n"
             "d = c.get_data()\n"
             "for f in d.measured_files():\n"
             "    print(json.dumps([f, d.contexts_by_lineno(f)]))\n"
         )
         combined = data.parent / f"{data.name}-combined"
-        output = run_or_raise([environment.python, "-W", "ignore", "-c", code, combined, data], self._tree)
+        written = sorted(data.glob("coverage.*"))
+        command: list[str | Path] = [environment.python, "-P", "-W", "ignore", "-c", code, combined, *written]
+        output = run_or_raise(command, self._tree)
         for row in output.splitlines():
             if not row.startswith("["):
                 continue

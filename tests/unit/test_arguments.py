@@ -335,6 +335,20 @@ async def test_lone_surrogates_are_legal_everywhere(where: str, caplog: pytest.L
     assert_at_rest(pool)
 
 
+async def test_repr_of_a_session_says_which_it_is_and_shows_no_secret():
+    pool = FakePool()
+    pooled = await pool.acquire("http://ann:hunter2@server.test/mcp?t=hunter2", gateway_id="g")
+    name = "mcpgateway_pool.PooledSession"
+    assert repr(pooled) == f"<{name} of 'http://server.test/mcp', gateway_id='g', use_count=0>"
+    await pool.release(pooled)
+    assert await pool.acquire("http://ann:hunter2@server.test/mcp?t=hunter2", gateway_id="g") is pooled
+    await pool.release(pooled, discard=True)
+    assert repr(pooled) == f"<{name} of 'http://server.test/mcp', gateway_id='g', use_count=1, closed>"
+    other = await pool.acquire(URL)
+    assert repr(other) == f"<{name} of '{URL}', gateway_id='', use_count=0>"
+    await pool.release(other)
+
+
 async def test_header_values_of_a_megabyte_are_keys_like_any_other():
     pool = FakePool()
     long = "x" * 1_000_000

@@ -874,3 +874,30 @@ async def test_creation_that_takes_too_long_raises_its_own_error():
     await turns()
     pool.holds_creations = False
     await assert_all_places_usable(pool)
+
+
+async def test_report_says_whether_it_was_the_first():
+    """A close or a check that is reported twice, as when its bound has passed: the second is no news."""
+    reports: list[tuple[str, bool]] = []
+
+    class Reporting(FakePool):
+        def _close_ended(self, ticket: Any) -> bool:
+            reports.extend(("close", super(Reporting, self)._close_ended(ticket)) for _ in range(2))
+            return True
+
+        def _checked(self, ticket: Any, is_usable: bool) -> bool:
+            reports.extend(("check", super(Reporting, self)._checked(ticket, is_usable)) for _ in range(2))
+            return True
+
+    clock = FakeClock()
+    pool = Reporting(clock=clock, health_check_interval_seconds=10)
+    await pool.release(await pool.acquire(URL))
+    clock.advance(11)
+    pooled = await pool.acquire(URL)
+    await pool.release(pooled, discard=True)
+    await turns()
+    for name in ("check", "close"):
+        news = [first for what, first in reports if what == name]
+        assert news[:2] == [True, False]
+        assert not any(news[2:])
+    assert_at_rest(pool)
