@@ -82,14 +82,26 @@ $(VENV)/.group-%: pyproject.toml $(VENV)/.python
 	@$(INSTALL) $(VENV) --group $*
 	@touch $@
 
+FLAVOUR := release
+$(VENV)-debug/.installed $(VENV)-sdk2/.installed: FLAVOUR := debug
 $(VENV)-debug/.installed $(VENV)-sdk2/.installed: export MGP_DEBUG := 1
+$(VENV)-asan/.installed: FLAVOUR := address-undefined
 $(VENV)-asan/.installed: export MGP_SANITIZE := address,undefined
 $(VENV)-sdk2/.installed $(VENV)-gateway/.installed $(REGISTRY_VENVS:=/.installed): %/.installed: %/.packages
 $(VENV)/.installed $(VENV)-debug/.installed $(VENV)-asan/.installed $(VENV)-sdk2/.installed $(VENV)-gateway/.installed $(REGISTRY_VENVS:=/.installed): %/.installed: %/.python $(VENV)/.group-base $(BUILD_INPUTS)
+	@wheel=build/wheels/$(FLAVOUR)-$$($*/bin/python -c 'import sys; print(sys.implementation.cache_tag)') && \
+	$(MAKE) -s --no-print-directory $$wheel/.built BUILDER=$*/bin/python FLAVOUR=$(FLAVOUR) && \
+	$(INSTALL) $* --no-deps --force-reinstall $$wheel/*.whl
+	@touch $@
+
+# One wheel for each flavour and each Python goes into every environment that wants it. Built by setuptools itself,
+# which BUILDER has: nothing is installed for it.
+build/wheels/%/.built: $(BUILD_INPUTS)
 	@# setuptools packs whatever lies in its build folder, files removed from the sources included.
-	@if [ -d build ]; then find build -path build/lab -prune -o -path build/mutants -prune -o -path build/lsan -prune -o -type f ! -name '*.o' ! -name '*.so' -exec rm -f {} +; fi
-	@echo "building into $*"
-	@$(INSTALL) $* --no-deps --no-build-isolation --reinstall .
+	@rm -rf $(@D); if [ -d build/$(FLAVOUR) ]; then find build/$(FLAVOUR) -type f ! -name '*.o' ! -name '*.so' -delete; fi
+	@echo "building for $*"
+	@mkdir -p $(@D) && $(BUILDER) -c 'import sys; from setuptools import build_meta; build_meta.build_wheel(sys.argv[1])' $(@D) >$(@D)/log 2>&1 \
+		|| { cat $(@D)/log >&2; exit 1; }
 	@touch $@
 
 .PHONY: FORCE

@@ -66,8 +66,16 @@ def test_a_goal_that_fails_without_a_failed_test_is_a_failure_of_its_own(run: Ru
     assert lines[-2:] == ["FAILED  one: make one: exit code 2", "1 passed, 1 failed, 0 skipped"]
 
 
-def test_nothing_recorded_is_no_success(run: Run) -> None:
-    assert run("one:\n    true\n", "one")[0] == 1
+def test_tests_that_are_none_are_no_success(run: Run) -> None:
+    code, lines = run("test-one:\n    true\n", "test-one")
+    assert (code, lines[-2]) == (1, "FAILED  test-one: make test-one: no test ran")
+
+
+def test_what_is_a_check_in_itself_counts_as_one(run: Run) -> None:
+    code, lines = run("lint environments:\n    true\n", "environments", "lint")
+    assert (code, lines[-1]) == (0, "1 passed, 0 failed, 0 skipped")
+    code, lines = run("lint environments:\n    false\n", "environments", "lint")
+    assert (code, lines[-1]) == (1, "0 passed, 2 failed, 0 skipped")
 
 
 def test_a_goal_that_hangs_is_ended_and_fails(run: Run) -> None:
