@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-import selectors
+import os
+import select
 import signal
 import subprocess
 import sys
@@ -12,11 +13,10 @@ import time
 import urllib.parse
 import urllib.request
 from collections.abc import Callable
-from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Literal, Self
 
-SCRIPT = Path(__file__).resolve().parent / "mcp_server.py"
+from .nursery import ForkedServer, nursery
 
 
 class ServerProcess:
@@ -45,7 +45,8 @@ class ServerProcess:
         self._args = args
         self._start_timeout = start_timeout
         self._python = python
-        self._process: subprocess.Popen[str] | None = None
+        self._process: ForkedServer | None = None
+        self._stdin = self._stdout = -1
         self._stderr: IO[str] | None = None
 
     def __enter__(self) -> Self:
@@ -83,20 +84,18 @@ class ServerProcess:
         if self.running:
             raise RuntimeError("the server runs already")
         self._stderr = tempfile.TemporaryFile("w+")  # noqa: SIM115  (closed by kill)
-        command = [
-            self._python,
-            str(SCRIPT),
-            "--transport",
-            self.transport,
-            "--port",
-            str(self.port),
-            *self._args,
-        ]
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr, text=True
-        )
+        arguments = ["--transport", self.transport, "--port", str(self.port), *self._args]
+        its_input, self._stdin = os.pipe()
+        self._stdout, its_output = os.pipe()
         try:
-            line = self._first_line(self._process)
+            self._process = nursery(self._python).start(
+                arguments, its_input, its_output, self._stderr.fileno()
+            )
+        finally:
+            os.close(its_input)
+            os.close(its_output)
+        try:
+            line = self._first_line()
             announced = json.loads(line)
         except BaseException as error:
             said = self._said()
@@ -106,13 +105,10 @@ class ServerProcess:
             raise RuntimeError(f"the test server did not start: {error}\n{said}") from error
         self.port, self.path, self.sdk = announced["port"], announced["path"], announced["sdk"]
 
-    def _first_line(self, process: subprocess.Popen[str]) -> str:
-        assert process.stdout is not None
-        with selectors.DefaultSelector() as selector:
-            selector.register(process.stdout, selectors.EVENT_READ)
-            if not selector.select(self._start_timeout):
-                raise TimeoutError(f"nothing on its standard output in {self._start_timeout:g} s")
-        return process.stdout.readline()
+    def _first_line(self) -> str:
+        if not select.select([self._stdout], [], [], self._start_timeout)[0]:
+            raise TimeoutError(f"nothing on its standard output in {self._start_timeout:g} s")
+        return os.read(self._stdout, 4096).decode()  # printed at once, or not at all
 
     def _said(self) -> str:
         if self._stderr is None:
@@ -126,9 +122,9 @@ class ServerProcess:
         if process is not None:
             process.kill()
             process.wait()
-            for pipe in (process.stdin, process.stdout):
-                if pipe is not None:
-                    pipe.close()
+        pipes, self._stdin, self._stdout = {self._stdin, self._stdout} - {-1}, -1, -1
+        for pipe in pipes:
+            os.close(pipe)
         if self._stderr is not None:
             self._stderr.close()
             self._stderr = None
