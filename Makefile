@@ -182,6 +182,15 @@ test-all: ## every test: `make test`, then `make test-long`, and the sum of both
 	@code=0; rm -rf build/tests; $(MAKE) test || code=$$?; $(MAKE) test-long || code=$$?; \
 	echo "=== both"; $(RUN_TESTS) --summary build/tests; exit $$code
 
+.PHONY: next-gateway
+next-gateway: $(VENV)/.installed $(VENV)/.group-test $(VENV)-gateway-$(lastword $(REGISTRY_GATEWAYS))/.installed ## a release of the gateway that is newer than those tested: what changed, and the registry's tests in it (RELEASE=1.0.11)
+	$(BIN)/python -P scripts/next_gateway.py --environment $(abspath $(VENV)-gateway-next) \
+		--tested $(abspath $(VENV)-gateway-$(lastword $(REGISTRY_GATEWAYS))) $(if $(RELEASE),--release $(RELEASE))
+
+.PHONY: flaky
+flaky: ## new tests again and again, under load (N=20, TESTS='tests/unit/test_x.py::test_y …')
+	@$$(scripts/find-python $(PYTHON)) scripts/flaky.py --times $(or $(N),20) $(TESTS)
+
 .PHONY: list-long
 list-long: ## where tests are marked as long, and why
 	@grep -rnoP 'mark\.long\("\K[^"]*' tests --include='*.py' --exclude=test_run_tests.py

@@ -1,8 +1,8 @@
-"""Test servers as forks of one process that has imported all they need: to start one takes milliseconds, where
-a new interpreter takes more than a second.
+"""Test servers as forks of one process that has imported all they need: to start one takes milliseconds, a
+new interpreter more than a second.
 
-:class:`Nursery` is the side of the tests, standard library only. As a script, this is the process that forks. Both
-speak over a socket, one message for one answer: to start a server, with its arguments and its standard
+:class:`Nursery` is the side of the tests, standard library only. As a script, this is the process that forks.
+They speak over a socket, one message for one answer: to start a server, with its arguments and its standard
 streams, or for the exit code of one that has ended. The nursery ends when its socket does, a server when its
 standard input does.
 """

@@ -1,7 +1,7 @@
 """What came of each test, for the summary of ``scripts/run_tests.py``; which tests are long, or asked for.
 
 TEST_RECORD names a file: a line is added to it for each test, when its last phase is over. TEST_ONLY names a
-file with the ids of tests, one a line: no other test runs.
+file with ids of tests, with or without their parameters, or files, one a line: no other test runs.
 """
 
 from __future__ import annotations
@@ -76,9 +76,14 @@ def only_those_asked_for(config: pytest.Config, items: list[pytest.Item]) -> Non
     path = os.environ.get("TEST_ONLY")
     if path:
         wanted = set(Path(path).read_text(encoding="utf-8").splitlines())
-        left_out = [item for item in items if item.nodeid not in wanted]
-        items[:] = [item for item in items if item.nodeid in wanted]
+        left_out = [item for item in items if not wanted & set(_names(item.nodeid))]
+        items[:] = [item for item in items if wanted & set(_names(item.nodeid))]
         config.hook.pytest_deselected(items=left_out)
+
+
+def _names(test: str) -> tuple[str, str, str]:
+    """Of a test: its id, that without parameters, its file."""
+    return test, test.partition("[")[0], test.partition("::")[0]
 
 
 def check_long_marks(items: list[pytest.Item]) -> None:
