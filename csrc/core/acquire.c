@@ -81,7 +81,7 @@ mgp_pool_try_acquire(struct mgp_pool *pool, int64_t now_ns, uint64_t hash, const
     enum mgp_eviction_reason reason;
     acquired->answer = MGP_ANSWER_NONE;
     struct mgp_key *key = mgp_key_find(pool, hash, key_bytes, size);
-    if (key == NULL || key->endpoint->breaker.state != MGP_BREAKER_CLOSED) {
+    if (key == NULL) {
         return;
     }
     struct mgp_link *place = mgp_list_peek_front(&key->idle_sessions);
@@ -120,7 +120,8 @@ check_limits(struct mgp_pool *pool, int64_t now_ns, const struct mgp_key *key,
              const struct mgp_endpoint *endpoint, struct mgp_row *row)
 {
     const struct mgp_config *config = &pool->config;
-    if (endpoint != NULL && mgp_breaker_refuses(&endpoint->breaker, now_ns)) {
+    if (key == NULL ? endpoint != NULL && mgp_breaker_refuses(&endpoint->breaker, now_ns)
+                    : mgp_key_is_stranded(key, now_ns)) {
         return reject(pool, row, MGP_REJECTION_CIRCUIT_OPEN, MGP_ERR_CIRCUIT_OPEN);
     }
     if (key != NULL && config->max_waiters_per_key > 0 &&
@@ -227,9 +228,15 @@ mgp_pool_acquire(struct mgp_pool *pool, int64_t now_ns, uint64_t hash,
         evict_key(pool, mgp_container_of(oldest, struct mgp_key, recency));
     }
 
-    count_anonymous(pool, key->row, key->is_anonymous);
     struct mgp_session *session =
         key->queue == NULL ? mgp_key_next_session(pool, now_ns, key) : NULL;
+    if (session == NULL && mgp_key_is_stranded(key, now_ns)) { /* none of its idle ones was fit */
+        unreserve(pool, &reservation);
+        mgp_key_serve(pool, now_ns, key);
+        mgp_settle(pool, now_ns);
+        return reject(pool, spec->row, MGP_REJECTION_CIRCUIT_OPEN, MGP_ERR_CIRCUIT_OPEN);
+    }
+    count_anonymous(pool, key->row, key->is_anonymous);
     if (session != NULL) {
         answer_session(pool, now_ns, session, acquired);
     } else if (key->queue == NULL && mgp_list_is_empty(&key->idle_sessions) &&
@@ -454,7 +461,7 @@ void
 mgp_pool_note_success(struct mgp_pool *pool, int64_t now_ns, struct mgp_bytes url)
 {
     struct mgp_endpoint *endpoint = mgp_endpoint_find(pool, url);
-    if (endpoint != NULL && mgp_endpoint_note_success(pool, now_ns, endpoint)) {
+    if (endpoint != NULL && mgp_endpoint_note_success(pool, endpoint)) {
         mgp_endpoint_serve(pool, now_ns, endpoint);
     }
     mgp_settle(pool, now_ns);
@@ -568,7 +575,7 @@ mgp_pool_checked(struct mgp_pool *pool, int64_t now_ns, struct mgp_ticket check,
         mgp_session_return(pool, now_ns, session);
     } else {
         mgp_count(pool, session->key->row, MGP_WORD_HEALTH_CHECK_FAILURES);
-        mgp_session_begin_close(pool, session, MGP_EVICTION_HEALTH_CHECK);
+        mgp_session_begin_close(pool, session, (enum mgp_eviction_reason)session->close_reason);
         mgp_key_serve(pool, now_ns, session->key);
     }
     mgp_settle(pool, now_ns);

@@ -24,11 +24,8 @@ mgp_breaker_begin(struct mgp_breaker *breaker)
 }
 
 bool
-mgp_breaker_succeed(struct mgp_breaker *breaker, bool is_trial)
+mgp_breaker_succeed(struct mgp_breaker *breaker)
 {
-    if (breaker->state != MGP_BREAKER_CLOSED && !is_trial) {
-        return false;
-    }
     bool was_open = breaker->state != MGP_BREAKER_CLOSED;
     mgp_breaker_init(breaker);
     return was_open;

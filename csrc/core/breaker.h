@@ -1,12 +1,12 @@
 /* Circuit breaker of one endpoint.
  *
  *   CLOSED --threshold consecutive failures--> OPEN --reset time over, next trial--> HALF_OPEN
- *   HALF_OPEN --trial succeeds--> CLOSED
+ *   OPEN, HALF_OPEN --any creation succeeds--> CLOSED
  *   HALF_OPEN --trial fails--> OPEN, for twice as long (with jitter, at most 10 times the base)
  *   HALF_OPEN --trial ends without a verdict--> OPEN, reset time over: the next may try
  *
- * Exactly one creation is the trial of a half-open breaker; how others end, which
- * began before it opened, says nothing about the endpoint now and is ignored.
+ * Exactly one creation is the trial of a half-open breaker. It bars creations and nothing
+ * else. Failures that come too late to count are not reported here: see endpoint.c.
  * Each function but the last two is one transition. No allocation, O(1). */
 #ifndef MGP_CORE_BREAKER_H
 #define MGP_CORE_BREAKER_H
@@ -31,8 +31,8 @@ void mgp_breaker_init(struct mgp_breaker *breaker);
 
 /* A creation begins; the breaker must permit it. True when it is the trial. */
 bool mgp_breaker_begin(struct mgp_breaker *breaker);
-/* A creation succeeded. True when this closed the breaker. */
-bool mgp_breaker_succeed(struct mgp_breaker *breaker, bool is_trial);
+/* A creation succeeded, whoever began it. True when this closed the breaker. */
+bool mgp_breaker_succeed(struct mgp_breaker *breaker);
 /* A creation failed in a way that counts. `jitter` in [0, 1) shortens a reopening
  * by up to a tenth. True when this opened, or reopened, the breaker. */
 bool mgp_breaker_fail(struct mgp_breaker *breaker, bool is_trial, int64_t now_ns,

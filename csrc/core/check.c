@@ -113,6 +113,7 @@ check_key(struct mgp_table_entry *entry, void *context)
         check_session(tally, session, key);
         creating += session->state == MGP_SESSION_CREATING;
         checking += session->state == MGP_SESSION_CHECKING;
+        MGP_ASSERT(!session->is_deferred || session->state == MGP_SESSION_CHECKING);
         closing += session->state == MGP_SESSION_CLOSING;
         tally->supply += session->state == MGP_SESSION_CLOSING && session->is_supply;
         tally->in_idle_order +=
@@ -148,15 +149,24 @@ check_endpoint(struct mgp_table_entry *entry, void *context)
 {
     const struct mgp_endpoint *endpoint = mgp_container_of(entry, struct mgp_endpoint, entry);
     struct tally *tally = context;
-    uint32_t creating = 0;
+    size_t creating = 0, checking = 0;
     struct mgp_link *link;
     mgp_list_for_each(link, &endpoint->keys) {
         creating += mgp_container_of(link, struct mgp_key, endpoint_link)->creating;
+        checking += mgp_container_of(link, struct mgp_key, endpoint_link)->checking;
     }
     mgp_list_for_each(link, &endpoint->keys_to_sweep) {
         creating += mgp_container_of(link, struct mgp_key, endpoint_link)->creating;
+        checking += mgp_container_of(link, struct mgp_key, endpoint_link)->checking;
     }
     MGP_ASSERT(creating == endpoint->creating);
+    size_t deferred = mgp_list_length(&endpoint->deferred_checks);
+    MGP_ASSERT(checking == endpoint->probing + deferred);
+    MGP_ASSERT(tally->pool->is_reconfigured || deferred == 0 ||
+               !mgp_endpoint_may_probe(tally->pool, endpoint));
+    MGP_ASSERT(tally->pool->is_reconfigured || mgp_link_is_attached(&endpoint->sweep_link) ==
+                                                   (!mgp_list_is_empty(&endpoint->keys_to_sweep) &&
+                                                    mgp_endpoint_may_probe(tally->pool, endpoint)));
     MGP_ASSERT(endpoint->key_count ==
                mgp_list_length(&endpoint->keys) + mgp_list_length(&endpoint->keys_to_sweep));
     MGP_ASSERT(endpoint->key_count > 0 || endpoint->breaker.failures > 0);

@@ -13,7 +13,7 @@ struct mgp_config {
     uint32_t max_total_keys;            /* 0: unlimited */
     uint32_t max_waiters_per_key;       /* 0: unlimited */
     uint32_t max_leases_per_session;    /* >= 1; 1: a session serves one caller at a time */
-    uint32_t max_creating_per_endpoint; /* 0: unlimited */
+    uint32_t max_creating_per_endpoint; /* and as many checks; 0: unlimited */
     uint32_t max_remembered_endpoints;  /* endpoints that only remember failures */
     uint32_t breaker_threshold;         /* >= 1 consecutive failures open the breaker */
     int64_t breaker_reset_ns;           /* how long it stays open the first time */

@@ -36,6 +36,7 @@ mgp_endpoint_new(struct mgp_pool *pool, struct mgp_bytes url)
     mgp_list_init(&endpoint->keys);
     mgp_list_init(&endpoint->keys_to_sweep);
     mgp_list_init(&endpoint->waiting);
+    mgp_list_init(&endpoint->deferred_checks);
     mgp_heap_init(&endpoint->claims);
     mgp_heap_node_init(&endpoint->claim);
     mgp_heap_node_init(&endpoint->retry);
@@ -115,6 +116,7 @@ void
 mgp_endpoint_remove_key(struct mgp_pool *pool, struct mgp_endpoint *endpoint, struct mgp_key *key)
 {
     mgp_link_detach(&key->endpoint_link);
+    mgp_endpoint_update_sweep(pool, endpoint);
     endpoint->key_count--;
     if (endpoint->key_count > 0) {
         return;
@@ -148,14 +150,37 @@ mgp_endpoint_permits(const struct mgp_pool *pool, const struct mgp_endpoint *end
     return mgp_endpoint_permitted(pool, endpoint, now_ns) > 0;
 }
 
+/* ---- what is seen of the endpoint ------------------------------------------------ */
+
+/* Of that time, creations that began before say nothing any more. */
+static void
+note_decision(struct mgp_pool *pool, struct mgp_endpoint *endpoint)
+{
+    endpoint->decided_at = ++pool->sequence;
+}
+
+static bool
+is_late(const struct mgp_session *session)
+{
+    return session->born < session->key->endpoint->decided_at;
+}
+
+static bool
+count_success(struct mgp_pool *pool, struct mgp_endpoint *endpoint)
+{
+    note_decision(pool, endpoint);
+    if (!mgp_breaker_succeed(&endpoint->breaker)) {
+        return false;
+    }
+    set_trip_row(pool, endpoint, NULL);
+    update_retry(pool, endpoint);
+    return true;
+}
+
 void
 mgp_endpoint_creation_succeeded(struct mgp_pool *pool, struct mgp_session *session)
 {
-    struct mgp_endpoint *endpoint = session->key->endpoint;
-    if (mgp_breaker_succeed(&endpoint->breaker, session->is_trial)) {
-        set_trip_row(pool, endpoint, NULL);
-        update_retry(pool, endpoint);
-    }
+    (void)count_success(pool, session->key->endpoint);
 }
 
 static bool
@@ -169,10 +194,11 @@ count_failure(struct mgp_pool *pool, int64_t now_ns, struct mgp_endpoint *endpoi
     mgp_count(pool, row, MGP_WORD_CIRCUIT_BREAKER_TRIPS);
     set_trip_row(pool, endpoint, row);
     update_retry(pool, endpoint);
-    endpoint->swept_before = ++pool->sequence;
-    mgp_list_splice_back(&endpoint->keys_to_sweep, &endpoint->keys);
-    if (!mgp_link_is_attached(&endpoint->sweep_link)) {
-        mgp_list_push_back(&pool->sweeping, &endpoint->sweep_link);
+    note_decision(pool, endpoint);
+    endpoint->opened_at = endpoint->decided_at;
+    if (pool->config.checks_per_second > 0) {
+        mgp_list_splice_back(&endpoint->keys_to_sweep, &endpoint->keys);
+        mgp_endpoint_update_sweep(pool, endpoint);
     }
     return true;
 }
@@ -181,22 +207,27 @@ bool
 mgp_endpoint_creation_failed(struct mgp_pool *pool, int64_t now_ns, struct mgp_session *session)
 {
     struct mgp_key *key = session->key;
-    return count_failure(pool, now_ns, key->endpoint, session->is_trial, key->row);
+    return !is_late(session) &&
+           count_failure(pool, now_ns, key->endpoint, session->is_trial, key->row);
 }
 
-/* Whether what was seen counts as the trial of a breaker that has been open for long enough. */
-static bool
-begin_trial(struct mgp_endpoint *endpoint, int64_t now_ns)
+void
+mgp_endpoint_creation_undecided(struct mgp_pool *pool, int64_t now_ns, struct mgp_session *session)
 {
-    return !mgp_breaker_refuses(&endpoint->breaker, now_ns) &&
-           mgp_breaker_begin(&endpoint->breaker);
+    struct mgp_endpoint *endpoint = session->key->endpoint;
+    if (!is_late(session)) {
+        mgp_breaker_undecided(&endpoint->breaker, session->is_trial, now_ns);
+        update_retry(pool, endpoint);
+    }
 }
 
 bool
 mgp_endpoint_note_failure(struct mgp_pool *pool, int64_t now_ns, struct mgp_endpoint *endpoint,
                           struct mgp_row *row)
 {
-    bool is_trial = begin_trial(endpoint, now_ns);
+    /* It counts as the trial of a breaker that has been open for long enough. */
+    bool is_trial =
+        !mgp_breaker_refuses(&endpoint->breaker, now_ns) && mgp_breaker_begin(&endpoint->breaker);
     bool has_opened = count_failure(pool, now_ns, endpoint, is_trial, row);
     if (endpoint->key_count == 0) {
         mgp_heap_remove(&pool->remembered, &endpoint->oblivion);
@@ -207,54 +238,33 @@ mgp_endpoint_note_failure(struct mgp_pool *pool, int64_t now_ns, struct mgp_endp
 }
 
 bool
-mgp_endpoint_note_success(struct mgp_pool *pool, int64_t now_ns, struct mgp_endpoint *endpoint)
+mgp_endpoint_note_success(struct mgp_pool *pool, struct mgp_endpoint *endpoint)
 {
-    bool has_closed = mgp_breaker_succeed(&endpoint->breaker, begin_trial(endpoint, now_ns));
-    if (has_closed) {
-        set_trip_row(pool, endpoint, NULL);
-        update_retry(pool, endpoint);
-    }
+    bool has_closed = count_success(pool, endpoint);
     if (endpoint->key_count == 0) {
-        if (endpoint->breaker.failures == 0) {
-            mgp_endpoint_forget(pool, endpoint);
-        }
+        mgp_endpoint_forget(pool, endpoint);
         return false;
     }
     return has_closed;
 }
 
-void
-mgp_endpoint_creation_undecided(struct mgp_pool *pool, int64_t now_ns, struct mgp_session *session)
-{
-    struct mgp_endpoint *endpoint = session->key->endpoint;
-    mgp_breaker_undecided(&endpoint->breaker, session->is_trial, now_ns);
-    update_retry(pool, endpoint);
-}
+/* ---- checks ---------------------------------------------------------------------- */
 
 bool
-mgp_sweep_step(struct mgp_pool *pool)
+mgp_endpoint_may_probe(const struct mgp_pool *pool, const struct mgp_endpoint *endpoint)
 {
-    struct mgp_link *link = mgp_list_peek_front(&pool->sweeping);
-    if (link == NULL) {
-        return false;
-    }
-    struct mgp_endpoint *endpoint = mgp_container_of(link, struct mgp_endpoint, sweep_link);
-    struct mgp_link *key_link = mgp_list_peek_front(&endpoint->keys_to_sweep);
-    if (key_link == NULL) {
+    uint32_t limit = pool->config.max_creating_per_endpoint;
+    return limit == 0 || endpoint->probing < limit;
+}
+
+void
+mgp_endpoint_update_sweep(struct mgp_pool *pool, struct mgp_endpoint *endpoint)
+{
+    bool is_sweeping =
+        !mgp_list_is_empty(&endpoint->keys_to_sweep) && mgp_endpoint_may_probe(pool, endpoint);
+    if (!is_sweeping) {
         mgp_link_detach(&endpoint->sweep_link);
-        return true;
+    } else if (!mgp_link_is_attached(&endpoint->sweep_link)) {
+        mgp_list_push_back(&pool->sweeping, &endpoint->sweep_link);
     }
-    struct mgp_key *key = mgp_container_of(key_link, struct mgp_key, endpoint_link);
-    mgp_link_detach(key_link);
-    mgp_list_push_back(&endpoint->keys, key_link);
-    for (struct mgp_link *place = key->idle_sessions.head.next, *next;
-         place != &key->idle_sessions.head; place = next) {
-        next = place->next;
-        struct mgp_session *session = mgp_session_of_place(place);
-        if (session->idle_since < endpoint->swept_before) {
-            mgp_session_begin_close(pool, session, MGP_EVICTION_CIRCUIT_BREAKER);
-        }
-    }
-    mgp_key_update_recency(pool, key);
-    return true;
 }

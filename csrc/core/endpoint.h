@@ -20,23 +20,28 @@ struct mgp_row;
 struct mgp_endpoint {
     struct mgp_table_entry entry; /* its bytes follow the struct */
     struct mgp_list keys;
-    struct mgp_list keys_to_sweep; /* keys whose idle sessions the breaker's opening closes */
-    size_t key_count;              /* in both lists */
-    struct mgp_list waiting;       /* queues of its keys */
+    struct mgp_list
+        keys_to_sweep;       /* keys whose idle sessions are to be checked in the background */
+    size_t key_count;        /* in both lists */
+    struct mgp_list waiting; /* queues of its keys */
     size_t queue_count;
     struct mgp_heap claims;        /* those of them that want places, the oldest waiter first */
     uint32_t wanted;               /* places, by all of them */
     uint32_t demand;               /* of those, as many as may be created now */
     struct mgp_heap_node claim;    /* in the pool's claims while it has a demand */
-    struct mgp_link sweep_link;    /* in the pool's list while keys_to_sweep is not empty */
+    struct mgp_link sweep_link;    /* in the pool's list while some of them may be checked */
     struct mgp_heap_node retry;    /* while its breaker is open: when that may be tried again */
     struct mgp_heap_node oblivion; /* while it has no key: when its failures are forgotten */
     struct mgp_breaker breaker;
     struct mgp_row *trip_row; /* held; counts the open breaker; NULL while closed */
     uint64_t
         suspect_epoch; /* raised by suspicion; sessions verified in an earlier one need a check */
-    uint64_t swept_before; /* sessions idle since before that sequence number are to be closed */
+    /* Sequence numbers of the pool: when its breaker last opened, which made a suspect of each
+     * session that was idle; and when that or a success was last seen. */
+    uint64_t opened_at, decided_at;
     uint32_t creating;
+    uint32_t probing;                /* sessions whose check may be under way */
+    struct mgp_list deferred_checks; /* sessions whose check is to begin when another has ended */
 };
 
 #endif

@@ -32,7 +32,7 @@ struct mgp_pool {
     struct mgp_list health_order;   /* sessions, least recently verified first */
     struct mgp_list evictable_keys; /* keys that nobody uses, least recently used first */
     struct mgp_list empty_keys;     /* keys for mgp_settle() to drop */
-    struct mgp_list sweeping;       /* endpoints with keys to sweep */
+    struct mgp_list sweeping;       /* endpoints with keys to sweep, where a check may begin */
     struct mgp_list effects;
     struct mgp_heap lifetimes;  /* of open sessions */
     struct mgp_heap retries;    /* endpoints whose breaker is to be tried again */
@@ -96,10 +96,11 @@ void mgp_endpoint_creation_undecided(struct mgp_pool *pool, int64_t now_ns,
  * said only of an endpoint with keys: one without may be forgotten thereby. */
 bool mgp_endpoint_note_failure(struct mgp_pool *pool, int64_t now_ns, struct mgp_endpoint *endpoint,
                                struct mgp_row *row);
-bool mgp_endpoint_note_success(struct mgp_pool *pool, int64_t now_ns,
-                               struct mgp_endpoint *endpoint);
-/* One key of one endpoint whose breaker opened; false when nothing was left to do. */
-bool mgp_sweep_step(struct mgp_pool *pool);
+bool mgp_endpoint_note_success(struct mgp_pool *pool, struct mgp_endpoint *endpoint);
+/* Whether one more check may begin there now: as many as creations. */
+bool mgp_endpoint_may_probe(const struct mgp_pool *pool, const struct mgp_endpoint *endpoint);
+/* Its keys to sweep, or whether it may probe, have changed. */
+void mgp_endpoint_update_sweep(struct mgp_pool *pool, struct mgp_endpoint *endpoint);
 
 /* ---- what a session is fit for, session.c ---- */
 /* Whether it must be closed instead of handed out, and why. */
@@ -114,11 +115,20 @@ mgp_session_is_drained(const struct mgp_pool *pool, const struct mgp_session *se
     return session->born < pool->drained_before;
 }
 
+/* Whether it was idle when the breaker of its endpoint last opened. */
+static inline bool
+mgp_session_was_idle_at_opening(const struct mgp_session *session)
+{
+    return session->state == MGP_SESSION_IDLE &&
+           session->idle_since < session->key->endpoint->opened_at;
+}
+
 /* Whether its endpoint came under suspicion after it was verified. */
 static inline bool
 mgp_session_is_suspected(const struct mgp_session *session)
 {
-    return session->verified_epoch < session->key->endpoint->suspect_epoch;
+    return session->verified_epoch < session->key->endpoint->suspect_epoch ||
+           mgp_session_was_idle_at_opening(session);
 }
 
 /* ---- orders, session.c: each puts a session that is, or becomes, IDLE in its place ---- */
@@ -140,6 +150,7 @@ void mgp_session_set_full(struct mgp_session *session, bool is_full);
 /* Ends the lease; the session keeps its state. */
 void mgp_session_end_lease(struct mgp_pool *pool, int64_t now_ns, struct mgp_lease *lease);
 void mgp_session_make_idle(struct mgp_pool *pool, struct mgp_session *session);
+/* Its PROBE effect comes when its endpoint has fewer checks under way than it permits. */
 void mgp_session_begin_check(struct mgp_pool *pool, struct mgp_session *session);
 /* From any open state, without leases. */
 void mgp_session_begin_close(struct mgp_pool *pool, struct mgp_session *session,
@@ -162,6 +173,8 @@ struct mgp_session *mgp_key_next_session(struct mgp_pool *pool, int64_t now_ns,
 /* Begins a check of the idle session that is to be handed out next, where none is fresh.
  * False: there is none. Closes unfit ones on the way. */
 bool mgp_key_begin_check(struct mgp_pool *pool, int64_t now_ns, struct mgp_key *key);
+/* Whether nothing is open that the key's callers could get, while its breaker refuses. */
+bool mgp_key_is_stranded(const struct mgp_key *key, int64_t now_ns);
 bool mgp_key_has_room(const struct mgp_pool *pool, const struct mgp_key *key);
 bool mgp_pool_has_room(const struct mgp_pool *pool);
 /* The least recently used idle session of any key, or NULL. */

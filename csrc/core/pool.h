@@ -115,7 +115,9 @@ void mgp_pool_cancel(struct mgp_pool *pool, int64_t now_ns, struct mgp_waiter *w
 /* ---- creations -------------------------------------------------------------- */
 
 enum mgp_fault {
-    MGP_FAULT_ENDPOINT, /* counts for the endpoint's breaker */
+    /* Counts for the endpoint's breaker, unless the creation began before the newest success or
+     * the newest opening there. */
+    MGP_FAULT_ENDPOINT,
     MGP_FAULT_CALLER,   /* the caller's own, or a refusal of this caller: does not count */
 };
 
@@ -130,9 +132,9 @@ int mgp_pool_created(struct mgp_pool *pool, int64_t now_ns, struct mgp_ticket cr
 /* MGP_OK or MGP_ERR_STALE. */
 int mgp_pool_create_failed(struct mgp_pool *pool, int64_t now_ns, struct mgp_ticket creation,
                            enum mgp_fault fault);
-/* What somebody else saw of an endpoint counts for its breaker as the end of a creation does.
- * An opening is counted in `row`. While a breaker refuses creations, nothing does. MGP_OK or
- * MGP_ERR_NOMEM. */
+/* What somebody else saw of an endpoint counts for its breaker as the end of a creation does: a
+ * failure not while it refuses creations, a success always. An opening is counted in `row`.
+ * MGP_OK or MGP_ERR_NOMEM. */
 int mgp_pool_note_failure(struct mgp_pool *pool, int64_t now_ns, struct mgp_bytes url,
                           struct mgp_row *row);
 void mgp_pool_note_success(struct mgp_pool *pool, int64_t now_ns, struct mgp_bytes url);

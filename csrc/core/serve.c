@@ -279,14 +279,17 @@ grant_place(struct mgp_pool *pool, int64_t now_ns, struct mgp_waiter *waiter)
     mgp_effect_push(pool, &waiter->effect, MGP_EFFECT_GRANT);
 }
 
-/* Fails the waiters of a key that has nothing they could get while its breaker refuses. */
+bool
+mgp_key_is_stranded(const struct mgp_key *key, int64_t now_ns)
+{
+    return key->active + key->checking + key->idle == 0 &&
+           mgp_breaker_refuses(&key->endpoint->breaker, now_ns);
+}
+
 static void
 fail_stranded(struct mgp_pool *pool, int64_t now_ns, struct mgp_key *key)
 {
-    if (key->active + key->checking > 0 || !mgp_breaker_refuses(&key->endpoint->breaker, now_ns)) {
-        return;
-    }
-    while (key->queue != NULL) {
+    while (key->queue != NULL && mgp_key_is_stranded(key, now_ns)) {
         mgp_count(pool, key->row, MGP_WORD_ACQUIRE_REJECTIONS + MGP_REJECTION_CIRCUIT_OPEN);
         mgp_waiter_fail(pool, mgp_waitq_peek(key->queue), MGP_ERR_CIRCUIT_OPEN);
     }
@@ -341,15 +344,15 @@ mgp_key_serve(struct mgp_pool *pool, int64_t now_ns, struct mgp_key *key)
     }
     update_claims(pool, now_ns, key);
     give_places(pool, now_ns);
-    if (key->queue != NULL) {
-        fail_stranded(pool, now_ns, key);
-    }
     /* An idle session that needs a check before it can be handed out. No more checks than
      * waiters; and whoever saw one fail waits for that session's place instead of trying all
-     * idle sessions in turn. */
-    while (key->queue != NULL && key->checking + key->closing < key->queue->count &&
+     * idle sessions in turn, unless a breaker keeps that place from being of use. */
+    bool is_barred = mgp_breaker_refuses(&key->endpoint->breaker, now_ns);
+    while (key->queue != NULL &&
+           key->checking + (is_barred ? 0 : key->closing) < key->queue->count &&
            mgp_key_begin_check(pool, now_ns, key)) {
     }
+    fail_stranded(pool, now_ns, key);
     update_claims(pool, now_ns, key);
     mgp_key_update_recency(pool, key);
 }

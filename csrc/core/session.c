@@ -43,9 +43,6 @@ mgp_session_is_unfit(const struct mgp_pool *pool, const struct mgp_session *sess
     } else if (now_ns >= session->lifetime.at_ns) {
         *reason = MGP_EVICTION_TTL_EXPIRED;
     } else if (session->state == MGP_SESSION_IDLE &&
-               session->idle_since < session->key->endpoint->swept_before) {
-        *reason = MGP_EVICTION_CIRCUIT_BREAKER;
-    } else if (session->state == MGP_SESSION_IDLE &&
                now_ns - session->last_used_ns >= pool->config.idle_timeout_ns) {
         *reason = MGP_EVICTION_IDLE_TIMEOUT;
     } else {

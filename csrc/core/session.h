@@ -49,11 +49,12 @@ struct mgp_session {
     uint32_t lease_count;
     uint32_t slot; /* its tickets: of the creation, then of a check or the close */
     uint8_t state;
-    uint8_t close_reason; /* enum mgp_eviction_reason; valid while CLOSING */
+    uint8_t close_reason; /* enum mgp_eviction_reason; while CHECKING: if that fails */
     bool is_trial;        /* while CREATING: decides about a half-open breaker */
     bool is_unwanted;     /* while CREATING: its caller was cancelled */
     bool is_broken;       /* to be closed as broken */
     bool is_retired;      /* to be closed as discarded: never handed out again */
+    bool is_deferred;     /* while CHECKING: its PROBE effect is to come, see its endpoint */
     bool is_supply;       /* while CLOSING: begun for a key that starves */
     bool is_overdue;      /* while IDLE: known to need a check; lies behind those that may not */
     bool is_full;         /* while ACTIVE: takes no more leases; lies behind those that may */

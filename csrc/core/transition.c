@@ -30,6 +30,30 @@ mgp_observe(struct mgp_pool *pool, struct mgp_row *row, enum mgp_histogram_id id
     pool->totals[sum] += amount_ns;
 }
 
+static void
+probe(struct mgp_pool *pool, struct mgp_session *session)
+{
+    struct mgp_endpoint *endpoint = session->key->endpoint;
+    endpoint->probing++;
+    mgp_effect_push(pool, &session->effect, MGP_EFFECT_PROBE);
+}
+
+/* A check has ended: the next begins, those that wait for one before those in the background. */
+static void
+end_probe(struct mgp_pool *pool, struct mgp_endpoint *endpoint)
+{
+    struct mgp_link *link;
+    endpoint->probing--;
+    while (mgp_endpoint_may_probe(pool, endpoint) &&
+           (link = mgp_list_peek_front(&endpoint->deferred_checks)) != NULL) {
+        struct mgp_session *next = mgp_session_of_effect(link);
+        mgp_link_detach(link);
+        next->is_deferred = false;
+        probe(pool, next);
+    }
+    mgp_endpoint_update_sweep(pool, endpoint);
+}
+
 /* Into a state: the list, the numbers of key and pool, the gauges. */
 static void
 enter(struct mgp_pool *pool, struct mgp_session *session, enum mgp_session_state state)
@@ -97,6 +121,12 @@ leave(struct mgp_pool *pool, struct mgp_session *session)
     case MGP_SESSION_CHECKING:
         key->checking--;
         pool->counts.checking--;
+        if (session->is_deferred) {
+            session->is_deferred = false;
+            mgp_link_detach(&session->effect.link);
+        } else {
+            end_probe(pool, key->endpoint);
+        }
         break;
     case MGP_SESSION_CLOSING:
         key->closing--;
@@ -210,8 +240,8 @@ mgp_session_make_idle(struct mgp_pool *pool, struct mgp_session *session)
 {
     leave(pool, session);
     enter(pool, session, MGP_SESSION_IDLE);
-    session->is_overdue = mgp_session_is_suspected(session);
     session->idle_since = ++pool->sequence;
+    session->is_overdue = mgp_session_is_suspected(session);
     mgp_session_restore_place(session);
     mgp_session_restore_health_order(pool, session);
     if (!mgp_link_is_attached(&session->idle_order)) {
@@ -223,11 +253,21 @@ void
 mgp_session_begin_check(struct mgp_pool *pool, struct mgp_session *session)
 {
     MGP_ASSERT(session->state == MGP_SESSION_IDLE);
+    struct mgp_endpoint *endpoint = session->key->endpoint;
+    session->close_reason = mgp_session_was_idle_at_opening(session)
+                                ? (uint8_t)MGP_EVICTION_CIRCUIT_BREAKER
+                                : (uint8_t)MGP_EVICTION_HEALTH_CHECK;
     leave(pool, session); /* but not the idle order: a check is no use of the session */
     enter(pool, session, MGP_SESSION_CHECKING);
-    session->verified_epoch = session->key->endpoint->suspect_epoch;
+    session->verified_epoch = endpoint->suspect_epoch;
     mgp_count(pool, session->key->row, MGP_WORD_HEALTH_CHECKS);
-    mgp_effect_push(pool, &session->effect, MGP_EFFECT_PROBE);
+    if (mgp_endpoint_may_probe(pool, endpoint)) {
+        probe(pool, session);
+        mgp_endpoint_update_sweep(pool, endpoint);
+    } else {
+        session->is_deferred = true;
+        mgp_list_push_back(&endpoint->deferred_checks, &session->effect.link);
+    }
 }
 
 void

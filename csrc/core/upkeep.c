@@ -83,6 +83,61 @@ idle_step(struct mgp_pool *pool, int64_t now_ns)
     return true;
 }
 
+static void
+begin_background_check(struct mgp_pool *pool, int64_t now_ns, struct mgp_session *session)
+{
+    pool->next_check_ns = now_ns + 1000000000 / (int64_t)pool->config.checks_per_second;
+    mgp_session_begin_check(pool, session);
+    mgp_key_serve(pool, now_ns, session->key);
+}
+
+/* Unverified for an interval, and its key used within the last two. */
+static bool
+is_due_for_a_check(const struct mgp_pool *pool, int64_t now_ns, const struct mgp_session *session)
+{
+    int64_t interval_ns = pool->config.health_interval_ns;
+    return now_ns - session->verified_ns >= interval_ns &&
+           now_ns - session->key->last_used_ns < 2 * interval_ns;
+}
+
+/* An idle session of the key that is to be checked in the background, or NULL. */
+static struct mgp_session *
+find_suspect(const struct mgp_pool *pool, int64_t now_ns, const struct mgp_key *key)
+{
+    struct mgp_link *place;
+    mgp_list_for_each(place, &key->idle_sessions) {
+        struct mgp_session *session = mgp_session_of_place(place);
+        if (mgp_session_was_idle_at_opening(session) ||
+            is_due_for_a_check(pool, now_ns, session)) {
+            return session;
+        }
+    }
+    return NULL;
+}
+
+/* One check, or one key that needs none any more. */
+static bool
+sweep_step(struct mgp_pool *pool, int64_t now_ns)
+{
+    struct mgp_link *link = mgp_list_peek_front(&pool->sweeping);
+    if (link == NULL || now_ns < pool->next_check_ns) {
+        return false;
+    }
+    struct mgp_endpoint *endpoint = mgp_container_of(link, struct mgp_endpoint, sweep_link);
+    struct mgp_link *key_link = mgp_list_peek_front(&endpoint->keys_to_sweep);
+    struct mgp_key *key = mgp_container_of(key_link, struct mgp_key, endpoint_link);
+    struct mgp_session *session = find_suspect(pool, now_ns, key);
+    mgp_link_detach(&endpoint->sweep_link); /* endpoints take turns */
+    if (session != NULL) {
+        begin_background_check(pool, now_ns, session);
+    } else {
+        mgp_link_detach(key_link);
+        mgp_list_push_back(&endpoint->keys, key_link);
+    }
+    mgp_endpoint_update_sweep(pool, endpoint);
+    return true;
+}
+
 static bool
 health_step(struct mgp_pool *pool, int64_t now_ns)
 {
@@ -91,8 +146,7 @@ health_step(struct mgp_pool *pool, int64_t now_ns)
     if (session == NULL || now_ns - session->verified_ns < interval_ns) {
         return false;
     }
-    if (pool->config.checks_per_second == 0 ||
-        now_ns - session->key->last_used_ns >= 2 * interval_ns) {
+    if (pool->config.checks_per_second == 0 || !is_due_for_a_check(pool, now_ns, session)) {
         /* Not here, or nobody uses the key: the session is checked if it is handed out again. */
         mgp_link_detach(&session->effect.link);
         return true;
@@ -100,9 +154,15 @@ health_step(struct mgp_pool *pool, int64_t now_ns)
     if (now_ns < pool->next_check_ns) {
         return false;
     }
-    pool->next_check_ns = now_ns + 1000000000 / (int64_t)pool->config.checks_per_second;
-    mgp_session_begin_check(pool, session);
-    mgp_key_serve(pool, now_ns, session->key);
+    struct mgp_endpoint *endpoint = session->key->endpoint;
+    if (!mgp_endpoint_may_probe(pool, endpoint)) {
+        /* When another check there has ended; meanwhile those of other endpoints. */
+        mgp_link_detach(&session->effect.link);
+        mgp_link_detach(&session->key->endpoint_link);
+        mgp_list_push_back(&endpoint->keys_to_sweep, &session->key->endpoint_link);
+        return true;
+    }
+    begin_background_check(pool, now_ns, session);
     return true;
 }
 
@@ -110,8 +170,8 @@ bool
 mgp_pool_upkeep(struct mgp_pool *pool, int64_t now_ns, unsigned budget)
 {
     for (; budget > 0; budget--) {
-        bool has_worked = mgp_sweep_step(pool) || endpoint_step(pool, now_ns) ||
-                          lifetime_step(pool, now_ns) || idle_step(pool, now_ns) ||
+        bool has_worked = endpoint_step(pool, now_ns) || lifetime_step(pool, now_ns) ||
+                          idle_step(pool, now_ns) || sweep_step(pool, now_ns) ||
                           health_step(pool, now_ns);
         mgp_settle(pool, now_ns);
         if (!has_worked) {
@@ -139,7 +199,7 @@ mgp_pool_next_deadline(const struct mgp_pool *pool)
 {
     int64_t deadline_ns = INT64_MAX;
     if (!mgp_list_is_empty(&pool->sweeping)) {
-        return INT64_MIN;
+        deadline_ns = pool->next_check_ns;
     }
     deadline_ns = earlier_of_heap(deadline_ns, &pool->lifetimes);
     deadline_ns = earlier_of_heap(deadline_ns, &pool->retries);

@@ -64,13 +64,14 @@ struct session { /* the payload of the machine's session */
     bool is_ticket_known; /* to whoever creates it */
     bool is_trial, is_unwanted, is_broken, is_retired;
     bool is_drained;                          /* of before the last drain */
-    bool is_swept;                            /* idle since before its breaker opened */
+    bool is_idle_since_opening;               /* of its breaker; then, too, it is suspected */
+    uint64_t begun;                           /* number of the event */
     bool is_suspected;                        /* verified before the last suspicion */
     bool is_returned;                         /* in this operation */
     bool is_supply;                           /* CLOSING, for a key that starves */
     bool may_lack_background_checks;          /* its key was not used for two intervals once */
     struct mgp_ticket creation, check, close; /* generation 0: not delivered */
-    enum mgp_eviction_reason reason;          /* of its close */
+    enum mgp_eviction_reason reason;          /* of its close; while CHECKING, if that fails */
     int effect;                               /* enum mgp_effect_kind that is to come, or NEVER */
 };
 
@@ -111,6 +112,7 @@ struct endpoint {
     unsigned backoff;
     int64_t open_until_ns, last_failure_ns;
     int trip_row;
+    uint64_t decided; /* number of the event that last showed whether it is up */
 };
 
 static struct mgp_pool *pool;
@@ -125,7 +127,7 @@ static struct key keys[KEYS];
 static struct endpoint endpoints[ENDPOINTS];
 static uint64_t totals[MGP_WORD_COUNT];
 static uint64_t row_totals[ROWS][MGP_WORD_COUNT];
-static uint64_t keys_evicted, sessions_reaped, answered, arrivals;
+static uint64_t keys_evicted, sessions_reaped, answered, arrivals, events;
 static int64_t next_check_ns;
 static size_t gone_total, opened_total;
 
@@ -278,9 +280,6 @@ static unsigned
 why_not_hand_out(const struct session *session)
 {
     unsigned reason = why_not_keep(session);
-    if (reason == 0 && session->is_swept) {
-        return REASON(CIRCUIT_BREAKER);
-    }
     if (reason == 0 && now_ns - session->last_used_ns >= config.idle_timeout_ns) {
         return REASON(IDLE_TIMEOUT);
     }
@@ -291,9 +290,6 @@ why_not_hand_out(const struct session *session)
 static unsigned
 why_reap(const struct session *session)
 {
-    if (session->is_swept) {
-        return REASON(CIRCUIT_BREAKER);
-    }
     if (now_ns >= session->expires_ns) {
         return REASON(TTL_EXPIRED);
     }
@@ -542,6 +538,7 @@ begin_create(int key, struct mgp_ticket ticket)
     session->is_retired = specs[key].is_single_use;
     session->creation = ticket;
     session->created_ns = now_ns;
+    session->begun = ++events;
     session->is_trial = endpoint->state == MGP_BREAKER_OPEN;
     if (session->is_trial) {
         endpoint->state = MGP_BREAKER_HALF_OPEN;
@@ -563,10 +560,17 @@ end_creation(struct session *session)
     }
 }
 
+/* Whether its creation began before the endpoint last showed whether it is up. */
+static bool
+is_late(const struct session *session)
+{
+    return session->begun < endpoints[endpoint_of(session->key)].decided;
+}
+
 static void
 give_up_creation(struct session *session)
 {
-    if (session->is_trial) {
+    if (session->is_trial && !is_late(session)) {
         endpoints[endpoint_of(session->key)].state = MGP_BREAKER_OPEN;
         endpoints[endpoint_of(session->key)].open_until_ns = now_ns;
     }
@@ -638,7 +642,7 @@ come_back(struct session *session)
         count(session->key, MGP_WORD_ACTIVE_SESSIONS, -1);
     }
     session->state = MGP_SESSION_IDLE;
-    session->is_swept = false;
+    session->is_idle_since_opening = false;
     session->is_returned = true;
     session->may_lack_background_checks = false;
 }
@@ -649,6 +653,39 @@ leave_idle_for_use(struct session *session)
     session->state = MGP_SESSION_ACTIVE;
     count(session->key, MGP_WORD_ACTIVE_SESSIONS, 1);
     keys[session->key].last_used_ns = now_ns;
+}
+
+/* Checks that are under way at an endpoint. */
+static unsigned
+count_probes(int endpoint)
+{
+    unsigned count = 0;
+    for (int i = 0; i < session_end; i++) {
+        count += sessions[i].is_used && sessions[i].state == MGP_SESSION_CHECKING &&
+                 endpoint_of(sessions[i].key) == endpoint && sessions[i].check.generation != 0;
+    }
+    return count;
+}
+
+/* As many as creations. */
+static bool
+may_probe(int endpoint)
+{
+    uint32_t limit = config.max_creating_per_endpoint;
+    return limit == 0 || count_probes(endpoint) < limit;
+}
+
+/* Also if all checks that were decided are under way. */
+static bool
+surely_may_probe(int endpoint)
+{
+    unsigned checking = 0;
+    for (int i = 0; i < session_end; i++) {
+        checking += sessions[i].is_used && sessions[i].state == MGP_SESSION_CHECKING &&
+                    endpoint_of(sessions[i].key) == endpoint;
+    }
+    uint32_t limit = config.max_creating_per_endpoint;
+    return limit == 0 || checking < limit;
 }
 
 /* Whether handing out this session, idle or shared, was right. */
@@ -707,10 +744,12 @@ open_breaker(int endpoint, int row)
     count_in_row(row, MGP_WORD_CIRCUIT_BREAKER_TRIPS, 1);
     set_trip_row(at, row);
     opened_endpoint = endpoint;
+    at->decided = ++events;
     for (int i = 0; i < session_end; i++) {
         if (sessions[i].is_used && sessions[i].state == MGP_SESSION_IDLE &&
             endpoint_of(sessions[i].key) == endpoint) {
-            sessions[i].is_swept = true;
+            sessions[i].is_idle_since_opening = true;
+            sessions[i].is_suspected = true;
         }
     }
 }
@@ -720,7 +759,7 @@ count_failure(const struct session *session)
 {
     int number = endpoint_of(session->key);
     struct endpoint *endpoint = &endpoints[number];
-    if (endpoint->state != MGP_BREAKER_CLOSED && !session->is_trial) {
+    if (is_late(session)) {
         return;
     }
     endpoint->failures++;

@@ -31,6 +31,13 @@ reconcile_grant(struct waiter *waiter)
     }
 }
 
+/* Idle and fit, and not closed for somebody else in this operation. */
+static bool
+stays_idle(const struct session *session)
+{
+    return is_idle_and_fit(session) && session->core->state == MGP_SESSION_IDLE;
+}
+
 static void
 reconcile_failure(struct waiter *waiter)
 {
@@ -46,6 +53,7 @@ reconcile_failure(struct waiter *waiter)
     CHECK(breaker_refuses(endpoint_of(key)));
     CHECK(count_sessions(key, MGP_SESSION_ACTIVE) == 0);
     CHECK(count_sessions(key, MGP_SESSION_CHECKING) == 0);
+    CHECK(!key_has(key, stays_idle));
     count(key, MGP_WORD_ACQUIRE_REJECTIONS + MGP_REJECTION_CIRCUIT_OPEN, 1);
 }
 
@@ -102,19 +110,26 @@ reconcile_check(struct session *session)
     CHECK(needs_check(session));
     if (operation == OP_UPKEEP && waiting == 0) {
         CHECK(why_reap(session) == 0);
-        CHECK(now_ns - session->verified_ns >= config.health_interval_ns);
-        CHECK(now_ns - keys[session->key].last_used_ns < 2 * config.health_interval_ns);
+        if (!session->is_idle_since_opening) {
+            CHECK(now_ns - session->verified_ns >= config.health_interval_ns);
+            CHECK(now_ns - keys[session->key].last_used_ns < 2 * config.health_interval_ns);
+        }
+        CHECK(may_probe(endpoint_of(session->key)));
         CHECK(now_ns >= next_check_ns);
         next_check_ns = now_ns + SECOND / config.checks_per_second;
     } else if (operation != OP_UPKEEP) {
         CHECK(why_not_hand_out(session) == 0);
         CHECK(count_sessions(session->key, MGP_SESSION_CHECKING) < waiting);
     }
-    if (operation == OP_CHECKED && session->key == operation_key) {
+    if (operation == OP_CHECKED && session->key == operation_key &&
+        !breaker_refuses(endpoint_of(session->key))) {
         /* Who saw a check fail does not try all idle sessions in turn. */
         CHECK(count_sessions(session->key, MGP_SESSION_CHECKING) + closing_before < waiting);
     }
     session->state = MGP_SESSION_CHECKING;
+    session->reason =
+        session->is_idle_since_opening ? MGP_EVICTION_CIRCUIT_BREAKER : MGP_EVICTION_HEALTH_CHECK;
+    session->is_idle_since_opening = false;
     session->is_suspected = false;
     session->effect = MGP_EFFECT_PROBE;
     session->check = (struct mgp_ticket){0, 0};
@@ -253,11 +268,19 @@ is_due(const struct session *session)
 }
 
 static bool
-is_due_for_a_check(const struct session *session)
+is_overdue(const struct session *session)
 {
     return session->is_used && session->state == MGP_SESSION_IDLE &&
-           !session->may_lack_background_checks &&
            now_ns - session->verified_ns >= config.health_interval_ns;
+}
+
+static bool
+is_due_for_a_check(const struct session *session)
+{
+    bool is_suspect = session->is_used && session->state == MGP_SESSION_IDLE &&
+                      session->is_idle_since_opening;
+    return (is_suspect || (is_overdue(session) && !session->may_lack_background_checks)) &&
+           surely_may_probe(endpoint_of(session->key));
 }
 
 /* The key whose sessions the operation changed, or NEVER. */
@@ -355,12 +378,14 @@ check_deadlines(void)
             continue;
         }
         int64_t times[] = {session->expires_ns,
-                           session->is_drained || session->is_swept
-                               ? INT64_MIN
-                               : session->last_used_ns + config.idle_timeout_ns,
+                           session->is_drained ? INT64_MIN
+                                               : session->last_used_ns + config.idle_timeout_ns,
                            INT64_MAX};
-        if (!session->may_lack_background_checks) {
-            times[2] = session->verified_ns + config.health_interval_ns;
+        bool is_suspect =
+            session->is_idle_since_opening && surely_may_probe(endpoint_of(session->key));
+        if (is_suspect ||
+            (!session->may_lack_background_checks && surely_may_probe(endpoint_of(session->key)))) {
+            times[2] = is_suspect ? INT64_MIN : session->verified_ns + config.health_interval_ns;
             times[2] = times[2] < pool->next_check_ns ? pool->next_check_ns : times[2];
         }
         for (size_t j = 0; j < 3; j++) {

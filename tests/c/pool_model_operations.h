@@ -85,8 +85,7 @@ do_try_acquire(void)
 {
     int key = any_key();
     struct mgp_acquired acquired;
-    bool is_sure = key_has(key, is_ready) && !key_has(key, is_not_ready) &&
-                   endpoints[endpoint_of(key)].state == MGP_BREAKER_CLOSED && !is_closed;
+    bool is_sure = key_has(key, is_ready) && !key_has(key, is_not_ready) && !is_closed;
     uint64_t hash = mgp_pool_hash(pool, specs[key].key.bytes, specs[key].key.size);
     mgp_pool_try_acquire(pool, now_ns, hash, specs[key].key.bytes, specs[key].key.size, &acquired);
     operation_key = key;
@@ -96,22 +95,25 @@ do_try_acquire(void)
         return;
     }
     CHECK(acquired.answer == MGP_ANSWER_SESSION);
-    CHECK(!breaker_refuses(endpoint_of(key)) && count_waiters(key) == 0);
+    CHECK(count_waiters(key) == 0);
     take_hit(acquired.payload, key, acquired.ticket);
 }
 
-/* Whether somebody waits whom the creation that a newcomer would begin now helps as well: only
- * the end of a breaker's time comes without an operation. */
-static bool
-is_anybody_before(int newcomers_key)
+/* The oldest of those whom the creation that a newcomer would begin now helps as well, or NULL:
+ * only the end of a breaker's time comes without an operation. */
+static const struct waiter *
+first_before(int newcomers_key)
 {
+    const struct waiter *first = NULL;
     for (int key = 0; key < KEYS; key++) {
+        const struct waiter *waiter = oldest_waiter(key);
         if (endpoint_of(key) == endpoint_of(newcomers_key) &&
-            places_wanted(key, count_waiters(key)) > 0) {
-            return true;
+            places_wanted(key, count_waiters(key)) > 0 &&
+            (first == NULL || waiter->number < first->number)) {
+            first = waiter;
         }
     }
-    return false;
+    return first;
 }
 
 /* MGP_OK, or why an acquire is refused; 1: either is right. */
@@ -122,12 +124,19 @@ expected_refusal(int key)
     if (is_closed) {
         return MGP_ERR_CLOSED;
     }
-    bool is_half_open = endpoints[endpoint_of(key)].state == MGP_BREAKER_OPEN && pool_has_room() &&
-                        is_anybody_before(key); /* the next to try is one who waits */
-    if (breaker_refuses(endpoint_of(key)) || is_half_open) {
+    bool is_half_open = endpoints[endpoint_of(key)].state == MGP_BREAKER_OPEN &&
+                        endpoint_permits(endpoint_of(key)) && pool_has_room() &&
+                        first_before(key) != NULL; /* the next to try is one who waits */
+    unsigned waiting = count_waiters(key) - (is_half_open && first_before(key)->key == key);
+    /* What it could get, or wait for; where others wait, what they wait for. */
+    bool has_any =
+        count_sessions(key, MGP_SESSION_ACTIVE) > 0 ||
+        count_sessions(key, MGP_SESSION_CHECKING) > 0 ||
+        (waiting > 0 ? count_sessions(key, MGP_SESSION_IDLE) > 0 : key_has(key, is_idle_and_fit));
+    if ((breaker_refuses(endpoint_of(key)) || is_half_open) && !has_any) {
         return MGP_ERR_CIRCUIT_OPEN;
     }
-    if (config.max_waiters_per_key > 0 && count_waiters(key) >= config.max_waiters_per_key) {
+    if (config.max_waiters_per_key > 0 && waiting >= config.max_waiters_per_key) {
         return MGP_ERR_QUEUE_FULL;
     }
     int refusal = MGP_OK;
@@ -158,7 +167,7 @@ expected_answer(int key)
         return MGP_ANSWER_SESSION;
     }
     bool may_create = !key_has(key, is_idle_and_fit) && key_has_room(key) && pool_has_room() &&
-                      endpoint_permits(endpoint_of(key)) && !is_anybody_before(key);
+                      endpoint_permits(endpoint_of(key)) && first_before(key) == NULL;
     return may_create ? MGP_ANSWER_CREATE : MGP_ANSWER_WAIT;
 }
 
@@ -364,10 +373,8 @@ do_created(void)
     operation_key = key;
     CHECK(status == (is_closed ? MGP_ERR_CLOSED : MGP_OK));
     CHECK(core == session->core);
-    struct endpoint *endpoint = &endpoints[endpoint_of(key)];
-    if (session->is_trial || endpoint->state == MGP_BREAKER_CLOSED) {
-        forget_endpoint(endpoint);
-    }
+    forget_endpoint(&endpoints[endpoint_of(key)]); /* whoever began it */
+    endpoints[endpoint_of(key)].decided = ++events;
     end_creation(session);
     opened_total++;
     observe(key, MGP_HISTOGRAM_CREATE_SECONDS, now_ns - session->created_ns);
@@ -612,7 +619,7 @@ do_checked(void)
         come_back(session);
     } else {
         count(session->key, MGP_WORD_HEALTH_CHECK_FAILURES, 1);
-        begin_close(session, REASON(HEALTH_CHECK));
+        begin_close(session, 1u << session->reason);
     }
     closing_before = count_sessions(session->key, MGP_SESSION_CLOSING);
 }
@@ -713,7 +720,7 @@ do_upkeep(void)
     upkeep_is_complete = !mgp_pool_upkeep(pool, now_ns, budget);
     CHECK(upkeep_is_complete || budget < 10000);
     for (int i = 0; i < session_end; i++) {
-        if (is_due_for_a_check(&sessions[i]) &&
+        if (is_overdue(&sessions[i]) &&
             now_ns - keys[sessions[i].key].last_used_ns >= 2 * config.health_interval_ns) {
             sessions[i].may_lack_background_checks = true;
         }

@@ -58,7 +58,7 @@ success_starts_the_count_of_failures_anew(void)
     start();
     CHECK(!fail(false, 0));
     CHECK(!fail(false, 0));
-    CHECK(!mgp_breaker_succeed(&breaker, false));
+    CHECK(!mgp_breaker_succeed(&breaker));
     CHECK(breaker.failures == 0);
     CHECK(!fail(false, 0));
     CHECK(!fail(false, 0));
@@ -92,7 +92,7 @@ successful_trial_closes_it(void)
 {
     start_open();
     mgp_breaker_begin(&breaker);
-    CHECK(mgp_breaker_succeed(&breaker, true));
+    CHECK(mgp_breaker_succeed(&breaker));
     CHECK(!mgp_breaker_is_open(&breaker));
     CHECK(breaker.failures == 0);
     CHECK(!mgp_breaker_refuses(&breaker, 0));
@@ -111,7 +111,7 @@ failed_trial_opens_it_for_twice_as_long_up_to_ten_times(void)
         CHECK(breaker.open_until_ns == at + backoffs[i] * RESET);
     }
     CHECK(mgp_breaker_begin(&breaker));
-    CHECK(mgp_breaker_succeed(&breaker, true));
+    CHECK(mgp_breaker_succeed(&breaker));
     CHECK(!fail(false, 0));
     CHECK(!fail(false, 0));
     CHECK(fail(false, 0));
@@ -145,19 +145,29 @@ trial_without_a_verdict_lets_the_next_try_at_once(void)
 }
 
 static void
-creations_older_than_the_opening_say_nothing(void)
+only_the_trial_reopens_it(void)
 {
     start_open();
     CHECK(!fail(false, 500));
     CHECK(breaker.failures == THRESHOLD && breaker.open_until_ns == RESET);
-    CHECK(!mgp_breaker_succeed(&breaker, false));
     mgp_breaker_undecided(&breaker, false, 500);
     CHECK(mgp_breaker_refuses(&breaker, 500));
     mgp_breaker_begin(&breaker);
     CHECK(!fail(false, 2000));
-    CHECK(!mgp_breaker_succeed(&breaker, false));
     mgp_breaker_undecided(&breaker, false, 2000);
     CHECK(breaker.state == MGP_BREAKER_HALF_OPEN);
+}
+
+static void
+any_success_closes_it(void)
+{
+    start_open();
+    CHECK(mgp_breaker_succeed(&breaker));
+    CHECK(!mgp_breaker_is_open(&breaker) && breaker.failures == 0);
+    start_open();
+    mgp_breaker_begin(&breaker);
+    CHECK(mgp_breaker_succeed(&breaker));
+    CHECK(!mgp_breaker_refuses(&breaker, 0));
 }
 
 static void
@@ -200,7 +210,8 @@ main(void)
     RUN(failed_trial_opens_it_for_twice_as_long_up_to_ten_times);
     RUN(jitter_shortens_a_reopening_by_up_to_a_tenth);
     RUN(trial_without_a_verdict_lets_the_next_try_at_once);
-    RUN(creations_older_than_the_opening_say_nothing);
+    RUN(only_the_trial_reopens_it);
+    RUN(any_success_closes_it);
     RUN(creation_without_a_verdict_leaves_a_closed_breaker_as_it_was);
     RUN(threshold_of_one_opens_at_the_first_failure);
     RUN(count_of_failures_does_not_wrap);

@@ -106,7 +106,7 @@ callers_own_faults_do_not_count(void)
 }
 
 static void
-opening_closes_idle_sessions_of_that_endpoint_only(void)
+opening_has_the_idle_sessions_of_that_endpoint_checked_in_the_background(void)
 {
     pool_start(pool_config());
     (void)pool_open_idle(1);            /* s1 */
@@ -116,25 +116,113 @@ opening_closes_idle_sessions_of_that_endpoint_only(void)
     trip(4);
     CHECK(mgp_pool_next_deadline(pool) <= now_ns);
     pool_upkeep();
-    CHECK_EFFECTS("close s1 circuit_breaker, close s2 circuit_breaker");
-    CHECK(pool_evictions(MGP_EVICTION_CIRCUIT_BREAKER) == 2);
+    CHECK_EFFECTS("probe s1");
+    CHECK(mgp_pool_next_deadline(pool) == now_ns + SECOND / 10); /* checks_per_second */
+    pool_advance(SECOND / 10);
+    pool_upkeep();
+    CHECK_EFFECTS("probe s2");
     pool_release(used, MGP_VERDICT_GOOD);
+    pool_advance(SECOND / 10);
     pool_upkeep();
     CHECK_EFFECTS(""); /* it came back after the opening */
+    pool_checked(pool_session(1), true);
+    pool_checked(pool_session(2), false);
+    CHECK_EFFECTS("close s2 circuit_breaker");
+    CHECK(pool_evictions(MGP_EVICTION_CIRCUIT_BREAKER) == 1);
+    CHECK(pool_total(MGP_WORD_HEALTH_CHECK_FAILURES) == 1);
+    pool_upkeep();
+    CHECK_EFFECTS("");
+    /* Those that answered serve again, which does not close the breaker. */
+    CHECK(pool_try_acquire(1)->opened == pool_session(1));
+    CHECK(pool_acquire(3)->opened == used->opened);
+    CHECK(pool_acquire(4)->status == MGP_ERR_CIRCUIT_OPEN);
+    CHECK(pool_total(MGP_WORD_CIRCUIT_BREAKERS_OPEN) == 1);
     pool_end();
 }
 
 static void
-idle_session_that_was_not_swept_yet_is_not_handed_out(void)
+each_opening_makes_suspects_anew(void)
 {
     pool_start(pool_config());
     (void)pool_open_idle(1);
     trip(4);
+    pool_upkeep();
+    pool_checked(pool_session(1), true);
     pool_advance(RESET);
-    CHECK(pool_acquire(1)->answer == MGP_ANSWER_CREATE);
-    CHECK_EFFECTS("close s1 circuit_breaker");
+    pool_upkeep();
+    CHECK_EFFECTS("probe s1, probe s1"); /* that of the health interval */
+    pool_checked(pool_session(1), true);
+    struct caller *trial = pool_acquire(4);
+    pool_create_failed(trial, MGP_FAULT_ENDPOINT);
+    CHECK(pool_try_acquire(1) == NULL);
+    pool_advance(SECOND);
+    pool_upkeep();
+    CHECK_EFFECTS("probe s1");
+    pool_end();
+}
+
+static void
+without_background_checks_suspects_are_checked_at_hand_out(void)
+{
+    struct mgp_config config = pool_config();
+    config.checks_per_second = 0;
+    pool_start(config);
+    (void)pool_open_idle(1);
+    trip(4);
     pool_upkeep();
     CHECK_EFFECTS("");
+    CHECK(pool_acquire(1)->answer == MGP_ANSWER_WAIT);
+    CHECK_EFFECTS("probe s1");
+    pool_end();
+}
+
+static void
+suspect_is_checked_for_a_caller_before_its_turn_in_the_background(void)
+{
+    pool_start(pool_config());
+    (void)pool_open_idle(1);
+    trip(4);
+    CHECK(pool_try_acquire(1) == NULL);
+    CHECK(pool_acquire(1)->answer == MGP_ANSWER_WAIT); /* c8 */
+    CHECK_EFFECTS("probe s1");
+    pool_upkeep();
+    pool_checked(pool_session(1), true);
+    CHECK_EFFECTS("grant c8");
+    pool_end();
+}
+
+static void
+caller_whose_suspects_all_fail_is_refused_then(void)
+{
+    pool_start(pool_config());
+    struct caller *c1 = pool_open(1), *c2 = pool_open(1);
+    pool_release(c1, MGP_VERDICT_GOOD);
+    pool_advance(1);
+    pool_release(c2, MGP_VERDICT_GOOD);
+    trip(4);
+    struct caller *c9 = pool_acquire(1);
+    CHECK(c9->number == 9 && c9->answer == MGP_ANSWER_WAIT);
+    CHECK_EFFECTS("probe s2");
+    pool_checked(pool_session(2), false);
+    CHECK_EFFECTS("close s2 circuit_breaker, probe s1"); /* its place would be of no use */
+    pool_checked(pool_session(1), false);
+    CHECK_EFFECTS("close s1 circuit_breaker, fail c9 circuit_open");
+    CHECK(pool_acquire(1)->status == MGP_ERR_CIRCUIT_OPEN);
+    pool_end();
+}
+
+static void
+caller_who_finds_only_sessions_that_are_over_is_refused_at_once(void)
+{
+    struct mgp_config config = pool_config();
+    config.idle_timeout_ns = 10 * SECOND;
+    pool_start(config);
+    (void)pool_open_idle(1);
+    trip(4);
+    pool_advance(10 * SECOND);
+    CHECK(pool_acquire(1)->status == MGP_ERR_CIRCUIT_OPEN);
+    CHECK_EFFECTS("close s1 idle_timeout");
+    CHECK(pool_total(MGP_WORD_ACQUIRE_REJECTIONS + MGP_REJECTION_CIRCUIT_OPEN) == 2);
     pool_end();
 }
 
@@ -307,39 +395,98 @@ unwanted_trial_still_decides(void)
 }
 
 static void
-creations_that_began_before_the_opening_say_nothing(void)
+failure_that_began_before_the_opening_does_not_count(void)
 {
     struct mgp_endpoint_view view;
     pool_start(pool_config());
-    struct caller *early_success = pool_acquire(1);
-    struct caller *early_failure = pool_acquire(1);
+    struct caller *early = pool_acquire(1);
     trip(2);
-    pool_create(early_success);
-    CHECK(breaker_of("endpoint-0", &view) && view.is_open);
-    pool_create_failed(early_failure, MGP_FAULT_ENDPOINT);
+    pool_create_failed(early, MGP_FAULT_ENDPOINT);
     CHECK(breaker_of("endpoint-0", &view) && view.failures == THRESHOLD);
     CHECK(pool_total(MGP_WORD_CIRCUIT_BREAKER_TRIPS) == 1);
     pool_end();
 }
 
 static void
-all_are_refused_while_it_is_open_even_with_an_idle_session(void)
+failure_that_began_before_the_newest_success_does_not_count(void)
+{
+    struct mgp_endpoint_view view;
+    struct mgp_config config = pool_config();
+    config.breaker_threshold = 1;
+    pool_start(config);
+    struct caller *early = pool_acquire(1);
+    (void)pool_open(1);
+    struct caller *later = pool_acquire(1);
+    pool_create_failed(early, MGP_FAULT_ENDPOINT);
+    CHECK(!breaker_of("endpoint-0", &view));
+    pool_create_failed(later, MGP_FAULT_ENDPOINT);
+    CHECK(breaker_of("endpoint-0", &view) && view.is_open);
+    pool_end();
+}
+
+static void
+success_closes_it_whoever_began_it(void)
+{
+    struct mgp_endpoint_view view;
+    pool_start(pool_config());
+    struct caller *early = pool_acquire(1);
+    struct caller *other = pool_acquire(1);
+    trip(2);
+    pool_create(early);
+    CHECK(!breaker_of("endpoint-0", &view));
+    CHECK(pool_total(MGP_WORD_CIRCUIT_BREAKERS_OPEN) == 0);
+    trip(2);
+    pool_advance(RESET);
+    struct caller *trial = pool_acquire(2);
+    CHECK(trial->answer == MGP_ANSWER_CREATE);
+    pool_create(other); /* while half-open */
+    CHECK(pool_total(MGP_WORD_CIRCUIT_BREAKERS_OPEN) == 0);
+    CHECK(pool_acquire(3)->answer == MGP_ANSWER_CREATE);
+    pool_create_failed(trial, MGP_FAULT_ENDPOINT); /* it began before that */
+    CHECK(!breaker_of("endpoint-0", &view));
+    pool_end();
+}
+
+static void
+trial_of_before_decides_nothing_about_a_later_one(void)
+{
+    pool_start(pool_config());
+    struct caller *early = pool_acquire(1);
+    trip(2);
+    pool_advance(RESET);
+    struct caller *first = pool_acquire(2);
+    CHECK(first->answer == MGP_ANSWER_CREATE);
+    pool_create(early); /* closes it */
+    trip(3);
+    pool_advance(RESET);
+    struct caller *second = pool_acquire(2);
+    CHECK(second->answer == MGP_ANSWER_CREATE);
+    pool_create_failed(first, MGP_FAULT_CALLER);
+    CHECK(pool_acquire(2)->status == MGP_ERR_CIRCUIT_OPEN); /* the second still tries */
+    pool_create(second);
+    CHECK(pool_acquire(2)->answer == MGP_ANSWER_CREATE);
+    pool_end();
+}
+
+static void
+sessions_of_before_serve_while_it_is_open(void)
 {
     pool_start(pool_config());
     struct caller *c1 = pool_open(1);
     trip(2);
     pool_release(c1, MGP_VERDICT_GOOD);
     CHECK(pool_view(1).idle == 1);
-    CHECK(pool_try_acquire(1) == NULL);
-    CHECK(pool_acquire(1)->status == MGP_ERR_CIRCUIT_OPEN);
-    pool_advance(RESET);
-    pool_suspect(c1->opened);
-    struct caller *c2 = pool_acquire(1);
-    CHECK(c2->answer == MGP_ANSWER_WAIT);
-    CHECK_EFFECTS("probe s1");
-    pool_checked(c1->opened, true);
+    struct caller *c8 = pool_try_acquire(1);
+    CHECK(c8 != NULL && c8->opened == c1->opened);
+    struct caller *c9 = pool_acquire(1); /* one is in use, and will come back */
+    CHECK(c9->answer == MGP_ANSWER_WAIT);
+    CHECK(pool_acquire(2)->status == MGP_ERR_CIRCUIT_OPEN);
+    pool_release(c8, MGP_VERDICT_GOOD);
     CHECK_EFFECTS("grant c9");
-    CHECK(c2->number == 9);
+    pool_take(c9);
+    pool_release(c9, MGP_VERDICT_BROKEN);
+    CHECK_EFFECTS("close s1 broken");
+    CHECK(pool_acquire(1)->status == MGP_ERR_CIRCUIT_OPEN);
     pool_end();
 }
 
@@ -363,7 +510,7 @@ waiter_is_let_try_as_soon_as_the_time_is_over(void)
     CHECK_EFFECTS("grant c3");
     pool_take(c3);
     CHECK(c3->answer == MGP_ANSWER_CREATE);
-    CHECK(pool_acquire(1)->status == MGP_ERR_CIRCUIT_OPEN);
+    CHECK(pool_acquire(3)->status == MGP_ERR_CIRCUIT_OPEN);
     pool_end();
 }
 
@@ -550,8 +697,7 @@ what_others_saw_of_an_endpoint_without_keys_counts(void)
     for (int i = 0; i < THRESHOLD; i++) {
         note(true);
     }
-    note(true); /* nothing changes while it refuses */
-    note(false);
+    note(true); /* does not count while it is open */
     CHECK(breaker_of("endpoint-0", &view) && view.failures == THRESHOLD && view.is_open);
     CHECK(pool_acquire(1)->status == MGP_ERR_CIRCUIT_OPEN);
     CHECK(pool_total(MGP_WORD_CIRCUIT_BREAKER_TRIPS) == 1);
@@ -582,10 +728,14 @@ what_others_saw_of_an_endpoint_reaches_its_sessions_and_waiters(void)
         note(true);
     }
     pool_upkeep();
-    CHECK_EFFECTS("fail c2 circuit_open, close s1 circuit_breaker");
+    CHECK_EFFECTS("fail c2 circuit_open, probe s1");
+    pool_checked(pool_session(1), false);
     pool_create_failed(creating, MGP_FAULT_ENDPOINT);
     pool_close_ended(pool_session(1));
-    CHECK_EFFECTS("gone s1");
+    CHECK_EFFECTS("close s1 circuit_breaker, gone s1");
+    note(false); /* whoever saw it */
+    CHECK(pool_total(MGP_WORD_CIRCUIT_BREAKERS_OPEN) == 0);
+    CHECK(pool_acquire(1)->answer == MGP_ANSWER_CREATE);
     pool_end();
 }
 
@@ -595,8 +745,12 @@ main(void)
     RUN(threshold_of_failures_opens_the_circuit);
     RUN(success_between_failures_keeps_the_circuit_closed);
     RUN(callers_own_faults_do_not_count);
-    RUN(opening_closes_idle_sessions_of_that_endpoint_only);
-    RUN(idle_session_that_was_not_swept_yet_is_not_handed_out);
+    RUN(opening_has_the_idle_sessions_of_that_endpoint_checked_in_the_background);
+    RUN(each_opening_makes_suspects_anew);
+    RUN(without_background_checks_suspects_are_checked_at_hand_out);
+    RUN(suspect_is_checked_for_a_caller_before_its_turn_in_the_background);
+    RUN(caller_whose_suspects_all_fail_is_refused_then);
+    RUN(caller_who_finds_only_sessions_that_are_over_is_refused_at_once);
     RUN(waiters_of_keys_with_nothing_active_fail_at_once);
     RUN(releases_go_to_waiters_while_it_is_open);
     RUN(waiter_whose_session_is_under_a_check_waits_on_while_it_is_open);
@@ -605,8 +759,11 @@ main(void)
     RUN(trial_without_a_verdict_lets_the_next_try);
     RUN(trial_that_was_granted_but_cancelled_lets_the_next_try);
     RUN(unwanted_trial_still_decides);
-    RUN(creations_that_began_before_the_opening_say_nothing);
-    RUN(all_are_refused_while_it_is_open_even_with_an_idle_session);
+    RUN(failure_that_began_before_the_opening_does_not_count);
+    RUN(failure_that_began_before_the_newest_success_does_not_count);
+    RUN(success_closes_it_whoever_began_it);
+    RUN(trial_of_before_decides_nothing_about_a_later_one);
+    RUN(sessions_of_before_serve_while_it_is_open);
     RUN(waiter_is_let_try_as_soon_as_the_time_is_over);
     RUN(waiters_of_all_keys_may_create_when_it_closes);
     RUN(no_victim_is_closed_for_waiters_that_an_open_breaker_refuses);

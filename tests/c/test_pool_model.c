@@ -66,7 +66,7 @@ deliver_to_session(struct session *session, const struct mgp_effect *effect)
         CHECK(session->state == MGP_SESSION_CLOSING && session->reason == effect->reason);
         session->close = effect->ticket;
     } else if (effect->kind == MGP_EFFECT_PROBE) {
-        CHECK(session->state == MGP_SESSION_CHECKING);
+        CHECK(session->state == MGP_SESSION_CHECKING && may_probe(endpoint_of(session->key)));
         session->check = effect->ticket;
     } else {
         CHECK(session->state == MGP_SESSION_GONE);
@@ -82,7 +82,10 @@ deliver_effect(void)
     struct mgp_effect effect;
     if (!mgp_pool_next_effect(pool, &effect)) {
         for (int i = 0; i < session_end; i++) {
-            CHECK(!sessions[i].is_used || sessions[i].effect == NEVER);
+            /* Checks are deferred while as many are under way as may be. */
+            CHECK(!sessions[i].is_used || sessions[i].effect == NEVER ||
+                  (sessions[i].effect == MGP_EFFECT_PROBE &&
+                   !may_probe(endpoint_of(sessions[i].key))));
         }
         for (int i = 0; i < waiter_end; i++) {
             CHECK(!waiters[i].is_used || waiters[i].state == MGP_WAITER_WAITING ||
@@ -267,7 +270,7 @@ start(void)
     memset(row_totals, 0, sizeof(row_totals));
     memset(specs, 0, sizeof(specs));
     memset(stale_tickets, 0, sizeof(stale_tickets));
-    keys_evicted = sessions_reaped = answered = arrivals = 0;
+    keys_evicted = sessions_reaped = answered = arrivals = events = 0;
     gone_total = opened_total = 0;
     session_end = lease_end = waiter_end = 0;
     operation_number = 0;

@@ -28,11 +28,26 @@ ENDINGS = ("acquire_timeouts", "acquire_cancellations")
 
 def predict(oracle: Oracle, key: Key) -> set[str]:
     """What may come of an acquire now: ``hit``, ``create``, ``wait``, ``circuit_open``, ``exhausted``."""
-    refuses = oracle.breaker(key.url).refuses(oracle.now)
+    breaker = oracle.breaker(key.url)
+    refuses = breaker.refuses(oracle.now)
+    if refuses is False and breaker.is_open and any(one.key.url == key.url for one in oracle.waiting()):
+        refuses = None  # the probe may be that of one who waits
     if refuses:
-        return {"circuit_open"}
+        return _predict_where_refused(oracle, key)
     outcomes = _predict_where_permitted(oracle, key)
-    return outcomes if refuses is False else outcomes | {"circuit_open"}
+    return outcomes if refuses is False else outcomes | _predict_where_refused(oracle, key)
+
+
+def _predict_where_refused(oracle: Oracle, key: Key) -> set[str]:
+    """While the breaker bars creations: what is open serves."""
+    idle = oracle.idle(key)
+    if any(map(oracle.is_fresh, idle)):
+        return {"hit"}
+    if not oracle.of(key, State.IDLE, State.ACTIVE, State.CHECKING):
+        return {"circuit_open"}
+    if 0 < oracle.settings["max_waiters"] <= len(oracle.waiting(key)):
+        return {"exhausted"}
+    return {"wait", "hit", "circuit_open"} if idle else {"wait"}
 
 
 def _predict_where_permitted(oracle: Oracle, key: Key) -> set[str]:

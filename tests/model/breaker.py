@@ -19,13 +19,16 @@ class Breaker:
         is_open: open or half-open.
         trial: the creation that is the probe.
         tripped_by: the gateway whose failure opened it.
-        recovered_at: when a probe last succeeded.
+        recovered_at: when a creation last closed it.
     """
 
     def __init__(self, threshold: int, reset_seconds: float) -> None:
         self.threshold = threshold
         self.reset_seconds = reset_seconds
         self.recovered_at = -1.0
+        self._events = 0  # the order of begins, successes and openings
+        self._decided = 0  # the number of the newest success or opening
+        self._begun: dict[object, int] = {}
         self.forget()
 
     def forget(self) -> None:
@@ -51,20 +54,30 @@ class Breaker:
 
         Its place may have been granted just before the circuit opened, at the same time.
         """
+        self._events += 1
+        self._begun[creation] = self._events
         if self.refuses(now) is True:
             assert self._last_failure == now, "a creation began while the circuit was open"
         elif self.is_open:
             self.trial = creation
 
     def succeed(self, creation: object, now: float) -> None:
-        if not self.is_open or creation is self.trial:
-            if self.is_open:
-                self.recovered_at = now
-            self.forget()
+        del self._begun[creation]
+        self._note_decision()
+        if self.is_open:
+            self.recovered_at = now
+        self.forget()
+
+    def _note_decision(self) -> None:
+        self._events += 1
+        self._decided = self._events
 
     def fail(self, creation: object, now: float, gateway: str, *, counts: bool) -> bool:
         """Whether it opened by that, or anew."""
+        is_late = self._begun.pop(creation, 0) < self._decided
         is_trial = self.trial is not None and creation is self.trial
+        if is_late:
+            return False
         if is_trial:
             self.trial = None
             if not counts:
@@ -82,6 +95,7 @@ class Breaker:
         self._until = (now + longest * ((1 - JITTER) if is_trial else 1), now + longest)
         self.is_open = True
         self.tripped_by = gateway
+        self._note_decision()
         return True
 
     def is_forgotten(self, now: float) -> bool:

@@ -76,7 +76,8 @@ class Session:
         self.closing_since = 0.0
         self.closes = 0
         self.is_supply = False
-        self.is_broken = self.is_retired = self.is_swept = self.is_dropped = False
+        self.is_broken = self.is_retired = self.is_dropped = False
+        self.was_idle_at_opening = self.is_checked_for_opening = False
         self.failed_check = self.is_given_up = False
 
     def __repr__(self) -> str:
@@ -202,19 +203,19 @@ class Oracle:
         if session.is_dropped:
             yield "leaked"
         if session.failed_check:
-            yield "health_check"
-        if session.state is State.IDLE:
-            if session.is_swept:
-                yield "circuit_breaker"
-            if now >= session.used_at + self.settings["idle_pool_eviction_seconds"] - EPSILON:
-                yield "idle_timeout"
+            yield "circuit_breaker" if session.is_checked_for_opening else "health_check"
+        idle_timeout = self.settings["idle_pool_eviction_seconds"]
+        if session.state is State.IDLE and now >= session.used_at + idle_timeout - EPSILON:
+            yield "idle_timeout"
 
     def may_need_check(self, session: Session) -> bool:
         interval = self.settings["health_check_interval_seconds"]
         return self.is_suspected(session) or self.now >= session.verified_at + interval - EPSILON
 
     def is_suspected(self, session: Session) -> bool:
-        return session.epoch < self.epochs[session.key.url]
+        return session.epoch < self.epochs[session.key.url] or (
+            session.state is State.IDLE and session.was_idle_at_opening
+        )
 
     def is_fresh(self, session: Session) -> bool:
         """Whether it is idle, and there is no reason not to hand it out as it is."""
@@ -284,7 +285,10 @@ class Oracle:
             assert own is None
             breaker = self.breaker(caller.key.url)
             # It may learn of its refusal just after the probe succeeded.
-            assert breaker.refuses(self.now) is not False or breaker.recovered_at == self.now
+            has_recovered = breaker.recovered_at == self.now
+            assert breaker.refuses(self.now) is not False or has_recovered
+            held = self.of(caller.key, State.ACTIVE, State.CHECKING)
+            assert has_recovered or not held, f"{caller} was refused, but {held} are open"
             self.count(caller.key, "acquire_rejections", "circuit_open")
         elif isinstance(error, PoolExhaustedError):
             assert own is None
@@ -393,7 +397,7 @@ class Oracle:
         if self.breaker(url).fail(session.connection, self.now, session.key.gateway, counts=counts):
             self.count(session.key, "circuit_breaker_trips")
             for idle in self.of(None, State.IDLE, url=url):
-                idle.is_swept = True
+                idle.was_idle_at_opening = True
 
     def close_decided(self, connection: Connection, reason: str) -> None:
         session = self.sessions[connection]
@@ -437,6 +441,8 @@ class Oracle:
         session = self.sessions[connection]
         assert session.state is State.IDLE, f"checking {session}"
         assert self.may_need_check(session), f"checking {session}"
+        session.is_checked_for_opening = session.was_idle_at_opening
+        session.was_idle_at_opening = False
         session.state = State.CHECKING
         session.epoch = self.epochs[session.key.url]
         self.count(session.key, "health_checks")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -88,22 +89,92 @@ async def test_circuit_is_of_the_url_for_every_user_and_gateway():
     assert_at_rest(pool)
 
 
-async def test_opening_closes_the_idle_sessions_of_that_url_only():
-    pool = FakePool(circuit_breaker_threshold=1)
-    idle, used, elsewhere = await pool.acquire(URL), await pool.acquire(URL), await pool.acquire(OTHER)
-    of_ann = await pool.acquire(URL, user_identity="ann")
-    for pooled in (idle, elsewhere, of_ann):
+async def pool_with_idle_sessions(**settings: Any) -> tuple[FakePool, list[Any], Any]:
+    """A pool whose circuit to URL has just opened; the sessions idle there then, and one of OTHER."""
+    pool = FakePool(circuit_breaker_threshold=1, health_checks_per_second=1000, **settings)
+    sessions = [
+        await pool.acquire(URL),
+        await pool.acquire(URL, user_identity="ann"),
+        await pool.acquire(OTHER),
+    ]
+    for pooled in sessions:
         await pool.release(pooled)
     pool.create_error = OSError()
     with pytest.raises(OSError):  # noqa: PT011
         await pool.acquire(URL, user_identity="bob")
-    await until(lambda: len(pool.closed) == 2)
+    return pool, sessions[:2], sessions[2]
+
+
+async def test_opening_closes_the_idle_sessions_of_that_url_that_fail_their_check():
+    pool, idle, elsewhere = await pool_with_idle_sessions()
+    pool.is_healthy = False
+    await until_timer(lambda: len(pool.closed) == 2)
     await turns()
-    assert {id(pooled) for pooled in pool.closed} == {id(idle), id(of_ann)}
+    assert {id(pooled) for pooled in pool.closed} == {id(pooled) for pooled in idle}
+    assert elsewhere not in pool.checked
     assert pool.evictions == {"circuit_breaker": 2}
-    assert not used.is_closed
-    await pool.release(used)
+    assert pool.count("health_check_failures") == 2
+    assert_at_rest(pool)
+
+
+async def test_sessions_that_answer_serve_on_while_the_circuit_is_open():
+    pool, idle, _ = await pool_with_idle_sessions()
+    await until_timer(lambda: len(pool.checked) == 2)
+    await until(lambda: pool.count("checking") == 0)
+    assert pool.evictions == {}
+    pooled = await pool.acquire(URL)
+    assert pooled is idle[0]
+    with pytest.raises(CircuitOpenError):
+        await pool.acquire(URL, user_identity="bob")
+    waiter = asyncio.ensure_future(pool.acquire(URL))  # one is in use, and will come back
     await turns()
+    assert not waiter.done()
+    await pool.release(pooled)
+    assert await waiter is pooled
+    await pool.release(pooled)
+    await turns()
+    assert_at_rest(pool)
+
+
+async def test_caller_gets_a_suspect_as_soon_as_it_was_checked():
+    pool, idle, _ = await pool_with_idle_sessions(acquire_timeout_seconds=5)
+    assert await pool.acquire(URL) is idle[0]
+    assert idle[0] in pool.checked
+    await pool.release(idle[0])
+    await until_timer(lambda: pool.count("checking") == 0 and len(pool.checked) >= 2)
+    assert_at_rest(pool)
+
+
+async def test_caller_whose_suspects_fail_their_checks_is_refused():
+    pool, _idle, _ = await pool_with_idle_sessions()
+    pool.is_healthy = False
+    with pytest.raises(CircuitOpenError):
+        await pool.acquire(URL)
+    await until_timer(lambda: len(pool.closed) == 2)
+    await turns()
+    assert pool.evictions == {"circuit_breaker": 2}
+    assert_at_rest(pool)
+
+
+async def test_success_of_a_creation_that_began_before_closes_the_circuit():
+    pool = FakePool(circuit_breaker_threshold=1)
+    pool.holds_creations = True
+    early, failing, late = (
+        asyncio.ensure_future(pool.acquire(URL, user_identity=name)) for name in ("a", "b", "c")
+    )
+    await until(lambda: len(pool.creations) == 3)
+    gates = list(pool.creations)
+    gates[1].fail(OSError())
+    with pytest.raises(OSError):  # noqa: PT011
+        await failing
+    await assert_open(pool)
+    gates[0].open()
+    await pool.release(await early)
+    gates[2].fail(OSError())  # it began before that success
+    with pytest.raises(OSError):  # noqa: PT011
+        await late
+    pool.holds_creations = False
+    await assert_closed(pool)
     assert_at_rest(pool)
 
 
