@@ -32,21 +32,20 @@ enum mgp_histogram_id { MGP_HISTOGRAM_TABLE(MGP_X) MGP_HISTOGRAM_COUNT };
 #undef MGP_X
 
 struct mgp_histogram {
-    size_t first_word;                       /* of a row: MGP_WORD_<ID> */
-    size_t count;                            /* finite bounds: 1 ... MGP_BUCKETS_MAX */
-    uint64_t bounds_ns[MGP_BUCKETS_MAX + 1]; /* ascending; then UINT64_MAX */
-    uint8_t first_of_bit_length[64 + 1];     /* the first bucket for durations of so many bits */
+    size_t first_word;                                 /* of a row: MGP_WORD_<ID> */
+    size_t count;                                      /* finite bounds: 1 ... MGP_BUCKETS_MAX */
+    uint64_t bounds_ns[MGP_BUCKETS_MAX + 1];           /* ascending; then UINT64_MAX */
     char texts[MGP_BUCKETS_MAX][MGP_BOUND_TEXT_BYTES]; /* the bounds in seconds, as label `le` */
 };
 
 extern struct mgp_histogram mgp_histograms[MGP_HISTOGRAM_COUNT];
 
-/* The bucket of a duration: the first whose bound is not below it. */
+/* The bucket of a duration: the first whose bound is not below it. One after the other: they are few,
+ * and a search or a table saves less than 10 ns. */
 static inline size_t
 mgp_histogram_bucket(const struct mgp_histogram *histogram, uint64_t duration_ns)
 {
-    unsigned bits = duration_ns == 0 ? 0 : 64 - (unsigned)__builtin_clzll(duration_ns);
-    size_t bucket = histogram->first_of_bit_length[bits];
+    size_t bucket = 0;
     while (duration_ns > histogram->bounds_ns[bucket]) {
         bucket++;
     }

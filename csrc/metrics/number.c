@@ -11,21 +11,10 @@
 static char *
 put_digits_before(char *end, uint64_t number)
 {
-    static const char pairs[] = "00010203040506070809101112131415161718192021222324"
-                                "25262728293031323334353637383940414243444546474849"
-                                "50515253545556575859606162636465666768697071727374"
-                                "75767778798081828384858687888990919293949596979899";
-    while (number >= 100) {
-        end -= 2;
-        memcpy(end, pairs + number % 100 * 2, 2);
-        number /= 100;
-    }
-    if (number >= 10) {
-        end -= 2;
-        memcpy(end, pairs + number * 2, 2);
-    } else {
-        *--end = (char)('0' + number);
-    }
+    do {
+        *--end = (char)('0' + number % 10);
+        number /= 10;
+    } while (number > 0);
     return end;
 }
 

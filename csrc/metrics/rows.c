@@ -348,9 +348,14 @@ free_reserve(struct mgp_rows *rows)
         return MGP_ERR_NOMEM;
     }
     mgp_rows_open_file(rows);
-    struct mgp_file_row *slots =
-        mgp_segment_is_open(&rows->segment) ? shared_slots_new(rows) : NULL;
-    if (slots == NULL && (slots = own_slots_new(&block->own)) == NULL) {
+    struct mgp_file_row *slots = NULL;
+    if (mgp_segment_is_open(&rows->segment)) {
+        slots = shared_slots_new(rows);
+    }
+    if (slots == NULL) {
+        slots = own_slots_new(&block->own);
+    }
+    if (slots == NULL) {
         mgp_free(block);
         return MGP_ERR_NOMEM;
     }

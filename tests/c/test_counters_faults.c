@@ -229,6 +229,29 @@ who_has_locked_a_file_that_was_replaced_does_not_fold(void)
     end();
 }
 
+/* The mode of the lock's file is put right between open() and lock. */
+static void
+who_has_opened_a_lock_that_was_replaced_touches_nothing(void)
+{
+    char unfinished[MGP_FILE_NAME_BYTES];
+    start();
+    counters_finished("a", 5);
+    mgp_file_name(unfinished, MGP_NAME_UNFINISHED, (struct mgp_file_id){{1, 2}});
+    close(open(counters_path(unfinished), O_WRONLY | O_CREAT | O_EXCL, 0600));
+    close(open(counters_path(MGP_FILE_LOCK_NAME), O_WRONLY | O_CREAT | O_EXCL, 0400));
+    replaced_before = "fchmod";
+    replaced_at = 0;
+    system_call_before = lock_file_is_replaced;
+    CHECK(counters_fold() == MGP_ERR_BUSY);
+    system_call_before = NULL;
+    CHECK(replaced_at < 0);
+    CHECK(counters_count_files(MGP_NAME_UNFINISHED) == 1);
+    CHECK(counters_fold() == MGP_OK);
+    CHECK(counters_count_files(MGP_NAME_UNFINISHED) == 0);
+    CHECK(counters_scrape_word("a", HITS) == 5);
+    end();
+}
+
 static bool is_closing;
 
 /* What a program does that becomes a daemon, on another thread, while this one folds. */
@@ -558,6 +581,7 @@ main(void)
     RUN(file_that_changes_while_it_is_read_is_read_again);
     RUN(file_that_cannot_be_unlinked_is_never_folded_again);
     RUN(who_has_locked_a_file_that_was_replaced_does_not_fold);
+    RUN(who_has_opened_a_lock_that_was_replaced_touches_nothing);
     RUN(lock_of_who_folds_is_on_no_descriptor_that_others_could_close);
     RUN(archive_is_complete_on_the_disk_before_it_takes_its_name_and_files_go);
     RUN(folding_that_is_killed_at_any_step_counts_everything_once);

@@ -184,6 +184,10 @@ rows_move_into_a_new_file_when_the_directory_was_removed(void)
     mgp_rows_share_rest(&rows);
     CHECK(counters_took_failure(&rows, MGP_FLAW_NONE, 0));
     check_late_rows(5, 5);
+    CHECK(unlink(counters_path_of(&rows)) == 0);
+    mgp_rows_share_rest(&rows);
+    CHECK(counters_took_failure(&rows, MGP_FLAW_REMOVED, 0)); /* once more, as it was mended */
+    check_late_rows(5, 5);
     end();
 }
 

@@ -25,6 +25,7 @@ from mcpgateway_pool import (
     unregister_collector,
 )
 from mcpgateway_pool.labels import gateway_label
+from mcpgateway_pool.processes import live_pools
 from support.fakes import URL, FakeClock, FakePool, assert_at_rest, turns, until, until_timer, upkeep
 
 PREFIX = "mcp_session_pool_"
@@ -412,6 +413,25 @@ def test_limits_are_shown_for_the_pools_that_live(registry: CollectorRegistry):
     again = scrape(registry)
     for name in ("max_sessions_per_key", "max_total_sessions", "max_total_keys"):
         assert again[name, ()] == before[name, ()]
+
+
+def test_limits_of_pools_are_added_up_and_one_without_a_limit_has_no_end(registry: CollectorRegistry):
+    gc.collect()
+    first = FakePool(max_total_sessions=5, max_total_keys=3)
+    second = FakePool(max_total_sessions=7, max_total_keys=4)
+    both = scrape(registry)
+    third = FakePool(max_total_sessions=0, max_total_keys=4)
+    all_three = scrape(registry)
+    fourth = FakePool(max_total_sessions=9, max_total_keys=0)
+    all_four = scrape(registry)
+    del first, second, third, fourth
+    others = [pool._settings for pool in live_pools()]
+    if any(not one.max_total_sessions or not one.max_total_keys for one in others):
+        pytest.fail("a pool of another test is still there")
+    sessions, keys = sum(one.max_total_sessions for one in others), sum(one.max_total_keys for one in others)
+    assert (both["max_total_sessions", ()], both["max_total_keys", ()]) == (sessions + 12, keys + 7)
+    assert (all_three["max_total_sessions", ()], all_three["max_total_keys", ()]) == (0, keys + 11)
+    assert (all_four["max_total_sessions", ()], all_four["max_total_keys", ()]) == (0, 0)
 
 
 # ---- labels
