@@ -1,5 +1,6 @@
 /* The increment header: all that csrc/core knows of metrics. A row handle stays
- * valid, and its words stay where they are, while anything holds the row. */
+ * valid while anything holds the row; where its words are may change (rows.h), so
+ * nobody keeps a pointer to them. */
 #ifndef MGP_METRICS_COUNT_H
 #define MGP_METRICS_COUNT_H
 
@@ -18,7 +19,7 @@ struct mgp_row_waiter {
 
 /* All zero but for `words`, where nothing holds it and nobody waits. */
 struct mgp_row {
-    mgp_atomic_u64 *words; /* MGP_WORD_COUNT of them, in a segment that never moves */
+    mgp_atomic_u64 *words; /* MGP_WORD_COUNT of them */
     size_t holds;          /* keys and endpoints that count into the row; see mgp_rows_forget() */
     struct mgp_row_waiter *oldest_waiter; /* borrowed, as all of the list */
     struct mgp_row_waiter *newest_waiter;

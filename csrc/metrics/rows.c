@@ -139,6 +139,7 @@ mgp_rows_set_max(struct mgp_rows *rows, size_t max_rows)
 int
 mgp_rows_share(struct mgp_rows *rows, const char *directory)
 {
+    MGP_ASSERT(!mgp_segment_is_open(&rows->segment)); /* which borrows the path */
     size_t size = strlen(directory) + 1;
     char *copy = mgp_alloc(size);
     if (copy == NULL) {
@@ -230,11 +231,13 @@ block_move(struct mgp_rows *rows, struct block *block, struct mgp_file_row *slot
     }
 }
 
+/* The same for the words of the process: they count in one place only. */
 static void
 process_words_move(struct mgp_rows *rows, mgp_atomic_u64 *words)
 {
     for (size_t i = 0; i < MGP_PROCESS_WORD_COUNT; i++) {
         mgp_atomic_store(&words[i], mgp_atomic_load(&rows->process_words[i]));
+        mgp_atomic_store(&rows->process_words[i], 0);
     }
     rows->process_words = words;
 }

@@ -64,8 +64,8 @@ void mgp_rows_init(struct mgp_rows *rows, struct mgp_siphash_key hash_key, size_
 void mgp_rows_fini(struct mgp_rows *rows);
 
 /* From now on, rows to come are shared with other processes through a file in this directory.
- * The file is made with the first row, or by mgp_rows_open_file(), and the directory with it.
- * MGP_OK or MGP_ERR_NOMEM. */
+ * The file is made with the first row, or by mgp_rows_open_file(), and the directory with it: this
+ * is called before. MGP_OK or MGP_ERR_NOMEM. */
 int mgp_rows_share(struct mgp_rows *rows, const char *directory);
 /* Makes the file now, if it is to be made and was not. */
 void mgp_rows_open_file(struct mgp_rows *rows);

@@ -197,6 +197,7 @@ rows_that_moved_do_not_count_twice_when_the_old_file_is_back(void)
     char elsewhere[1200], back[1200];
     start();
     count_in_late_rows(3);
+    mgp_atomic_store(&rows.process_words[MGP_PROCESS_LABEL_OVERFLOW], 4);
     snprintf(back, sizeof(back), "%s", counters_path_of(&rows));
     snprintf(elsewhere, sizeof(elsewhere), "%s.elsewhere", rows.directory);
     CHECK(rename(back, elsewhere) == 0);
@@ -206,6 +207,10 @@ rows_that_moved_do_not_count_twice_when_the_old_file_is_back(void)
     check_late_rows(4, 4);
     CHECK(counters_fold() == MGP_OK);
     check_late_rows(4, 4);
+    struct mgp_snapshot snapshot;
+    counters_scrape(&snapshot, NULL);
+    CHECK(snapshot.process_words[MGP_PROCESS_LABEL_OVERFLOW] == 4);
+    mgp_snapshot_fini(&snapshot);
     mgp_rows_fini(&rows);
     CHECK(counters_scrape_sum(HITS) == 4 * LATE_ROWS);
     counters_process_start(&rows);
