@@ -16,9 +16,26 @@ static const struct mgp_siphash_key hash_key = {3, 4};
 static char directory[256];
 static struct mgp_problems problems;
 
+/* Descriptors of this program when the test began: it must leave none, whatever went wrong in it. */
+static size_t descriptors_before;
+
+static size_t
+count_descriptors(void)
+{
+    size_t count = 0;
+    DIR *stream = opendir("/proc/self/fd");
+    CHECK(stream != NULL);
+    while (readdir(stream) != NULL) {
+        count++;
+    }
+    closedir(stream);
+    return count;
+}
+
 const char *
 counters_directory_new(void)
 {
+    descriptors_before = count_descriptors();
     const char *base = getenv("TMPDIR");
     snprintf(directory, sizeof(directory), "%s/mgp-counters-XXXXXX", base == NULL ? "/tmp" : base);
     CHECK(mkdtemp(directory) != NULL);
@@ -38,6 +55,7 @@ counters_directory_remove(void)
     }
     closedir(stream);
     CHECK(rmdir(directory) == 0);
+    CHECK(count_descriptors() == descriptors_before);
 }
 
 const char *

@@ -11,7 +11,8 @@
 #include "../../csrc/metrics/archive.h"
 #include "../../csrc/metrics/rows.h"
 
-/* A new, empty directory, and its removal with all that is in it. */
+/* A new, empty directory, and its removal with all that is in it; by then no descriptor of the
+ * test's is open. */
 const char *counters_directory_new(void);
 void counters_directory_remove(void);
 
