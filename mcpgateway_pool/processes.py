@@ -55,14 +55,20 @@ def publish_limits() -> None:
     )
 
 
+def leave_to_parent(*objects: Any) -> None:
+    """Keep what a forked child must never drop."""
+    _parents.append(objects)
+
+
 def _after_fork_in_child() -> None:
     global _lock  # noqa: PLW0603
     _lock = threading.Lock()  # another thread of the parent may hold the old one for ever
     _core.after_fork()
     for pool in live_pools():
-        _parents.append((pool._tasks, pool._upkeep_timer))
-        pool._forget_loop()
-        pool._after_fork()
+        try:
+            pool._after_fork()
+        except MemoryError:  # this one stays unusable, and says so
+            continue
     publish_limits()
 
 

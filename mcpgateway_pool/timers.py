@@ -7,6 +7,8 @@ nothing of it: a timer then asks that clock again every now and then, and fires 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -14,8 +16,21 @@ from typing import Any
 POLL_SECONDS = 0.02
 
 
+# How often this process was forked from one that had timers.
+_forks = 0
+
+
 def _nothing() -> None:
     """What a cancelled timer calls."""
+
+
+def _after_fork_in_child() -> None:
+    global _forks  # noqa: PLW0603
+    _forks += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 class Timer:
@@ -28,7 +43,7 @@ class Timer:
         callback: called with ``arguments``; it must not raise.
     """
 
-    __slots__ = ("_arguments", "_callback", "_clock", "_due", "_handle", "_loop")
+    __slots__ = ("_arguments", "_callback", "_clock", "_due", "_forks", "_handle", "_loop")
 
     def __init__(
         self,
@@ -39,6 +54,7 @@ class Timer:
         *arguments: Any,
     ) -> None:
         self._loop = loop
+        self._forks = _forks
         self._clock = clock
         self._callback = callback
         self._arguments = arguments
@@ -66,12 +82,21 @@ class Timer:
         # where making this timer failed.
         handle = getattr(self, "_handle", None)
         if handle is not None:
-            handle.cancel()
+            self._cancel_handle(handle)
 
     def cancel(self) -> None:
-        """Never call the function, if it was not called yet; let go of it, and of its arguments."""
-        if self._handle is not None:
-            self._handle.cancel()
-            self._handle = None
+        """Never call the function, if it was not called yet; let go of it, and of its arguments. From another
+        thread than the loop's, where a finalizer may run, that takes effect a little later.
+        """
+        handle, self._handle = self._handle, None
         self._callback = _nothing
         self._arguments = ()
+        if handle is not None:
+            self._cancel_handle(handle)
+
+    def _cancel_handle(self, handle: asyncio.TimerHandle) -> None:
+        if asyncio._get_running_loop() is self._loop:
+            handle.cancel()
+        elif self._forks == _forks:  # else it is a parent's loop, which this would wake
+            with contextlib.suppress(RuntimeError):  # it is closed
+                self._loop.call_soon_threadsafe(handle.cancel)

@@ -38,6 +38,14 @@ mgp_pool_new(const struct mgp_config *config, struct mgp_pool **pool_out)
     return MGP_OK;
 }
 
+void
+mgp_pool_number_after(struct mgp_pool *pool, const struct mgp_pool *before)
+{
+    MGP_ASSERT(pool->session_structs == 0);
+    pool->session_slots.last_generation = before->session_slots.last_generation;
+    pool->leases.slots.last_generation = before->leases.slots.last_generation;
+}
+
 static int64_t
 clamp_duration(int64_t duration_ns)
 {

@@ -43,6 +43,10 @@ int mgp_pool_new(const struct mgp_config *config, struct mgp_pool **pool);
 /* All sessions, waiters and effects must be gone: mgp_pool_abandon() and drain first. */
 void mgp_pool_free(struct mgp_pool *pool); /* NULL is allowed */
 
+/* For a new pool that takes the place of another one, as in a forked child: to it, the tickets
+ * of that one are stale. */
+void mgp_pool_number_after(struct mgp_pool *pool, const struct mgp_pool *before);
+
 /* Replaces the settings; the hash key must stay. Limits that shrink close nothing by
  * themselves, and whoever waits is served by limits that grow at the next occasion only. */
 void mgp_pool_configure(struct mgp_pool *pool, const struct mgp_config *config);

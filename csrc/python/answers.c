@@ -4,6 +4,7 @@
 #include <math.h>
 
 #include "connection.h"
+#include "effects.h"
 #include "errors.h"
 #include "loop.h"
 #include "pending.h"
@@ -20,7 +21,7 @@ has_two_arguments(Py_ssize_t nargs, const char *name)
 }
 
 static py_pending *
-check_pending(py_pool *self, PyObject *object)
+check_pending(const py_pool *self, PyObject *object)
 {
     if (!Py_IS_TYPE(object, self->state->pending_type) || ((py_pending *)object)->pool != self) {
         PyErr_SetString(PyExc_TypeError, "not a Pending of this pool");
@@ -30,13 +31,27 @@ check_pending(py_pool *self, PyObject *object)
 }
 
 static py_ticket *
-check_ticket(py_pool *self, PyObject *object)
+check_ticket(const py_pool *self, PyObject *object)
 {
-    if (!Py_IS_TYPE(object, self->state->ticket_type)) {
+    if (!py_ticket_check(self->state, object)) {
         PyErr_SetString(PyExc_TypeError, "not a Ticket");
         return NULL;
     }
     return (py_ticket *)object;
+}
+
+/* For the report on something that a handle of `machine` names: 1, 0 where that has ended with
+ * its machine, or -1 with an exception. */
+static int
+begin_report(py_pool *self, uint64_t machine)
+{
+    if (machine != self->machine || py_pool_core(self) == NULL) {
+        return 0; /* in a forked child there may not even be a loop */
+    }
+    if (py_pool_begin_to_report(self) < 0) {
+        return -1;
+    }
+    return machine == self->machine;
 }
 
 /* ---- waiters and creations -------------------------------------------------- */
@@ -45,17 +60,26 @@ check_ticket(py_pool *self, PyObject *object)
 static PyObject *
 raise_error(py_pool *self, py_pending *pending, PyObject *url)
 {
-    if (pending->error != NULL && pending->error != Py_None) {
-        PyErr_SetObject((PyObject *)Py_TYPE(pending->error), pending->error);
+    PyObject *error = Py_XNewRef(pending->error);
+    if (error != NULL && error != Py_None) {
+        PyErr_SetObject((PyObject *)Py_TYPE(error), error);
     } else {
         (void)py_pool_raise(self, pending->status < 0 ? pending->status : MGP_ERR_CLOSED, url);
     }
+    Py_XDECREF(error);
     return NULL;
+}
+
+static PyObject *
+check_out(py_pending *pending, py_connection *connection, struct mgp_ticket lease)
+{
+    pending->lease = lease.generation;
+    return py_connection_check_out(connection, lease);
 }
 
 /* A waiter was woken: what it was granted. */
 static PyObject *
-take_grant(py_pool *self, int64_t now_ns, py_pending *pending, PyObject *url)
+take_grant(py_pool *self, py_pending *pending, PyObject *url)
 {
     struct mgp_acquired acquired;
     struct mgp_waiter *waiter = pending->waiter;
@@ -65,19 +89,20 @@ take_grant(py_pool *self, int64_t now_ns, py_pending *pending, PyObject *url)
     if (waiter == NULL) {
         return raise_error(self, pending, url);
     }
-    int status = mgp_pool_take(self->core, now_ns, waiter, &acquired);
-    if (status < 0) {
-        (void)py_pool_raise(self, status, url);
-    } else if (acquired.answer == MGP_ANSWER_SESSION) {
+    int status = mgp_pool_take(self->core, self->now_ns, waiter, &acquired);
+    if (status == MGP_OK && acquired.answer == MGP_ANSWER_SESSION) {
         py_connection *connection = acquired.payload;
         connection->use_count++;
-        result = py_connection_check_out(connection, acquired.ticket);
-    } else {
+        result = check_out(pending, connection, acquired.ticket);
+    } else if (status == MGP_OK) {
         pending->state = PY_PENDING_CREATING;
         pending->ticket = acquired.ticket;
         result = Py_NewRef((PyObject *)pending);
     }
-    py_pool_leave(self, now_ns);
+    py_pool_end(self);
+    if (status < 0) {
+        (void)py_pool_raise(self, status, url);
+    }
     return result;
 }
 
@@ -85,69 +110,93 @@ take_grant(py_pool *self, int64_t now_ns, py_pending *pending, PyObject *url)
 static PyObject *
 take_created(py_pool *self, py_pending *pending, PyObject *url)
 {
-    py_connection *connection = pending->connection;
     if (pending->state != PY_PENDING_CREATED || mgp_pool_answer(self->core, pending->ticket) < 0) {
         if (pending->state == PY_PENDING_CREATING) {
             pending->status = MGP_ERR_NOMEM; /* why its end was not reported */
-            py_pool_give_up(self, pending, false);
+            py_pending_give_up(pending, false);
         }
         pending->state = PY_PENDING_ENDED;
         return raise_error(self, pending, url);
     }
     pending->state = PY_PENDING_ENDED;
-    return py_connection_check_out(connection, pending->ticket);
+    return check_out(pending, pending->connection, pending->ticket);
 }
 
 PyObject *
 py_pool_take(py_pool *self, PyObject *const *args, Py_ssize_t nargs)
 {
-    int64_t now_ns;
     py_pending *pending = has_two_arguments(nargs, "_take") ? check_pending(self, args[0]) : NULL;
-    if (pending == NULL || py_pool_enter_to_report(self, &now_ns) < 0) {
+    int has_begun = pending == NULL ? -1 : begin_report(self, pending->machine);
+    if (has_begun < 0) {
         return NULL;
     }
+    if (!has_begun) {
+        py_pending_give_up(pending, false);
+        return raise_error(self, pending, args[1]);
+    }
     if (pending->state == PY_PENDING_WAITING) {
-        return take_grant(self, now_ns, pending, args[1]);
+        return take_grant(self, pending, args[1]);
     }
     return take_created(self, pending, args[1]);
+}
+
+/* The five numbers of a time-out's message. Runs no Python. 0, or -1 with MemoryError. */
+static int
+fill_numbers(PyObject *numbers, const struct mgp_key_view *view)
+{
+    const size_t values[] = {view->active, view->idle + view->checking, view->creating,
+                             view->closing, view->waiters};
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(numbers); i++) {
+        PyObject *value = PyLong_FromSize_t(values[i]);
+        if (value == NULL) {
+            return -1;
+        }
+        PyTuple_SET_ITEM(numbers, i, value);
+    }
+    return 0;
 }
 
 PyObject *
 py_pool_time_out(py_pool *self, PyObject *object)
 {
-    int64_t now_ns;
-    struct mgp_key_view view;
+    struct mgp_key_view view = {.waiters = 0};
     py_pending *pending = check_pending(self, object);
-    if (pending == NULL || py_pool_enter_to_report(self, &now_ns) < 0) {
+    int has_begun = pending == NULL ? -1 : begin_report(self, pending->machine);
+    PyObject *numbers = has_begun < 0 ? NULL : PyTuple_New(5);
+    if (numbers == NULL) {
         return NULL;
     }
-    if (pending->state != PY_PENDING_WAITING || pending->waiter == NULL) {
-        Py_RETURN_NONE;
+    /* Making the tuple may have run what answered it, or forked. */
+    struct mgp_waiter *waiter = pending->waiter;
+    if (py_pending_is_of(pending, self) && pending->state == PY_PENDING_WAITING && waiter != NULL) {
+        mgp_waiter_view_key(waiter, &view);
     }
-    mgp_waiter_view_key(pending->waiter, &view);
     if (view.waiters == 0) {
-        Py_RETURN_NONE; /* granted already */
+        Py_DECREF(numbers);
+        Py_RETURN_NONE; /* granted already, or ended */
     }
-    PyObject *numbers = Py_BuildValue(
-        "(nnnnn)", (Py_ssize_t)view.active, (Py_ssize_t)(view.idle + view.checking),
-        (Py_ssize_t)view.creating, (Py_ssize_t)view.closing, (Py_ssize_t)view.waiters);
-    if (numbers != NULL) {
-        struct mgp_waiter *waiter = pending->waiter;
-        pending->waiter = NULL;
-        mgp_pool_cancel(self->core, now_ns, waiter, MGP_CANCEL_BY_TIMEOUT);
-        py_pool_leave(self, now_ns);
+    if (fill_numbers(numbers, &view) < 0) {
+        Py_DECREF(numbers);
+        return NULL;
     }
+    pending->waiter = NULL;
+    mgp_pool_cancel(self->core, self->now_ns, waiter, MGP_CANCEL_BY_TIMEOUT);
+    py_pool_end(self);
     return numbers;
 }
 
 PyObject *
 py_pool_cancel(py_pool *self, PyObject *object)
 {
+    int64_t now_ns;
     py_pending *pending = check_pending(self, object);
     if (pending == NULL) {
         return NULL;
     }
-    py_pool_give_up(self, pending, true);
+    if (py_pool_now(self, &now_ns) < 0) {
+        py_pool_drop_error();
+    }
+    py_pending_give_up(pending, true);
     Py_RETURN_NONE;
 }
 
@@ -156,40 +205,38 @@ py_pool_cancel(py_pool *self, PyObject *object)
 PyObject *
 py_pool_created(py_pool *self, PyObject *const *args, Py_ssize_t nargs)
 {
-    int64_t now_ns;
+    struct mgp_session_times times;
     struct mgp_ticket lease;
     struct mgp_session *session;
     py_pending *pending =
         has_two_arguments(nargs, "_created") ? check_pending(self, args[0]) : NULL;
-    if (pending == NULL || py_pool_enter_to_report(self, &now_ns) < 0) {
+    int has_begun = pending == NULL ? -1 : begin_report(self, pending->machine);
+    if (has_begun < 0) {
         return NULL;
     }
-    if (pending->state != PY_PENDING_CREATING) {
+    if (!has_begun || pending->state != PY_PENDING_CREATING) {
         Py_RETURN_FALSE;
     }
     py_connection *connection = py_connection_for(self, args[1]);
     if (connection == NULL) {
         return NULL;
     }
-    const struct mgp_session_times times = {
-        .created_ns = connection->created_ns,
-        .last_used_ns = connection->last_used_ns,
-    };
-    bool has_given_age = connection->given != NULL && !isnan(connection->given->created_at);
-    int64_t age_ns = py_monotonic_ns() - times.created_ns;
-    py_connection_join_pool(connection, self); /* so that a GONE effect finds its way */
-    Py_INCREF(connection);                     /* the machine's reference */
-    int status =
-        mgp_pool_created(self->core, now_ns, pending->ticket, connection, &session, &lease);
+    py_connection_read_times(connection, &times);
+    const py_given_times *given = connection->given;
+    bool has_given_age = !connection->is_foreign && given != NULL && !isnan(given->created_at);
+    int64_t age_ns = has_given_age ? py_monotonic_ns() - times.created_ns : 0;
+    int status = py_pending_is_of(pending, self)
+                     ? mgp_pool_created(self->core, self->now_ns, pending->ticket, connection,
+                                        &session, &lease)
+                     : MGP_ERR_STALE;
     if (status == MGP_ERR_STALE) {
-        py_connection_leave_pool(connection, &times);
+        py_connection_forget(self, connection);
         Py_DECREF(connection);
-        connection->is_closed = false;
         Py_RETURN_FALSE;
     }
-    connection->core = session;
-    if (has_given_age && !connection->is_foreign) {
-        mgp_session_set_created(self->core, session, now_ns - age_ns);
+    py_connection_join_pool(connection, self, session);
+    if (has_given_age) {
+        mgp_session_set_created(self->core, session, self->now_ns - age_ns);
     }
     pending->status = status;
     pending->state = PY_PENDING_ENDED;
@@ -198,8 +245,8 @@ py_pool_created(py_pool *self, PyObject *const *args, Py_ssize_t nargs)
         pending->ticket = lease;
         pending->connection = (py_connection *)Py_NewRef((PyObject *)connection);
     }
+    py_pool_end(self);
     Py_DECREF(connection);
-    py_pool_leave(self, now_ns);
     Py_RETURN_TRUE;
 }
 
@@ -207,17 +254,17 @@ py_pool_created(py_pool *self, PyObject *const *args, Py_ssize_t nargs)
 PyObject *
 py_pool_create_failed(py_pool *self, PyObject *const *args, Py_ssize_t nargs)
 {
-    int64_t now_ns;
     py_pending *pending =
         has_two_arguments(nargs, "_create_failed") ? check_pending(self, args[0]) : NULL;
-    if (pending == NULL || py_pool_enter_to_report(self, &now_ns) < 0) {
+    int has_begun = pending == NULL ? -1 : begin_report(self, pending->machine);
+    if (has_begun < 0) {
         return NULL;
     }
-    if (pending->state == PY_PENDING_CREATING) {
+    if (has_begun && pending->state == PY_PENDING_CREATING) {
         pending->state = PY_PENDING_ENDED;
-        (void)mgp_pool_create_failed(self->core, now_ns, pending->ticket,
+        (void)mgp_pool_create_failed(self->core, self->now_ns, pending->ticket,
                                      args[1] == Py_True ? MGP_FAULT_ENDPOINT : MGP_FAULT_CALLER);
-        py_pool_leave(self, now_ns);
+        py_pool_end(self);
     }
     Py_RETURN_NONE;
 }
@@ -227,43 +274,57 @@ py_pool_create_failed(py_pool *self, PyObject *const *args, Py_ssize_t nargs)
 PyObject *
 py_pool_checked(py_pool *self, PyObject *const *args, Py_ssize_t nargs)
 {
-    int64_t now_ns;
+    int status = MGP_ERR_STALE;
     py_ticket *ticket = has_two_arguments(nargs, "_checked") ? check_ticket(self, args[0]) : NULL;
-    if (ticket == NULL || py_pool_enter_to_report(self, &now_ns) < 0) {
+    int has_begun = ticket == NULL ? -1 : begin_report(self, ticket->machine);
+    if (has_begun < 0) {
         return NULL;
     }
-    int status = mgp_pool_checked(self->core, now_ns, ticket->ticket, args[1] == Py_True);
-    py_pool_leave(self, now_ns);
+    if (has_begun) {
+        status = mgp_pool_checked(self->core, self->now_ns, ticket->ticket, args[1] == Py_True);
+        py_pool_end(self);
+    }
     return PyBool_FromLong(status == MGP_OK);
 }
 
 PyObject *
 py_pool_close_ended(py_pool *self, PyObject *object)
 {
-    int64_t now_ns;
+    int status = MGP_ERR_STALE;
     py_ticket *ticket = check_ticket(self, object);
-    if (ticket == NULL || py_pool_enter_to_report(self, &now_ns) < 0) {
+    int has_begun = ticket == NULL ? -1 : begin_report(self, ticket->machine);
+    if (has_begun < 0) {
         return NULL;
     }
-    int status = mgp_pool_close_ended(self->core, now_ns, ticket->ticket);
-    py_pool_leave(self, now_ns);
+    if (has_begun) {
+        status = mgp_pool_close_ended(self->core, self->now_ns, ticket->ticket);
+        py_pool_end(self);
+    }
     return PyBool_FromLong(status == MGP_OK);
+}
+
+/* What the machine knows of a session of this pool: borrowed. NULL, perhaps with an exception,
+ * where it knows nothing. */
+static struct mgp_session *
+find_session(py_pool *self, PyObject *pooled)
+{
+    const py_connection *connection = py_pool_find_connection(self, pooled);
+    return connection == NULL ? NULL : py_connection_core(connection);
 }
 
 /* _doubt(pooled) */
 PyObject *
 py_pool_doubt(py_pool *self, PyObject *pooled)
 {
-    int64_t now_ns;
-    if (py_pool_enter_to_report(self, &now_ns) < 0) {
+    if (py_pool_begin_to_report(self) < 0) {
         return NULL;
     }
-    py_connection *connection = py_pool_find_connection(self, pooled);
-    if (connection == NULL || py_connection_core(connection) == NULL) {
+    struct mgp_session *session = find_session(self, pooled);
+    if (session == NULL) {
         return PyErr_Occurred() ? NULL : Py_NewRef(Py_False);
     }
-    mgp_session_doubt(connection->core);
-    py_pool_leave(self, now_ns);
+    mgp_session_doubt(session);
+    py_pool_end(self);
     Py_RETURN_TRUE;
 }
 
@@ -271,24 +332,23 @@ py_pool_doubt(py_pool *self, PyObject *pooled)
 PyObject *
 py_pool_mark_broken(py_pool *self, PyObject *const *args, Py_ssize_t nargs)
 {
-    int64_t now_ns;
     if (nargs != 3) {
         PyErr_SetString(PyExc_TypeError, "_mark_broken() takes 3 positional arguments");
         return NULL;
     }
-    if (py_pool_enter_to_report(self, &now_ns) < 0) {
+    if (py_pool_begin_to_report(self) < 0) {
         return NULL;
     }
-    py_connection *connection = py_pool_find_connection(self, args[0]);
-    if (connection == NULL || py_connection_core(connection) == NULL) {
+    struct mgp_session *session = find_session(self, args[0]);
+    if (session == NULL) {
         return PyErr_Occurred() ? NULL : Py_NewRef(Py_False);
     }
     if (args[2] == Py_True) {
-        mgp_session_suspect(self->core, connection->core);
+        mgp_session_suspect(self->core, session);
     }
     if (args[1] == Py_True) {
-        mgp_session_broken(self->core, now_ns, connection->core);
+        mgp_session_broken(self->core, self->now_ns, session);
     }
-    py_pool_leave(self, now_ns);
+    py_pool_end(self);
     Py_RETURN_TRUE;
 }

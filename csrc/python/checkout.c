@@ -33,6 +33,7 @@ text_bytes(PyObject *text, PyObject **owned, struct mgp_bytes *bytes)
     return bytes->bytes == NULL ? -1 : 0;
 }
 
+/* Held: the caller lets go. NULL with an exception. */
 static struct mgp_row *
 ensure_row(py_pool *self, PyObject *gateway_id)
 {
@@ -44,6 +45,8 @@ ensure_row(py_pool *self, PyObject *gateway_id)
         row = mgp_rows_ensure(&self->state->rows, bytes, (size_t)size);
         if (row == NULL) {
             PyErr_NoMemory();
+        } else {
+            mgp_row_hold(row); /* what runs from here on could forget it */
         }
     }
     Py_XDECREF(label);
@@ -58,28 +61,35 @@ py_pool_note_outcome(py_pool *self, PyObject *const *args, Py_ssize_t nargs)
     int64_t now_ns;
     struct mgp_bytes url;
     PyObject *url_bytes = NULL;
+    struct mgp_row *row = NULL;
     int status = MGP_OK;
     if (nargs != 2 || !PyUnicode_Check(args[0])) {
         PyErr_SetString(PyExc_TypeError, "_note_outcome() takes a str and a bool");
         return NULL;
     }
-    if ((self->core == NULL || self->loop != NULL ? py_pool_enter(self, &now_ns)
-                                                  : py_pool_now(self, &now_ns)) < 0 ||
+    bool has_loop = py_pool_core(self) == NULL || self->loop != NULL;
+    if ((has_loop ? py_pool_begin(self) : py_pool_now(self, &now_ns)) < 0 ||
         text_bytes(args[0], &url_bytes, &url) < 0) {
         return NULL;
     }
+    uint64_t machine = self->machine;
     if (args[1] == Py_True) {
-        struct mgp_row *row = ensure_row(self, Py_None); /* whose callers it was is not known */
+        row = ensure_row(self, Py_None); /* whose callers it was is not known */
         if (row == NULL) {
             Py_XDECREF(url_bytes);
             return NULL;
         }
-        status = mgp_pool_note_failure(self->core, now_ns, url, row);
-    } else {
-        mgp_pool_note_success(self->core, now_ns, url);
+    }
+    if (self->machine == machine && py_pool_core(self) != NULL) {
+        if (row == NULL) {
+            mgp_pool_note_success(self->core, self->now_ns, url);
+        } else {
+            status = mgp_pool_note_failure(self->core, self->now_ns, url, row);
+            mgp_row_unhold(row);
+        }
+        py_pool_end_anywhere(self);
     }
     Py_XDECREF(url_bytes);
-    py_pool_leave(self, now_ns);
     if (status < 0) {
         return PyErr_NoMemory();
     }
@@ -87,86 +97,119 @@ py_pool_note_outcome(py_pool *self, PyObject *const *args, Py_ssize_t nargs)
 }
 
 static PyObject *
-hand_out(const struct mgp_acquired *acquired, const py_connection **connection_out)
+hand_out(const struct mgp_acquired *acquired, uint64_t *lease)
 {
     py_connection *connection = acquired->payload;
     connection->use_count++;
-    *connection_out = connection;
+    *lease = acquired->ticket.generation;
     return py_connection_check_out(connection, acquired->ticket);
 }
 
-/* No session at once: a Pending. `pending` is made before the machine changes. */
-static PyObject *
-acquire_slowly(py_pool *self, int64_t now_ns, uint64_t hash, const py_key *key,
-               const py_key_arguments *arguments, const py_connection **connection_out)
+/* All that an acquire without a session at once may need, made before the machine changes:
+ * making any of it may run Python. */
+struct slow_acquire {
+    struct mgp_key_spec spec;
+    PyObject *url, *user, *gateway; /* owned bytes, or NULL */
+    PyObject *future;               /* owned */
+    py_pending *pending;            /* owned */
+    uint64_t machine;               /* for which all this was made */
+};
+
+static void
+slow_acquire_fini(py_pool *self, struct slow_acquire *made)
 {
-    struct mgp_acquired acquired = {.answer = MGP_ANSWER_NONE};
-    PyObject *result = NULL;
-    PyObject *url_bytes = NULL, *user_bytes = NULL, *gateway_bytes = NULL;
-    py_pending *pending = NULL;
-    struct mgp_key_spec spec = {
-        .key = {key->bytes, key->size},
-        .is_anonymous = key->is_anonymous,
-        .is_single_use = key->is_single_use,
+    /* In a child that was forked meanwhile, the row is the parent's. */
+    if (made->spec.row != NULL && self->machine == made->machine && py_pool_core(self) != NULL) {
+        mgp_row_unhold(made->spec.row);
+    }
+    Py_XDECREF((PyObject *)made->pending);
+    Py_XDECREF(made->future);
+    Py_XDECREF(made->url);
+    Py_XDECREF(made->user);
+    Py_XDECREF(made->gateway);
+}
+
+/* 0, or -1 with an exception. */
+static int
+slow_acquire_init(py_pool *self, const py_key *key, const py_key_arguments *arguments,
+                  struct slow_acquire *made)
+{
+    struct mgp_key_spec *spec = &made->spec;
+    *made = (struct slow_acquire){
+        .spec = {.key = {key->bytes, key->size},
+                 .is_anonymous = key->is_anonymous,
+                 .is_single_use = key->is_single_use},
+        .machine = self->machine,
     };
     if (self->leaked != NULL && py_pool_reclaim_leaked(self) < 0) {
-        return NULL;
+        return -1;
     }
-    mgp_rows_upkeep(&self->state->rows, now_ns);
-    struct mgp_row *row = ensure_row(self, arguments->gateway_id);
-    if (row == NULL) {
-        return NULL;
-    }
-    mgp_row_hold(row); /* what runs below could forget it */
-    spec.row = row;
-    if (text_bytes(arguments->url, &url_bytes, &spec.endpoint) < 0 ||
+    mgp_rows_upkeep(&self->state->rows, self->now_ns);
+    spec->row = ensure_row(self, arguments->gateway_id);
+    if (spec->row == NULL || text_bytes(arguments->url, &made->url, &spec->endpoint) < 0 ||
         (self->is_grouped &&
-         (text_bytes(arguments->user_identity, &user_bytes, &spec.groups[PY_GROUP_USER]) < 0 ||
-          text_bytes(arguments->gateway_id, &gateway_bytes, &spec.groups[PY_GROUP_GATEWAY]) < 0))) {
-        goto done;
+         (text_bytes(arguments->user_identity, &made->user, &spec->groups[PY_GROUP_USER]) < 0 ||
+          text_bytes(arguments->gateway_id, &made->gateway, &spec->groups[PY_GROUP_GATEWAY]) <
+              0))) {
+        return -1;
     }
-    pending = py_pending_new(self->state, self);
-    if (pending == NULL) {
-        goto done;
+    made->pending = py_pending_new(self);
+    if (made->pending == NULL) {
+        return -1;
     }
-    pending->is_anonymous = key->is_anonymous;
+    made->pending->is_anonymous = key->is_anonymous;
     if (key->identity > 0) {
-        pending->identity = PyBytes_FromStringAndSize((const char *)key->bytes + key->identity,
-                                                      (Py_ssize_t)(key->size - key->identity));
-        if (pending->identity == NULL) {
-            goto done;
+        made->pending->identity = PyBytes_FromStringAndSize(
+            (const char *)key->bytes + key->identity, (Py_ssize_t)(key->size - key->identity));
+        if (made->pending->identity == NULL) {
+            return -1;
         }
     }
-    if (self->clock != NULL) {
-        mgp_pool_set_clock_offset(self->core, py_monotonic_ns() - now_ns);
+    made->future = PyObject_CallMethodNoArgs(self->loop, self->state->str_create_future);
+    if (made->future == NULL) {
+        return -1;
     }
-    int status = mgp_pool_acquire(self->core, now_ns, hash, &spec, &acquired);
+    return py_pool_check_machine(self, made->machine);
+}
+
+/* No session at once: a Pending, but where one came meanwhile. */
+static PyObject *
+acquire_slowly(py_pool *self, uint64_t hash, const py_key *key, const py_key_arguments *arguments,
+               uint64_t *lease)
+{
+    struct mgp_acquired acquired = {.answer = MGP_ANSWER_NONE};
+    struct slow_acquire made;
+    PyObject *result = NULL;
+    if (slow_acquire_init(self, key, arguments, &made) < 0) {
+        goto done;
+    }
+    py_pending *pending = made.pending;
+    if (self->clock != NULL) {
+        mgp_pool_set_clock_offset(self->core, py_monotonic_ns() - self->now_ns);
+    }
+    int status = mgp_pool_acquire(self->core, self->now_ns, hash, &made.spec, &acquired);
+    if (status == MGP_OK && acquired.answer == MGP_ANSWER_SESSION) {
+        result = hand_out(&acquired, lease);
+    } else if (status == MGP_OK) {
+        pending->machine = self->machine;
+        if (acquired.answer == MGP_ANSWER_CREATE) {
+            pending->state = PY_PENDING_CREATING;
+            pending->ticket = acquired.ticket;
+        } else {
+            pending->state = PY_PENDING_WAITING;
+            pending->waiter = acquired.waiter;
+            mgp_waiter_set_payload(acquired.waiter, pending);
+            pending->future = made.future;
+            made.future = NULL;
+        }
+        result = Py_NewRef((PyObject *)pending);
+    }
+    py_pool_end(self);
     if (status < 0) {
         (void)py_pool_raise(self, status, arguments->url);
-    } else if (acquired.answer == MGP_ANSWER_SESSION) {
-        result = hand_out(&acquired, connection_out);
-    } else if (acquired.answer == MGP_ANSWER_CREATE) {
-        pending->state = PY_PENDING_CREATING;
-        pending->ticket = acquired.ticket;
-        result = Py_NewRef((PyObject *)pending);
-    } else {
-        pending->state = PY_PENDING_WAITING;
-        pending->waiter = acquired.waiter;
-        mgp_waiter_set_payload(acquired.waiter, pending);
-        pending->future = PyObject_CallMethodNoArgs(self->loop, self->state->str_create_future);
-        if (pending->future == NULL) {
-            py_pool_give_up(self, pending, false);
-        } else {
-            result = Py_NewRef((PyObject *)pending);
-        }
     }
-    py_pool_leave(self, now_ns);
 done:
-    mgp_row_unhold(row);
-    Py_XDECREF((PyObject *)pending);
-    Py_XDECREF(url_bytes);
-    Py_XDECREF(user_bytes);
-    Py_XDECREF(gateway_bytes);
+    slow_acquire_fini(self, &made);
     return result;
 }
 
@@ -198,15 +241,18 @@ build_key(py_pool *self, const py_key_arguments *arguments, py_key *key)
     if (!(self->hooks & (make_key | 1u << PY_HOOK_COMPUTE_IDENTITY_HASH))) {
         return py_key_build(self->state, &self->identity, 0, arguments, key);
     }
+    unsigned hooks = self->hooks;
+    bool was_building = self->is_building_key, had_seen = self->has_seen_anonymous;
     self->is_building_key = true;
     self->has_seen_anonymous = false;
-    int result = py_key_build(self->state, &self->identity, self->hooks, arguments, key);
-    self->is_building_key = false;
-    if (self->hooks & make_key) {
+    int result = py_key_build(self->state, &self->identity, hooks, arguments, key);
+    if (hooks & make_key) {
         PyObject *user = arguments->user_identity;
         bool has_user = user != Py_None && PyUnicode_Check(user) && PyUnicode_GET_LENGTH(user) > 0;
         key->is_anonymous = self->has_seen_anonymous && !has_user;
     }
+    self->is_building_key = was_building; /* a hook may have acquired, too */
+    self->has_seen_anonymous = had_seen;
     return result;
 }
 
@@ -220,24 +266,26 @@ py_pool_note_anonymous(py_pool *self, PyObject *Py_UNUSED(ignored))
 }
 
 PyObject *
-py_pool_acquire(py_pool *self, const py_key_arguments *arguments,
-                const py_connection **connection_out)
+py_pool_acquire(py_pool *self, const py_key_arguments *arguments, uint64_t *lease)
 {
     struct mgp_acquired acquired;
-    int64_t now_ns;
     py_key key;
     PyObject *result = NULL;
-    *connection_out = NULL;
+    *lease = 0;
     py_key_init(&key);
-    if (py_pool_enter(self, &now_ns) < 0 || build_key(self, arguments, &key) < 0) {
+    if (py_pool_begin(self) < 0) {
+        goto done;
+    }
+    uint64_t machine = self->machine;
+    if (build_key(self, arguments, &key) < 0 || py_pool_check_machine(self, machine) < 0) {
         goto done;
     }
     uint64_t hash = mgp_pool_hash(self->core, key.bytes, key.size);
-    mgp_pool_try_acquire(self->core, now_ns, hash, key.bytes, key.size, &acquired);
+    mgp_pool_try_acquire(self->core, self->now_ns, hash, key.bytes, key.size, &acquired);
     if (acquired.answer == MGP_ANSWER_SESSION) {
-        result = hand_out(&acquired, connection_out);
+        result = hand_out(&acquired, lease);
     } else {
-        result = acquire_slowly(self, now_ns, hash, &key, arguments, connection_out);
+        result = acquire_slowly(self, hash, &key, arguments, lease);
     }
 done:
     py_key_fini(&key);
@@ -247,13 +295,13 @@ done:
 PyObject *
 py_module_acquire(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
-    const py_connection *connection;
+    uint64_t lease;
     py_pool *self = check_pool(PyModule_GetState(module), args, nargs, 6);
     if (self == NULL || py_pool_ensure_hooks(self) < 0) {
         return NULL;
     }
     py_key_arguments arguments = {args[0], args[1], args[2], args[3], args[4], args[5]};
-    return py_pool_acquire(self, &arguments, &connection);
+    return py_pool_acquire(self, &arguments, &lease);
 }
 
 /* ---- release ---------------------------------------------------------------- */
@@ -277,9 +325,8 @@ py_pool_foreign_is_closed(py_pool *self, PyObject *pooled)
 PyObject *
 py_pool_release(py_pool *self, PyObject *pooled, enum mgp_verdict verdict)
 {
-    int64_t now_ns;
     PyObject *result = NULL;
-    if (py_pool_enter_to_report(self, &now_ns) < 0) {
+    if (py_pool_begin_to_report(self) < 0) {
         return NULL;
     }
     py_connection *connection = py_pool_find_connection(self, pooled);
@@ -288,21 +335,24 @@ py_pool_release(py_pool *self, PyObject *pooled, enum mgp_verdict verdict)
     }
     Py_INCREF(connection);
     int is_closed = connection->is_closed;
+    struct mgp_ticket lease = py_connection_lease(connection);
     if (connection->is_foreign) {
         is_closed = py_pool_foreign_is_closed(self, pooled);
         if (is_closed < 0) {
             goto done;
         }
     }
-    if (!connection->is_leased || py_connection_core(connection) == NULL) {
+    /* Asking it may have run anything: also what ended this checkout, and began another. */
+    if (!connection->is_leased || connection->lease_generation != lease.generation ||
+        !py_connection_is_in(connection, self)) {
         result = Py_NewRef(Py_False);
         goto done;
     }
     py_connection_check_in(connection);
-    (void)mgp_pool_release(self->core, now_ns, py_connection_lease(connection),
+    (void)mgp_pool_release(self->core, self->now_ns, lease,
                            is_closed ? MGP_VERDICT_BROKEN : verdict);
-    py_pool_leave(self, now_ns);
-    result = Py_NewRef(connection->closer == NULL ? Py_None : connection->closer);
+    py_pool_end(self);
+    result = py_connection_closer(connection);
 done:
     Py_DECREF(connection);
     return result;

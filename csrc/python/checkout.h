@@ -6,10 +6,9 @@
 #include "key.h"
 #include "pool_object.h"
 
-/* A session at once, and its record (borrowed); or a Pending, and NULL for the record; or
- * NULL with an exception. The hooks must be current. */
-PyObject *py_pool_acquire(py_pool *self, const py_key_arguments *arguments,
-                          const py_connection **connection_out);
+/* A session at once, and the number of its lease; or a Pending, and 0; or NULL with an
+ * exception. The hooks must be current. */
+PyObject *py_pool_acquire(py_pool *self, const py_key_arguments *arguments, uint64_t *lease);
 /* None; the task that closes the session; False when it was not checked out; NotImplemented
  * when it is not of this pool. New reference, or NULL with an exception. */
 PyObject *py_pool_release(py_pool *self, PyObject *pooled, enum mgp_verdict verdict);

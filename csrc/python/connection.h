@@ -2,12 +2,16 @@
  *
  * The record holds what has to be closed in the end (session, transport, owner task,
  * event), always strongly. It is the payload of the pool machine. The PooledSession is
- * what callers see of it. While the session is in the pool, the record owns its
- * PooledSession; while it is checked out, the caller does: so a caller who drops it
+ * what callers see of it, the record's *view*. While the session is in the pool, the record
+ * owns its view; while it is checked out, the caller does: so a caller who drops it
  * without a release cannot lose the connection, only its view of it, and that is noticed.
  *
  * A duck-typed object that an overridden _create_session returned has a record, too;
- * the record then owns it at all times, and it cannot be noticed when it is dropped. */
+ * the record then owns it at all times, and it cannot be noticed when it is dropped.
+ *
+ * `view` and `pool` are borrowed pointers. Only connection.c reads or writes them: what it
+ * gives out is alive. An object whose last reference is gone still runs code (its weak
+ * references' callbacks, finalizers of what it holds), which may ask for it. */
 #ifndef MGP_PYTHON_CONNECTION_H
 #define MGP_PYTHON_CONNECTION_H
 
@@ -46,9 +50,9 @@ struct py_connection {
         py_connection *next_leaked; /* while it is in the pool's list of leaked records */
     };
     union {
-        struct {                  /* while it is in a pool: see py_connection_pool() and _core() */
-            struct py_pool *pool; /* borrowed */
-            struct mgp_session *core; /* borrowed; NULL until the machine has taken it */
+        struct {                      /* while it is in a pool */
+            py_pool *pool;            /* borrowed: py_connection_pool() */
+            struct mgp_session *core; /* borrowed: py_connection_core() */
         };
         struct { /* else: monotonic */
             int64_t created_ns;
@@ -67,17 +71,10 @@ struct py_connection {
     bool is_pooled : 1;
 };
 
-static inline struct py_pool *
-py_connection_pool(const py_connection *connection)
-{
-    return connection->is_pooled ? connection->pool : NULL;
-}
+extern PyType_Spec py_connection_spec;
 
-static inline struct mgp_session *
-py_connection_core(const py_connection *connection)
-{
-    return connection->is_pooled ? connection->core : NULL;
-}
+/* A record for a PooledSession to come. New reference, or NULL. */
+py_connection *py_connection_new(py_state *state);
 
 static inline struct mgp_ticket
 py_connection_lease(const py_connection *connection)
@@ -85,39 +82,57 @@ py_connection_lease(const py_connection *connection)
     return (struct mgp_ticket){connection->lease_index, connection->lease_generation};
 }
 
-extern PyType_Spec py_connection_spec;
+/* ---- its pool ---- */
+/* Borrowed. NULL where it is in none, or in one that is going away, or in the parent's. */
+py_pool *py_connection_pool(const py_connection *connection);
+bool py_connection_is_in(const py_connection *connection, const py_pool *pool);
+/* The same of what the machine knows of it. */
+struct mgp_session *py_connection_core(const py_connection *connection);
+/* On the clock of its pool, as last read, where it is in one. */
+void py_connection_read_times(const py_connection *connection, struct mgp_session_times *times);
+void py_connection_set_created(py_connection *connection, int64_t created_ns);
+void py_connection_set_last_used(py_connection *connection, int64_t last_used_ns);
 
-bool py_pooled_session_check(py_state *state, PyObject *object);
-/* A new PooledSession over a record. New reference, or NULL with an exception. */
-PyObject *py_pooled_session_over(py_state *state, py_connection *connection);
-/* A record for a PooledSession to come. New reference, or NULL. */
-py_connection *py_connection_new(py_state *state);
-/* A record for an object that is no PooledSession. New reference, or NULL. */
-py_connection *py_connection_new_foreign(py_state *state, PyObject *object);
-
-/* The object that callers get, at each checkout the same. New reference. */
-PyObject *py_pooled_session_alloc(PyTypeObject *type, py_connection *connection);
-void py_connection_check_in(py_connection *connection);
-/* Takes it out of the pool's list of leaked records. Afterwards `closer` is valid again. */
-void py_connection_unlink_leaked(py_connection *connection);
-PyObject *py_connection_check_out(py_connection *connection, struct mgp_ticket lease);
-/* A PooledSession over the record, also when the caller's was dropped. Borrowed or NULL. */
-PyObject *py_connection_ensure_view(py_state *state, py_connection *connection);
-/* The record belongs to the pool from now on; the machine is about to take it. */
-void py_connection_join_pool(py_connection *connection, py_pool *pool);
+/* The record for what a creation returned: the object's own, or a new one. New reference or NULL. */
+py_connection *py_connection_for(py_pool *self, PyObject *object);
+/* The machine refused it: nothing remembers it. */
+void py_connection_forget(py_pool *self, py_connection *connection);
+/* The machine took it: the pool holds the record, and the view, from now on. */
+void py_connection_join_pool(py_connection *connection, py_pool *pool, struct mgp_session *core);
 /* The machine has given the record back: steals the reference. `times` are the session's own
  * from here on. */
 void py_connection_leave_pool(py_connection *connection, const struct mgp_session_times *times);
-/* No pool knows it any more, and its view is closed. */
-void py_connection_detach(py_connection *connection, const struct mgp_session_times *times);
-/* The task that closes it, or whatever else is to be awaited for that. */
-void py_connection_set_closer(py_connection *connection, PyObject *closer);
-void py_pool_note_leak(py_connection *connection);
+/* No pool knows it any more, and its view is closed. Runs no Python. */
+void py_connection_detach(py_connection *connection);
 /* The record under which the pool knows an object: borrowed, or NULL. Prefers one that
  * is checked out. */
 py_connection *py_pool_find_connection(py_pool *self, PyObject *pooled);
 
-/* The record for what a creation returned: the object's own, or a new one. New reference or NULL. */
-py_connection *py_connection_for(py_pool *self, PyObject *pooled);
+/* ---- its view ---- */
+bool py_pooled_session_check(py_state *state, PyObject *object);
+/* Borrowed; NULL where it has none, or one that is going away. */
+PyObject *py_connection_view(const py_connection *connection);
+/* Whether somebody else may still read its view. */
+bool py_connection_is_seen(const py_connection *connection);
+/* A PooledSession over the record, also when the caller's was dropped. New reference or NULL. */
+PyObject *py_connection_ensure_view(py_state *state, py_connection *connection);
+/* A new PooledSession of this type; it is the record's view where that has none. */
+PyObject *py_connection_new_view(PyTypeObject *type, py_connection *connection);
+/* A view is going away, and can be had from nowhere any more. True where its caller has lost a
+ * session thereby: announce it with the next, once Python may run. */
+bool py_connection_lose_view(py_connection *connection, PyObject *view);
+void py_connection_announce_leak(py_connection *connection);
+/* Takes it from the pool's list of leaked records; NULL where that is empty. Borrowed. */
+py_connection *py_pool_next_leaked(py_pool *self);
+
+/* The object that callers get, at each checkout the same. New reference. */
+PyObject *py_connection_check_out(py_connection *connection, struct mgp_ticket lease);
+void py_connection_check_in(py_connection *connection);
+/* It is being closed: no checkout of it holds any more. */
+void py_connection_end_lease(py_connection *connection);
+/* The task that closes it, or whatever else is to be awaited for that. */
+void py_connection_set_closer(py_connection *connection, PyObject *closer);
+/* The same, to be awaited: new reference; None where it is not being closed. */
+PyObject *py_connection_closer(const py_connection *connection);
 
 #endif

@@ -41,11 +41,11 @@ static void
 apply_grant(py_pool *self, py_pending *pending)
 {
     Py_INCREF(pending);
-    if (!wake(self, pending) && pending->waiter != NULL) {
+    if (!wake(self, pending) && py_pending_is_of(pending, self) && pending->waiter != NULL) {
         struct mgp_waiter *waiter = pending->waiter;
         pending->waiter = NULL;
         pending->status = MGP_ERR_NOMEM; /* where it was not cancelled, that is why */
-        mgp_pool_cancel(self->core, self->last_now_ns, waiter, MGP_CANCEL_BY_CALLER);
+        mgp_pool_cancel(self->core, self->now_ns, waiter, MGP_CANCEL_BY_CALLER);
     }
     Py_DECREF(pending);
 }
@@ -65,9 +65,13 @@ static PyObject *
 call_for_session(py_pool *self, PyObject *method, py_connection *connection,
                  struct mgp_ticket ticket, const char *reason)
 {
-    PyObject *result = NULL, *reason_object = NULL;
-    PyObject *view = Py_XNewRef(py_connection_ensure_view(self->state, connection));
-    PyObject *ticket_object = view == NULL ? NULL : py_ticket_new(self->state, ticket);
+    PyObject *result = NULL, *ticket_object = NULL, *reason_object = NULL;
+    uint64_t machine = self->machine;
+    PyObject *view = py_connection_ensure_view(self->state, connection);
+    if (view == NULL) {
+        return NULL;
+    }
+    ticket_object = py_ticket_new(self->state, machine, ticket);
     if (ticket_object == NULL) {
         goto done;
     }
@@ -82,7 +86,7 @@ call_for_session(py_pool *self, PyObject *method, py_connection *connection,
 done:
     Py_XDECREF(reason_object);
     Py_XDECREF(ticket_object);
-    Py_XDECREF(view);
+    Py_DECREF(view);
     return result;
 }
 
@@ -95,25 +99,37 @@ is_passing(void)
            PyErr_ExceptionMatches(PyExc_KeyboardInterrupt);
 }
 
+/* What was called may have forked: `ticket` is then none of the child's machine. */
+static bool
+is_still(const py_pool *self, uint64_t machine)
+{
+    return self->machine == machine && py_pool_core(self) != NULL;
+}
+
 /* False when the close was put off. */
 static bool
 apply_close(py_pool *self, py_connection *connection, const struct mgp_effect *effect)
 {
+    uint64_t machine = self->machine;
     bool is_begun = true;
     Py_INCREF(connection);
-    connection->is_leased = false; /* whoever had it: its lease has ended */
+    py_connection_end_lease(connection); /* whoever had it */
     PyObject *closer = call_for_session(self, self->state->str_on_close, connection, effect->ticket,
                                         mgp_eviction_reason_names[effect->reason]);
     if (closer == NULL && is_passing()) {
         py_pool_drop_error();
-        mgp_pool_put_off_close(self->core, effect->ticket);
-        is_begun = false;
+        if (is_still(self, machine)) {
+            mgp_pool_put_off_close(self->core, effect->ticket);
+            is_begun = false;
+        }
     } else if (closer == NULL || closer == Py_None) {
         /* Nobody will close it: its place must not be lost for that. */
         if (closer == NULL) {
             PyErr_WriteUnraisable((PyObject *)self);
         }
-        (void)mgp_pool_close_ended(self->core, self->last_now_ns, effect->ticket);
+        if (is_still(self, machine)) {
+            (void)mgp_pool_close_ended(self->core, self->now_ns, effect->ticket);
+        }
     } else {
         py_connection_set_closer(connection, closer);
     }
@@ -125,6 +141,7 @@ apply_close(py_pool *self, py_connection *connection, const struct mgp_effect *e
 static void
 apply_probe(py_pool *self, py_connection *connection, const struct mgp_effect *effect)
 {
+    uint64_t machine = self->machine;
     Py_INCREF(connection);
     PyObject *checker =
         call_for_session(self, self->state->str_on_check, connection, effect->ticket, NULL);
@@ -134,7 +151,9 @@ apply_probe(py_pool *self, py_connection *connection, const struct mgp_effect *e
         } else if (checker == NULL) {
             PyErr_WriteUnraisable((PyObject *)self);
         }
-        (void)mgp_pool_checked(self->core, self->last_now_ns, effect->ticket, false);
+        if (is_still(self, machine)) {
+            (void)mgp_pool_checked(self->core, self->now_ns, effect->ticket, false);
+        }
     }
     Py_XDECREF(checker);
     Py_DECREF(connection);
@@ -144,12 +163,13 @@ bool
 py_pool_run_effects(py_pool *self)
 {
     struct mgp_effect effect;
+    uint64_t machine = self->machine;
     bool is_put_off = false;
     if (self->is_running_effects) {
         return true;
     }
     self->is_running_effects = true;
-    while (!is_put_off && mgp_pool_next_effect(self->core, &effect)) {
+    while (!is_put_off && is_still(self, machine) && mgp_pool_next_effect(self->core, &effect)) {
         switch (effect.kind) {
         case MGP_EFFECT_GRANT:
             apply_grant(self, effect.payload);

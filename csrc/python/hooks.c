@@ -40,7 +40,9 @@ py_pool_apply_config(py_pool *self)
     if (self->hooks & 1u << PY_HOOK_VALIDATE_SESSION) {
         config.health_interval_ns = 0;
     }
-    mgp_pool_configure(self->core, &config);
+    if (py_pool_core(self) != NULL) {
+        mgp_pool_configure(self->core, &config);
+    }
 }
 
 int
@@ -66,6 +68,7 @@ py_pool_refresh_hooks(py_pool *self)
 int
 py_pool_setattro(py_pool *self, PyObject *name, PyObject *value)
 {
-    self->hooks_version = 0;
-    return PyObject_GenericSetAttr((PyObject *)self, name, value);
+    int result = PyObject_GenericSetAttr((PyObject *)self, name, value);
+    self->hooks_version = 0; /* whatever looked at them meanwhile */
+    return result;
 }

@@ -14,26 +14,21 @@ py_pool_reclaim_leaked(py_pool *self)
 PyObject *
 py_pool_reap_leaks(py_pool *self, PyObject *Py_UNUSED(ignored))
 {
-    int64_t now_ns;
+    py_connection *connection; /* borrowed: the machine holds it */
     long count = 0;
-    if (self->core == NULL) {
+    if (py_pool_core(self) == NULL) {
         return PyLong_FromLong(0); /* the pool itself is garbage */
     }
-    if (py_pool_enter_to_report(self, &now_ns) < 0) {
+    if (py_pool_begin_to_report(self) < 0) {
         return NULL;
     }
-    while (self->leaked != NULL) {
-        py_connection *connection = self->leaked;
-        if (py_connection_ensure_view(self->state, connection) == NULL) {
-            return NULL;
-        }
-        py_connection_unlink_leaked(connection);
+    while ((connection = py_pool_next_leaked(self)) != NULL) {
         connection->is_leased = false;
-        if (mgp_pool_release(self->core, now_ns, py_connection_lease(connection),
+        if (mgp_pool_release(self->core, self->now_ns, py_connection_lease(connection),
                              MGP_VERDICT_LEAKED) == MGP_OK) {
             count++;
         }
     }
-    py_pool_leave(self, now_ns);
+    py_pool_end(self);
     return PyLong_FromLong(count);
 }

@@ -64,7 +64,8 @@ py_module_set_buckets(PyObject *module, PyObject *args)
         bounds_ns[i] = bound_ns;
     }
     /* The file's header and its name say which buckets its words are of. */
-    if (state->rows.count > 0 || state->rows.overflow != NULL || mgp_segment_is_open(&state->rows.segment)) {
+    if (state->rows.count > 0 || state->rows.overflow != NULL ||
+        mgp_segment_is_open(&state->rows.segment)) {
         PyErr_SetString(PyExc_RuntimeError,
                         "buckets must be set before the first pool of the process is made");
         return NULL;

@@ -165,6 +165,7 @@ intern_names(py_state *state)
         {&state->str_reap_leaks, "_reclaim_leaked"},
         {&state->str_run_effects, "_run_effects"},
         {&state->str_forget_loop, "_forget_loop"},
+        {&state->str_leave_to_parent, "_leave_to_parent"},
         {&state->str_extract_identity, "_extract_identity"},
     };
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
@@ -245,7 +246,8 @@ core_exec(PyObject *module)
 #ifdef MGP_DEBUG
     use_python_memory();
 #endif
-    if (make_hash_key(state) < 0 || intern_names(state) < 0 || import_names(state) < 0) {
+    if (py_machines_watch_forks() < 0 || make_hash_key(state) < 0 || intern_names(state) < 0 ||
+        import_names(state) < 0) {
         return -1;
     }
     if (py_counters_init(state) < 0) {
@@ -330,6 +332,7 @@ core_clear(PyObject *module)
     Py_CLEAR(state->str_reap_leaks);
     Py_CLEAR(state->str_run_effects);
     Py_CLEAR(state->str_forget_loop);
+    Py_CLEAR(state->str_leave_to_parent);
     Py_CLEAR(state->str_extract_identity);
     return 0;
 }

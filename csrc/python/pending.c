@@ -3,48 +3,55 @@
 #include "loop.h"
 
 py_pending *
-py_pending_new(py_state *state, struct py_pool *pool)
+py_pending_new(py_pool *pool)
 {
-    py_pending *self = (py_pending *)state->pending_type->tp_alloc(state->pending_type, 0);
+    PyTypeObject *type = pool->state->pending_type;
+    py_pending *self = (py_pending *)type->tp_alloc(type, 0);
     if (self != NULL) {
-        self->pool = (struct py_pool *)Py_NewRef((PyObject *)pool);
+        self->pool = (py_pool *)Py_NewRef((PyObject *)pool);
         self->state = PY_PENDING_ENDED;
     }
     return self;
 }
 
-void
-py_pool_give_up(py_pool *self, py_pending *pending, bool is_reported)
+/* Its machine is gone, or is the parent's. */
+static void
+end_without_machine(py_pending *pending)
 {
-    enum py_pending_state state = pending->state;
-    int64_t now_ns = self->last_now_ns;
-    PyObject *type, *value, *traceback;
-    if (self->core == NULL && pending->waiter != NULL) {
-        mgp_waiter_forget(pending->waiter); /* granted, and never taken */
-        pending->waiter = NULL;
+    struct mgp_waiter *waiter = pending->waiter;
+    pending->state = PY_PENDING_ENDED;
+    pending->waiter = NULL;
+    if (waiter != NULL && py_machine_is_own(pending->machine)) {
+        mgp_waiter_forget(waiter); /* granted, and never taken */
     }
-    if (state == PY_PENDING_ENDED || self->core == NULL) {
+}
+
+void
+py_pending_give_up(py_pending *pending, bool is_reported)
+{
+    py_pool *pool = pending->pool;
+    enum py_pending_state state = pending->state;
+    struct mgp_waiter *waiter = pending->waiter;
+    if (!py_pending_is_of(pending, pool)) {
+        end_without_machine(pending);
         return;
     }
-    PyErr_Fetch(&type, &value, &traceback);
-    if (py_pool_now(self, &now_ns) < 0) {
-        PyErr_Clear();
-    }
+    int64_t now_ns = py_pool_read_time(pool);
     pending->state = PY_PENDING_ENDED;
+    pending->waiter = NULL;
     if (state == PY_PENDING_CREATING && is_reported) {
-        (void)mgp_pool_creation_unwanted(self->core, pending->ticket);
+        (void)mgp_pool_creation_unwanted(pool->core, pending->ticket);
         pending->state = PY_PENDING_CREATING;
     } else if (state == PY_PENDING_CREATING) {
-        (void)mgp_pool_create_failed(self->core, now_ns, pending->ticket, MGP_FAULT_CALLER);
+        (void)mgp_pool_create_failed(pool->core, now_ns, pending->ticket, MGP_FAULT_CALLER);
     } else if (state == PY_PENDING_CREATED) {
-        (void)mgp_pool_undo(self->core, now_ns, pending->ticket);
-    } else if (pending->waiter != NULL) {
-        struct mgp_waiter *waiter = pending->waiter;
-        pending->waiter = NULL;
-        mgp_pool_cancel(self->core, now_ns, waiter, MGP_CANCEL_BY_CALLER);
+        (void)mgp_pool_undo(pool->core, now_ns, pending->ticket);
+    } else if (waiter != NULL) {
+        mgp_pool_cancel(pool->core, now_ns, waiter, MGP_CANCEL_BY_CALLER);
+    } else {
+        return;
     }
-    py_pool_leave(self, now_ns);
-    PyErr_Restore(type, value, traceback);
+    py_pool_end_anywhere(pool);
 }
 
 static int
@@ -72,7 +79,7 @@ py_pending_dealloc(py_pending *self)
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
     /* The coroutine that holds it gives up first; this is for one that could not run. */
-    py_pool_give_up(self->pool, self, false);
+    py_pending_give_up(self, false);
     (void)py_pending_clear(self);
     Py_CLEAR(self->identity);
     Py_CLEAR(self->connection);
@@ -88,6 +95,8 @@ static PyMemberDef py_pending_members[] = {
      "An exception to be raised instead of an answer, or None."},
     {"identity", T_OBJECT, offsetof(py_pending, identity), READONLY,
      "The header identity in the key (bytes), or None where _make_pool_key() is overridden."},
+    {"lease", T_ULONGLONG, offsetof(py_pending, lease), READONLY,
+     "The number of the checkout that it was answered with (int); 0: not yet."},
     {"is_anonymous", T_BOOL, offsetof(py_pending, is_anonymous), READONLY,
      "Whether there is neither a user nor a header identity (bool)."},
     {NULL, 0, 0, 0, NULL},

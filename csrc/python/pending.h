@@ -21,6 +21,8 @@ typedef struct {
     py_connection *connection; /* owned; NULL before it was created */
     struct mgp_waiter *waiter; /* borrowed from the machine */
     struct mgp_ticket ticket;
+    uint64_t machine; /* whose `waiter` and `ticket` are */
+    uint64_t lease;   /* the number of the checkout that it was answered with; 0: not yet */
     bool is_anonymous;
     int status; /* with which the machine failed the waiter */
     enum py_pending_state state;
@@ -28,9 +30,17 @@ typedef struct {
 
 extern PyType_Spec py_pending_spec;
 
-py_pending *py_pending_new(py_state *state, py_pool *pool);
+py_pending *py_pending_new(py_pool *pool);
+/* Whether it is of the machine that the pool has now. Else it has ended: in a forked child
+ * nothing that it names may be touched. */
+static inline bool
+py_pending_is_of(const py_pending *pending, const py_pool *pool)
+{
+    return pending->machine == pool->machine && py_pool_core(pool) != NULL;
+}
 /* Gives up whatever a pending acquire still holds. A creation goes on where somebody
- * will report its end (`is_reported`), and has failed otherwise. */
-void py_pool_give_up(py_pool *self, py_pending *pending, bool is_reported);
+ * will report its end (`is_reported`), and has failed otherwise. Runs no Python before that
+ * is done: its last reference may be gone. */
+void py_pending_give_up(py_pending *pending, bool is_reported);
 
 #endif

@@ -36,7 +36,7 @@ py_pool_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(k
     }
     self->state = state;
     self->armed_ns = INT64_MAX;
-    self->last_now_ns = INT64_MIN;
+    self->now_ns = INT64_MIN;
     self->foreign = PyDict_New();
     if (self->foreign == NULL) {
         Py_CLEAR(self);
@@ -133,11 +133,16 @@ py_pool_setup(py_pool *self, PyObject *args, PyObject *kwargs)
     if (setup_identity(self, identity_names, isolate_by_session, extractor) < 0) {
         return NULL;
     }
+    if (self->core != NULL) { /* reading the arguments may have run anything */
+        PyErr_SetString(PyExc_RuntimeError, "a session pool cannot be initialised twice");
+        return NULL;
+    }
     self->config = config;
-    self->clock = clock == Py_None ? NULL : Py_NewRef(clock);
+    Py_XSETREF(self->clock, clock == Py_None ? NULL : Py_NewRef(clock));
     if (mgp_pool_new(&config, &self->core) < 0) {
         return PyErr_NoMemory();
     }
+    self->machine = py_machine_next_number();
     Py_RETURN_NONE;
 }
 
@@ -194,17 +199,32 @@ py_pool_traverse(py_pool *self, visitproc visit, void *arg)
     return self->core == NULL ? 0 : mgp_pool_visit_payloads(self->core, visit_payload, &traversal);
 }
 
-/* Gives every payload back without closing it: there is nobody left who could. */
+static int
+detach_payload(void *payload, void *Py_UNUSED(context))
+{
+    py_connection_detach(payload);
+    return 0;
+}
+
+/* Gives every payload back without closing it: there is nobody left who could. What that runs
+ * finds a pool without a machine. */
 static void
 drop_core(py_pool *self)
 {
     struct mgp_effect effect;
     struct mgp_pool *core = self->core;
+    PyObject *type, *value, *traceback;
+    bool is_own = py_pool_core(self) != NULL;
     if (core == NULL) {
         return;
     }
-    mgp_pool_abandon(core, self->last_now_ns);
-    self->is_running_effects = true; /* what runs meanwhile must not start on them, too */
+    self->core = NULL;
+    if (!is_own) { /* the parent's, in a child that had no time to make one: left alone for ever */
+        (void)mgp_pool_visit_payloads(core, detach_payload, NULL);
+        return;
+    }
+    PyErr_Fetch(&type, &value, &traceback);
+    mgp_pool_abandon(core, self->now_ns);
     while (mgp_pool_next_effect(core, &effect)) {
         if (effect.kind == MGP_EFFECT_GONE) {
             py_connection_leave_pool(effect.payload, &effect.times);
@@ -212,8 +232,8 @@ drop_core(py_pool *self)
             ((py_pending *)effect.payload)->waiter = NULL;
         }
     }
-    self->core = NULL;
     mgp_pool_free(core);
+    PyErr_Restore(type, value, traceback);
 }
 
 static int
@@ -239,16 +259,6 @@ py_pool_dealloc(py_pool *self)
     Py_DECREF(type);
 }
 
-static int
-detach_payload(void *payload, void *Py_UNUSED(context))
-{
-    py_connection *connection = payload;
-    struct mgp_session_times times;
-    mgp_session_read_times(connection->core, &times);
-    py_connection_detach(connection, &times);
-    return 0;
-}
-
 PyDoc_STRVAR(after_fork_doc,
              "_after_fork($self, /)\n--\n\n"
              "In a forked child: the pool is empty again. What the parent had open is left\n"
@@ -258,27 +268,39 @@ static PyObject *
 py_pool_after_fork(py_pool *self, PyObject *Py_UNUSED(ignored))
 {
     struct mgp_pool *parents = self->core;
-    if (parents == NULL) {
+    struct mgp_pool *own;
+    if (parents == NULL || py_pool_core(self) != NULL) {
         Py_RETURN_NONE;
     }
-    if (mgp_pool_new(&self->config, &self->core) < 0) {
+    PyObject *foreign = PyDict_New();
+    PyObject *result =
+        foreign == NULL
+            ? NULL
+            : PyObject_CallMethodNoArgs((PyObject *)self, self->state->str_leave_to_parent);
+    Py_XDECREF(result);
+    if (result == NULL) {
+        Py_XDECREF(foreign);
+        return NULL;
+    }
+    if (mgp_pool_new(&self->config, &own) < 0) {
+        Py_DECREF(foreign);
         return PyErr_NoMemory();
     }
-    mgp_pool_set_closed(self->core, mgp_pool_is_closed(parents));
-    mgp_pool_visit_payloads(parents, detach_payload, NULL);
-    (void)Py_XNewRef(self->loop); /* kept alive on purpose: its selector is the parent's */
-    (void)Py_XNewRef(self->foreign);
+    (void)mgp_pool_visit_payloads(parents, detach_payload, NULL);
+    mgp_pool_set_closed(own, mgp_pool_is_closed(parents));
+    mgp_pool_number_after(own, parents);
+    /* Kept alive on purpose, with all that they refer to: the loop's selector, the parent's
+     * machine and its payloads. */
+    self->core = own;
+    self->machine = py_machine_next_number();
     self->loop = NULL;
     self->loop_dict = NULL;
-    self->foreign = PyDict_New();
-    self->leaked = NULL;
+    self->foreign = foreign;
     self->armed_ns = INT64_MAX;
     self->hooks_version = 0;
     self->hooks = 0;
     self->is_running_effects = false;
-    if (self->foreign == NULL) {
-        return NULL;
-    }
+    self->is_building_key = false;
     Py_RETURN_NONE;
 }
 
@@ -287,51 +309,50 @@ py_pool_after_fork(py_pool *self, PyObject *Py_UNUSED(ignored))
 static PyObject *
 py_pool_upkeep(py_pool *self, PyObject *Py_UNUSED(ignored))
 {
-    int64_t now_ns;
-    self->armed_ns = INT64_MAX;
-    if (py_pool_enter(self, &now_ns) < 0 ||
-        (self->leaked != NULL && py_pool_reclaim_leaked(self) < 0)) {
+    self->armed_ns = INT64_MAX; /* the timer has fired, or will be replaced */
+    if (py_pool_begin(self) < 0) {
         return NULL;
     }
-    mgp_rows_upkeep(&self->state->rows, now_ns);
-    bool has_more = mgp_pool_upkeep(self->core, now_ns, UPKEEP_BUDGET);
-    py_pool_leave(self, now_ns);
-    py_pool_arm_timer(self, now_ns);
+    uint64_t machine = self->machine;
+    if (self->leaked != NULL &&
+        (py_pool_reclaim_leaked(self) < 0 || py_pool_check_machine(self, machine) < 0)) {
+        return NULL;
+    }
+    mgp_rows_upkeep(&self->state->rows, self->now_ns);
+    bool has_more = mgp_pool_upkeep(self->core, self->now_ns, UPKEEP_BUDGET);
+    py_pool_end(self);
     return PyBool_FromLong(has_more);
 }
 
 static PyObject *
 py_pool_drain(py_pool *self, PyObject *Py_UNUSED(ignored))
 {
-    int64_t now_ns;
-    if (py_pool_enter(self, &now_ns) < 0) {
+    if (py_pool_begin(self) < 0) {
         return NULL;
     }
     mgp_pool_drain(self->core);
-    py_pool_leave(self, now_ns);
+    py_pool_end(self);
     Py_RETURN_NONE;
 }
 
 static PyObject *
 py_pool_close(py_pool *self, PyObject *Py_UNUSED(ignored))
 {
-    int64_t now_ns;
-    if (py_pool_enter(self, &now_ns) < 0) {
+    if (py_pool_begin(self) < 0) {
         return NULL;
     }
-    mgp_pool_close(self->core, now_ns);
-    py_pool_leave(self, now_ns);
+    mgp_pool_close(self->core, self->now_ns);
+    py_pool_end(self);
     Py_RETURN_NONE;
 }
 
 static PyObject *
 py_pool_run_effects_method(py_pool *self, PyObject *Py_UNUSED(ignored))
 {
-    int64_t now_ns;
-    if (py_pool_enter(self, &now_ns) < 0) {
+    if (py_pool_begin(self) < 0) {
         return NULL;
     }
-    py_pool_leave(self, now_ns);
+    py_pool_end(self);
     Py_RETURN_NONE;
 }
 
@@ -346,7 +367,7 @@ py_pool_now_method(py_pool *self, PyObject *Py_UNUSED(ignored))
 static PyObject *
 py_pool_identity(py_pool *self, PyObject *headers)
 {
-    if (self->core == NULL) {
+    if (self->core == NULL) { /* also the parent's: this reads nothing of it */
         PyErr_SetString(PyExc_RuntimeError, "MCPSessionPool.__init__() was not called");
         return NULL;
     }
@@ -356,14 +377,14 @@ py_pool_identity(py_pool *self, PyObject *headers)
 static PyObject *
 get_closed(py_pool *self, void *Py_UNUSED(closure))
 {
-    return PyBool_FromLong(self->core != NULL && mgp_pool_is_closed(self->core));
+    return PyBool_FromLong(py_pool_core(self) != NULL && mgp_pool_is_closed(self->core));
 }
 
 static int
 set_closed(py_pool *self, PyObject *value, void *Py_UNUSED(closure))
 {
     int is_closed = value == NULL ? 0 : PyObject_IsTrue(value);
-    if (is_closed < 0 || self->core == NULL) {
+    if (is_closed < 0 || py_pool_core(self) == NULL) {
         return is_closed < 0 ? -1 : 0;
     }
     mgp_pool_set_closed(self->core, is_closed != 0);

@@ -14,20 +14,23 @@ wall_seconds(void)
     return (double)now.tv_sec + (double)now.tv_nsec / NS_PER_SECOND;
 }
 
-/* The times of a session in a pool are the machine's, on the pool's clock. */
+/* On the clock of the session's pool, where it is in one. The clock is asked first: that may
+ * run anything. 0, or -1 with what it raised. */
 static int
-read_times(py_connection *self, int64_t *now_ns, int64_t *created_ns, int64_t *last_used_ns)
+read_times(py_connection *self, int64_t *now_ns, struct mgp_session_times *times)
 {
-    if (py_connection_core(self) != NULL) {
-        struct mgp_session_times times;
-        mgp_session_read_times(self->core, &times);
-        *created_ns = times.created_ns;
-        *last_used_ns = times.last_used_ns;
-        return py_pool_now(self->pool, now_ns);
+    py_pool *pool = py_connection_pool(self);
+    if (pool == NULL) {
+        *now_ns = py_monotonic_ns();
+    } else {
+        Py_INCREF(pool);
+        int status = py_pool_now(pool, now_ns);
+        Py_DECREF(pool);
+        if (status < 0) {
+            return -1;
+        }
     }
-    *now_ns = py_monotonic_ns();
-    *created_ns = self->is_pooled ? *now_ns : self->created_ns;
-    *last_used_ns = self->is_pooled ? *now_ns : self->last_used_ns;
+    py_connection_read_times(self, times);
     return 0;
 }
 
@@ -65,14 +68,14 @@ ensure_given_times(py_connection *self)
 static int
 set_time(py_connection *self, PyObject *value, bool is_created)
 {
-    int64_t now_ns, created_ns, last_used_ns, time_ns;
+    struct mgp_session_times times;
+    int64_t now_ns, time_ns;
     if (value == NULL) {
         PyErr_SetString(PyExc_AttributeError, "a time of a session cannot be deleted");
         return -1;
     }
     double wall = PyFloat_AsDouble(value);
-    if ((wall == -1.0 && PyErr_Occurred()) ||
-        read_times(self, &now_ns, &created_ns, &last_used_ns) < 0 ||
+    if ((wall == -1.0 && PyErr_Occurred()) || read_times(self, &now_ns, &times) < 0 ||
         from_wall(now_ns, wall, &time_ns) < 0) {
         return -1;
     }
@@ -80,25 +83,19 @@ set_time(py_connection *self, PyObject *value, bool is_created)
     if (given == NULL) {
         return -1;
     }
-    struct mgp_session *core = py_connection_core(self);
     if (is_created) {
         given->created_at = wall;
-        if (core != NULL) {
-            mgp_session_set_created(self->pool->core, core, time_ns);
-        } else if (!self->is_pooled) {
-            self->created_ns = time_ns;
-        }
+        py_connection_set_created(self, time_ns);
     } else {
         given->last_used = wall;
         given->last_used_ns = time_ns;
-        if (core != NULL) {
-            mgp_session_set_last_used(self->pool->core, core, time_ns);
-        } else if (!self->is_pooled) {
-            self->last_used_ns = time_ns;
-        }
+        py_connection_set_last_used(self, time_ns);
     }
-    if (core != NULL && self->pool->thread == PyThread_get_thread_ident()) {
-        py_pool_arm_timer(self->pool, now_ns); /* it may be due sooner now */
+    py_pool *pool = py_connection_pool(self);
+    if (pool != NULL) {
+        Py_INCREF(pool);
+        py_pool_end_anywhere(pool); /* it may be due sooner now */
+        Py_DECREF(pool);
     }
     return 0;
 }
@@ -169,7 +166,7 @@ py_pooled_session_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *P
     if (connection == NULL) {
         return NULL;
     }
-    PyObject *self = py_pooled_session_alloc(type, connection);
+    PyObject *self = py_connection_new_view(type, connection);
     Py_DECREF(connection);
     return self;
 }
@@ -196,18 +193,19 @@ py_pooled_session_dealloc(py_pooled_session *self)
 {
     PyTypeObject *type = Py_TYPE(self);
     py_connection *connection = self->connection;
+    bool is_leaked = false;
     PyObject_GC_UnTrack(self);
+    /* First of all nobody finds it any more: what follows runs Python. */
+    self->connection = NULL;
+    if (connection != NULL) {
+        is_leaked = py_connection_lose_view(connection, (PyObject *)self);
+    }
     if (self->weakreflist != NULL) {
         PyObject_ClearWeakRefs((PyObject *)self);
     }
-    if (connection != NULL && connection->view == (PyObject *)self) {
-        connection->view = NULL;
-        connection->owns_view = false;
-        if (connection->is_leased) {
-            py_pool_note_leak(connection);
-        }
+    if (is_leaked) {
+        py_connection_announce_leak(connection);
     }
-    self->connection = NULL;
     Py_CLEAR(self->dict);
     Py_XDECREF((PyObject *)connection);
     type->tp_free((PyObject *)self);
@@ -219,20 +217,23 @@ py_pooled_session_repr(py_pooled_session *self)
 {
     py_connection *connection = self->connection;
     py_state *state = py_state_of_type(Py_TYPE(self));
-    PyObject *url = NULL, *result = NULL;
+    PyObject *gateway_id = NULL, *url = NULL, *result = NULL;
     if (state == NULL) {
         return NULL;
     }
     if (connection->url != NULL && PyUnicode_Check(connection->url)) {
-        url = PyObject_CallOneArg(state->safe_url, connection->url);
+        PyObject *full = Py_NewRef(connection->url);
+        url = PyObject_CallOneArg(state->safe_url, full);
+        Py_DECREF(full);
     } else {
         url = PyUnicode_FromString("?");
     }
     if (url != NULL) {
+        gateway_id = Py_NewRef(connection->gateway_id ? connection->gateway_id : Py_None);
         result = PyUnicode_FromFormat(
             "<%s of %R, gateway_id=%.200R, use_count=%zd%s>", Py_TYPE(self)->tp_name, url,
-            connection->gateway_id ? connection->gateway_id : Py_None, connection->use_count,
-            connection->is_closed ? ", closed" : "");
+            gateway_id, connection->use_count, connection->is_closed ? ", closed" : "");
+        Py_DECREF(gateway_id);
         Py_DECREF(url);
     }
     return result;
@@ -269,30 +270,32 @@ time_as_wall(int64_t now_ns, int64_t time_ns)
 static PyObject *
 get_created_at(py_pooled_session *self, void *Py_UNUSED(closure))
 {
-    int64_t now_ns, created_ns, last_used_ns;
+    struct mgp_session_times times;
+    int64_t now_ns;
     const py_given_times *given = self->connection->given;
     if (given != NULL && !isnan(given->created_at)) {
         return PyFloat_FromDouble(given->created_at);
     }
-    if (read_times(self->connection, &now_ns, &created_ns, &last_used_ns) < 0) {
+    if (read_times(self->connection, &now_ns, &times) < 0) {
         return NULL;
     }
-    return time_as_wall(now_ns, created_ns);
+    return time_as_wall(now_ns, times.created_ns);
 }
 
 static PyObject *
 get_last_used(py_pooled_session *self, void *Py_UNUSED(closure))
 {
-    int64_t now_ns, created_ns, last_used_ns;
+    struct mgp_session_times times;
+    int64_t now_ns;
     py_connection *connection = self->connection;
-    if (read_times(connection, &now_ns, &created_ns, &last_used_ns) < 0) {
+    if (read_times(connection, &now_ns, &times) < 0) {
         return NULL;
     }
     const py_given_times *given = connection->given;
-    if (given != NULL && last_used_ns == given->last_used_ns) {
+    if (given != NULL && times.last_used_ns == given->last_used_ns) {
         return PyFloat_FromDouble(given->last_used);
     }
-    return time_as_wall(now_ns, last_used_ns);
+    return time_as_wall(now_ns, times.last_used_ns);
 }
 
 static int
@@ -310,11 +313,12 @@ set_last_used(py_pooled_session *self, PyObject *value, void *Py_UNUSED(closure)
 static PyObject *
 get_age_seconds(py_pooled_session *self, void *closure)
 {
-    int64_t now_ns, created_ns, last_used_ns;
-    if (read_times(self->connection, &now_ns, &created_ns, &last_used_ns) < 0) {
+    struct mgp_session_times times;
+    int64_t now_ns;
+    if (read_times(self->connection, &now_ns, &times) < 0) {
         return NULL;
     }
-    int64_t since_ns = closure == NULL ? created_ns : last_used_ns;
+    int64_t since_ns = closure == NULL ? times.created_ns : times.last_used_ns;
     return PyFloat_FromDouble((double)(now_ns - since_ns) / NS_PER_SECOND);
 }
 

@@ -102,7 +102,7 @@ check_context(PyObject *module, PyObject *object)
 PyObject *
 py_module_enter(PyObject *module, PyObject *object)
 {
-    const py_connection *connection;
+    uint64_t lease;
     py_session_context *self = check_context(module, object);
     if (self == NULL) {
         return NULL;
@@ -120,9 +120,9 @@ py_module_enter(PyObject *module, PyObject *object)
         self->arguments[ARGUMENT_USER_IDENTITY],
         self->arguments[ARGUMENT_GATEWAY_ID],
     };
-    PyObject *pooled = py_pool_acquire(pool, &arguments, &connection);
-    if (pooled != NULL && connection != NULL) {
-        self->lease = connection->lease_generation;
+    PyObject *pooled = py_pool_acquire(pool, &arguments, &lease);
+    if (pooled != NULL && lease != 0) {
+        self->lease = lease;
         Py_XSETREF(self->pooled, Py_NewRef(pooled));
     }
     return pooled;

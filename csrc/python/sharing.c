@@ -16,12 +16,12 @@ py_pool_share(py_pool *self, PyObject *const *args, Py_ssize_t nargs)
         PyErr_SetString(PyExc_TypeError, "_share() takes 2 positional arguments");
         return NULL;
     }
-    if (self->core == NULL) {
-        PyErr_SetString(PyExc_RuntimeError, "MCPSessionPool.__init__() was not called");
-        return NULL;
-    }
     unsigned long max_leases = PyLong_AsUnsignedLong(args[0]);
     if (PyErr_Occurred()) {
+        return NULL;
+    }
+    if (py_pool_core(self) == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "MCPSessionPool.__init__() was not called");
         return NULL;
     }
     if (max_leases < 1 || max_leases > UINT32_MAX) {
@@ -38,16 +38,16 @@ py_pool_share(py_pool *self, PyObject *const *args, Py_ssize_t nargs)
 PyObject *
 py_pool_retire(py_pool *self, PyObject *pooled)
 {
-    int64_t now_ns;
-    if (py_pool_enter_to_report(self, &now_ns) < 0) {
+    if (py_pool_begin_to_report(self) < 0) {
         return NULL;
     }
-    py_connection *connection = py_pool_find_connection(self, pooled); /* borrowed */
-    if (connection == NULL || py_connection_core(connection) == NULL) {
+    const py_connection *connection = py_pool_find_connection(self, pooled); /* borrowed */
+    struct mgp_session *session = connection == NULL ? NULL : py_connection_core(connection);
+    if (session == NULL) {
         return PyErr_Occurred() ? NULL : Py_NewRef(Py_False);
     }
-    mgp_session_retire(self->core, now_ns, connection->core);
-    py_pool_leave(self, now_ns);
+    mgp_session_retire(self->core, self->now_ns, session);
+    py_pool_end(self);
     Py_RETURN_TRUE;
 }
 
@@ -59,7 +59,7 @@ py_pool_lease_ticket(py_pool *self, PyObject *pooled)
     if (connection == NULL || !connection->is_leased) {
         return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
     }
-    return py_ticket_new(self->state, py_connection_lease(connection));
+    return py_ticket_new(self->state, self->machine, py_connection_lease(connection));
 }
 
 /* _release_lease(ticket, verdict): the task that closes the session, None where it stays
@@ -67,13 +67,12 @@ py_pool_lease_ticket(py_pool *self, PyObject *pooled)
 PyObject *
 py_pool_release_lease(py_pool *self, PyObject *const *args, Py_ssize_t nargs)
 {
-    int64_t now_ns;
     PyObject *result = NULL;
-    if (nargs != 2 || !Py_IS_TYPE(args[0], self->state->ticket_type)) {
+    if (nargs != 2 || !py_ticket_check(self->state, args[0])) {
         PyErr_SetString(PyExc_TypeError, "_release_lease() takes a Ticket and a verdict");
         return NULL;
     }
-    struct mgp_ticket lease = ((py_ticket *)args[0])->ticket;
+    const py_ticket *ticket = (const py_ticket *)args[0];
     long verdict = PyLong_AsLong(args[1]);
     if (verdict == -1 && PyErr_Occurred()) {
         return NULL;
@@ -82,11 +81,14 @@ py_pool_release_lease(py_pool *self, PyObject *const *args, Py_ssize_t nargs)
         PyErr_SetString(PyExc_ValueError, "not a verdict");
         return NULL;
     }
-    if (py_pool_enter_to_report(self, &now_ns) < 0) {
+    if (ticket->machine != self->machine || py_pool_core(self) == NULL) {
+        Py_RETURN_FALSE; /* in a forked child there may not even be a loop */
+    }
+    if (py_pool_begin_to_report(self) < 0) {
         return NULL;
     }
-    py_connection *connection = mgp_pool_leased_payload(self->core, lease); /* borrowed */
-    if (connection == NULL) {
+    py_connection *connection = mgp_pool_leased_payload(self->core, ticket->ticket); /* borrowed */
+    if (connection == NULL || ticket->machine != self->machine) {
         Py_RETURN_FALSE;
     }
     if (!connection->is_foreign) {
@@ -94,18 +96,21 @@ py_pool_release_lease(py_pool *self, PyObject *const *args, Py_ssize_t nargs)
         return NULL;
     }
     Py_INCREF(connection);
-    int is_closed = py_pool_foreign_is_closed(self, connection->view);
+    PyObject *object = Py_XNewRef(py_connection_view(connection));
+    int is_closed = object == NULL ? 1 : py_pool_foreign_is_closed(self, object);
+    Py_XDECREF(object);
     if (is_closed < 0) {
         goto done;
     }
     /* Asking it may have run anything. */
-    if (py_connection_core(connection) != NULL) {
-        (void)mgp_pool_release(self->core, now_ns, lease,
+    struct mgp_session *session = py_connection_core(connection);
+    if (session != NULL && ticket->machine == self->machine) {
+        (void)mgp_pool_release(self->core, self->now_ns, ticket->ticket,
                                is_closed ? MGP_VERDICT_BROKEN : (enum mgp_verdict)verdict);
-        connection->is_leased = mgp_session_is_leased(connection->core);
-        py_pool_leave(self, now_ns);
+        connection->is_leased = mgp_session_is_leased(session);
+        py_pool_end(self);
     }
-    result = Py_NewRef(connection->closer == NULL ? Py_None : connection->closer);
+    result = py_connection_closer(connection);
 done:
     Py_DECREF(connection);
     return result;
@@ -115,7 +120,6 @@ done:
 PyObject *
 py_pool_evict_group(py_pool *self, PyObject *const *args, Py_ssize_t nargs)
 {
-    int64_t now_ns;
     if (nargs != 2 || !PyUnicode_Check(args[1])) {
         PyErr_SetString(PyExc_TypeError, "_evict_group() takes a group and a str");
         return NULL;
@@ -133,11 +137,11 @@ py_pool_evict_group(py_pool *self, PyObject *const *args, Py_ssize_t nargs)
         return NULL;
     }
     PyObject *result = NULL;
-    if (py_pool_enter(self, &now_ns) == 0) {
+    if (py_pool_begin(self) == 0) {
         size_t count = mgp_pool_evict_group(
-            self->core, now_ns, which,
+            self->core, self->now_ns, which,
             (struct mgp_bytes){PyBytes_AS_STRING(name), (size_t)PyBytes_GET_SIZE(name)});
-        py_pool_leave(self, now_ns);
+        py_pool_end(self);
         result = PyLong_FromSize_t(count);
     }
     Py_DECREF(name);

@@ -1,4 +1,5 @@
-/* The state of the module: types, names, and the counters of the process. */
+/* The state of the module: types, names, and the counters of the process; and which pool
+ * machines are this process's own. */
 #ifndef MGP_PYTHON_STATE_H
 #define MGP_PYTHON_STATE_H
 
@@ -53,6 +54,7 @@ typedef struct {
     PyObject *str_reap_leaks;
     PyObject *str_run_effects;
     PyObject *str_forget_loop;
+    PyObject *str_leave_to_parent;
     PyObject *str_extract_identity;
 
     struct mgp_siphash_key hash_key;
@@ -69,5 +71,19 @@ typedef struct {
 py_state *py_state_of_type(PyTypeObject *type); /* of any type of this module */
 
 extern struct PyModuleDef py_module_definition;
+
+/* ---- machines: each pool machine has a number of its own, and so have the handles that name
+ * something of it. After a fork, those of before are the parent's: the rows that they count in
+ * are shared with it. The child sees that before any of its Python code runs. ---- */
+int py_machines_watch_forks(void); /* once; 0 or -1 with an exception */
+uint64_t py_machine_next_number(void);
+
+extern uint64_t py_machine_first_own; /* of this process */
+
+static inline bool
+py_machine_is_own(uint64_t number)
+{
+    return number >= py_machine_first_own;
+}
 
 #endif

@@ -1,10 +1,17 @@
 #include "ticket.h"
 
+bool
+py_ticket_check(py_state *state, PyObject *object)
+{
+    return Py_IS_TYPE(object, state->ticket_type);
+}
+
 PyObject *
-py_ticket_new(py_state *state, struct mgp_ticket ticket)
+py_ticket_new(py_state *state, uint64_t machine, struct mgp_ticket ticket)
 {
     py_ticket *self = (py_ticket *)state->ticket_type->tp_alloc(state->ticket_type, 0);
     if (self != NULL) {
+        self->machine = machine;
         self->ticket = ticket;
     }
     return (PyObject *)self;
@@ -19,7 +26,7 @@ py_ticket_dealloc(PyObject *self)
 }
 
 static PyType_Slot py_ticket_slots[] = {
-    {Py_tp_doc, "Names one health check or close of the pool machine."},
+    {Py_tp_doc, "Names one health check, close or checkout of a pool."},
     {Py_tp_dealloc, py_ticket_dealloc},
     {0, NULL},
 };

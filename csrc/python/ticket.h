@@ -1,4 +1,5 @@
-/* The names of the machine's operations as Python carries them about. */
+/* The name of a check, a close or a checkout, as Python carries it about. It says of which
+ * machine: to any other, also in a forked child, what it names has ended. */
 #ifndef MGP_PYTHON_TICKET_H
 #define MGP_PYTHON_TICKET_H
 
@@ -10,10 +11,12 @@
 typedef struct {
     PyObject_HEAD
     struct mgp_ticket ticket;
+    uint64_t machine; /* whose ticket it is */
 } py_ticket;
 
 extern PyType_Spec py_ticket_spec;
 
-PyObject *py_ticket_new(py_state *state, struct mgp_ticket ticket);
+bool py_ticket_check(py_state *state, PyObject *object);
+PyObject *py_ticket_new(py_state *state, uint64_t machine, struct mgp_ticket ticket);
 
 #endif

@@ -20,7 +20,7 @@ py_pool_totals(py_pool *self, PyObject *Py_UNUSED(ignored))
 {
     PyObject *result = PyDict_New();
     uint64_t totals[MGP_WORD_COUNT];
-    if (result == NULL || self->core == NULL) {
+    if (result == NULL || py_pool_core(self) == NULL) {
         return result;
     }
     memcpy(totals, mgp_pool_totals(self->core), sizeof(totals));
@@ -55,7 +55,7 @@ PyObject *
 py_pool_counts(py_pool *self, PyObject *Py_UNUSED(ignored))
 {
     struct mgp_pool_counts counts = {0};
-    if (self->core != NULL) {
+    if (py_pool_core(self) != NULL) {
         mgp_pool_read_counts(self->core, &counts);
     }
     return Py_BuildValue("{snsnsnsnsnsnsnsnsKsK}", "keys", (Py_ssize_t)counts.keys, "endpoints",
@@ -73,8 +73,8 @@ py_pool_counts(py_pool *self, PyObject *Py_UNUSED(ignored))
 static int
 append_view(void *payload, void *context)
 {
-    py_connection *connection = payload;
-    return connection->view == NULL ? 0 : PyList_Append(context, connection->view);
+    PyObject *view = py_connection_view(payload); /* borrowed */
+    return view == NULL ? 0 : PyList_Append(context, view);
 }
 
 static int
@@ -104,7 +104,7 @@ PyObject *
 py_pool_keys(py_pool *self, PyObject *Py_UNUSED(ignored))
 {
     PyObject *entries = PyList_New(0);
-    if (entries == NULL || self->core == NULL) {
+    if (entries == NULL || py_pool_core(self) == NULL) {
         return entries;
     }
     /* Allocating may collect garbage, and finalizers may call the pool: not now. */
@@ -162,13 +162,16 @@ append_breaker(const struct mgp_endpoint_view *view, void *context)
 PyObject *
 py_pool_breakers(py_pool *self, PyObject *Py_UNUSED(ignored))
 {
-    struct breaker_list breakers = {PyList_New(0), self->last_now_ns};
-    if (breakers.list == NULL || self->core == NULL) {
+    struct breaker_list breakers = {PyList_New(0), self->now_ns};
+    if (breakers.list == NULL || py_pool_core(self) == NULL) {
         return breakers.list;
     }
     if (py_pool_now(self, &breakers.now_ns) < 0) {
         Py_DECREF(breakers.list);
         return NULL;
+    }
+    if (py_pool_core(self) == NULL) {
+        return breakers.list; /* the clock has forked */
     }
     int was_enabled = PyGC_Disable();
     int status = mgp_pool_visit_breakers(self->core, append_breaker, &breakers);

@@ -29,7 +29,7 @@ from mcpgateway_pool.config import (
     TransportType,
 )
 from mcpgateway_pool.errors import AcquireTimeoutError, SessionCreateError
-from mcpgateway_pool.processes import add_pool
+from mcpgateway_pool.processes import add_pool, leave_to_parent
 from mcpgateway_pool.prometheus import shared_counters
 from mcpgateway_pool.redact import safe_error, safe_text, safe_url
 from mcpgateway_pool.timers import Timer
@@ -185,6 +185,11 @@ class MCPSessionPool(PoolCore):
     def _forget_loop(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._upkeep_timer: Timer | None = None
+
+    def _leave_to_parent(self) -> None:
+        """In a forked child: what the parent has under way is not the child's to end."""
+        leave_to_parent(self._tasks, self._upkeep_timer)
+        self._forget_loop()
 
     # ---- acquire and release
 
@@ -564,17 +569,18 @@ class MCPSessionPool(PoolCore):
 
     # ---- small services
 
+    def _own_loop(self) -> asyncio.AbstractEventLoop:
+        """The pool's; in a forked child that has not used it yet, the one that runs here."""
+        return self._loop or asyncio.get_running_loop()
+
     def _timer(self, seconds: float, callback: Callable[..., object], *arguments: Any) -> Timer:
-        loop = self._loop
-        assert loop is not None
-        return Timer(loop, self._settings.clock, seconds, callback, *arguments)
+        return Timer(self._own_loop(), self._settings.clock, seconds, callback, *arguments)
 
     def _spawn(
         self, coroutine: Coroutine[Any, Any, None], name: str, *, in_context: bool = False
     ) -> asyncio.Task[None]:
         """A task of the pool; in an empty context, or it would keep a request's variables."""
-        loop = self._loop
-        assert loop is not None
+        loop = self._own_loop()
         context = None if in_context else contextvars.Context()
         try:
             task = loop.create_task(coroutine, name=name, context=context)

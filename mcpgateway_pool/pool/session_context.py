@@ -60,7 +60,9 @@ class SessionContext(SessionContextCore):
         pooled = _enter(self)
         if pooled.__class__ is Pending:
             pool: Any = self._pool
-            self._hold(await pool._acquire_slowly(pooled, AcquireArguments(*self._arguments)))
+            # No local variable refers to the session: a traceback may keep this frame.
+            self._pooled = await pool._acquire_slowly(pooled, AcquireArguments(*self._arguments))
+            self._lease = pooled.lease
             return self._pooled  # type: ignore[no-any-return]
         if pooled is NotImplemented:
             return await self._acquire()
@@ -79,12 +81,9 @@ class SessionContext(SessionContextCore):
             user_identity=user_identity,
             gateway_id=gateway_id,
         )
-        self._hold(pooled)
-        return pooled
-
-    def _hold(self, pooled: Any) -> None:
         self._pooled = pooled
-        self._lease = self._pool._lease_of(pooled) or 0
+        self._lease = pool._lease_of(pooled) or 0
+        return pooled
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -295,3 +295,176 @@ async def main():
 asyncio.run(main())
 """
     )
+
+
+def test_a_collection_that_closes_the_pool_while_a_waiter_times_out_harms_nothing():
+    assert_runs_quietly(
+        CALL
+        + """
+class Trash:
+    def __init__(self, pool): self.me, self.pool = self, pool
+    def __del__(self):
+        closing = self.pool.close_all()
+        kept.append(closing)
+        try: closing.send(None)
+        except StopIteration: pass
+kept = []
+async def main():
+    pool = FakePool(max_sessions_per_key=1)
+    held = await pool.acquire(URL)
+    pending = _core.acquire(pool, URL, None, TransportType.SSE, None, None)
+    waiting = _core.acquire(pool, URL, None, TransportType.STREAMABLE_HTTP, None, None)
+    assert pool.count("waiters") == 1 and isinstance(pending, _core.Pending)
+    gc.collect(); gc.disable()
+    Trash(pool)
+    junk = [[] for _ in range(1000)]
+    fives = [(i, i, i, i, i) for i in range(5000)]  # no tuple of five is left over
+    gc.enable()
+    assert pool._time_out(waiting) in (None, (1, 0, 0, 0, 1))
+    assert pool.count("waiters") == 0
+asyncio.run(main())
+"""
+    )
+
+
+def test_a_session_that_comes_back_while_an_acquire_makes_its_future_is_had_at_once():
+    assert_runs_quietly(
+        CALL
+        + """
+async def main():
+    loop = asyncio.get_running_loop()
+    pool = PlainPool(max_sessions_per_key=1)
+    held = await pool.acquire(URL)
+    create = loop.create_future
+    def create_future():
+        loop.create_future = create
+        try: pool.release(held).send(None)
+        except StopIteration: pass
+        return create()
+    loop.create_future = create_future
+    acquiring = pool.acquire(URL)
+    try: acquiring.send(None)
+    except StopIteration as done: assert done.value is held
+    else: raise AssertionError("it waits beside an idle session")
+    assert pool.count("waiters") == 0 and pool._totals()["acquire_cancellations"] == 0
+    await pool.release(held)
+    await pool.close_all()
+asyncio.run(main())
+"""
+    )
+
+
+def test_a_collection_while_leaks_are_reclaimed_may_reclaim_them_too():
+    assert_runs_quietly(
+        CALL
+        + """
+class Cycle:
+    def __init__(self): self.me = self
+    def __del__(self):
+        call_everything(pool)
+        if alive: Cycle()
+async def main():
+    global pool, alive
+    pool = PlainPool(max_sessions_per_key=20)
+    for _ in range(5):
+        held = [await pool.acquire(URL) for _ in range(10)]
+        pool.closed.clear()
+        alive = True
+        gc.set_threshold(1)
+        Cycle()
+        held.clear()
+        pool._reclaim_leaked()
+        await turns(20)
+        alive = False
+        gc.set_threshold(700)
+        gc.collect()
+        await turns(50)
+        assert pool.count("active") == 0, pool._counts()
+    await pool.close_all()
+asyncio.run(main())
+"""
+    )
+
+
+def test_a_duck_typed_session_that_the_pool_refuses_is_forgotten():
+    assert_runs_quietly(
+        CALL
+        + """
+class Duck: is_closed = False
+async def main():
+    pool = PlainPool(max_sessions_per_key=1)
+    pending = _core.acquire(pool, URL, None, TransportType.SSE, None, None)
+    duck = Duck()
+    references = sys.getrefcount(duck)
+    pool._create_failed(pending, False)
+    for _ in range(100):
+        assert pool._created(pending, duck) is False
+    assert sys.getrefcount(duck) == references
+    assert _core.release(pool, duck, 0) is NotImplemented
+    pooled = pool.make_session(URL, None, TransportType.SSE)
+    assert pool._created(pending, pooled) is False and not pooled.is_closed and pooled._pool is None
+    await pool.close_all()
+asyncio.run(main())
+"""
+    )
+
+
+def test_a_clock_that_runs_while_a_waiter_is_dropped_does_not_serve_it():
+    assert_runs_quietly(
+        CALL
+        + """
+held, now = [], [1000.0]
+def clock():
+    now[0] += 1.0
+    if held and not inside:
+        inside.append(1)
+        _core.release(pool, held.pop(), 0)  # the oldest waiter's turn: the one that is going away
+    return now[0]
+inside = []
+async def main():
+    global pool
+    pool = PlainPool(max_sessions_per_key=1, clock=clock)
+    pooled = await pool.acquire(URL)
+    pending = _core.acquire(pool, URL, None, TransportType.STREAMABLE_HTTP, None, None)
+    held.append(pooled)
+    del pending
+    if held: _core.release(pool, held.pop(), 0)
+    await turns()
+    assert await pool.acquire(URL) is pooled
+    await pool.release(pooled)
+    await pool.close_all()
+asyncio.run(main())
+"""
+    )
+
+
+def test_a_checkout_ends_its_own_lease_whatever_ran_while_it_began():
+    """Tasks that begin at once (eager tasks) run within the acquire that starts them."""
+    assert_runs_quietly(
+        CALL
+        + """
+async def main():
+    pool = PlainPool(max_sessions_per_key=2, session_ttl_seconds=10.0, clock=lambda: now[0])
+    first, second = await pool.acquire(URL), await pool.acquire(URL)
+    await pool.release(second); await pool.release(first)
+    first.created_at = __import__("time").time() - 9.9
+    second.created_at = __import__("time").time()
+    now[0] += 1.0  # `first` has expired, and is the next: it is closed by the acquire that gets `second`
+    lent = []
+    on_close = pool._on_close
+    def eager(*args):  # the close begins at once, and what it runs gives the session back, and takes it
+        if not lent:
+            lent.append(None)
+            _core.release(pool, second, 0)
+            lent[0] = _core.acquire(pool, URL, None, TransportType.STREAMABLE_HTTP, None, None)
+        return on_close(*args)
+    pool._on_close = eager
+    async with pool.session(URL) as pooled:
+        assert lent and lent[0] is second, lent
+    assert pool._lease_of(second) is not None, "the block ended a checkout that was not its own"
+    await pool.release(second)
+    await pool.close_all()
+now = [1000.0]
+asyncio.run(main())
+"""
+    )
