@@ -1,7 +1,12 @@
-/* Acquire, and what callers do with its answer: take, cancel, release. */
+/* Acquire, and what a waiter does with what it was granted: take, cancel. */
 #include "../base/alloc.h"
 #include "../base/check.h"
+#include "counting.h"
+#include "creation.h"
 #include "machine.h"
+#include "release.h"
+#include "serve.h"
+#include "transition.h"
 
 /* All the memory that one acquire may need, had before anything is changed. */
 struct reservation {
@@ -174,7 +179,7 @@ int
 mgp_pool_acquire(struct mgp_pool *pool, int64_t now_ns, uint64_t hash,
                  const struct mgp_key_spec *spec, struct mgp_acquired *acquired)
 {
-    struct reservation reservation;
+    struct reservation reservation = {NULL, NULL, NULL};
     struct mgp_key *key = mgp_key_find(pool, hash, spec->key.bytes, spec->key.size);
     struct mgp_endpoint *endpoint =
         key != NULL ? key->endpoint : mgp_endpoint_find(pool, spec->endpoint);
@@ -231,10 +236,11 @@ mgp_pool_acquire(struct mgp_pool *pool, int64_t now_ns, uint64_t hash,
     struct mgp_session *session =
         key->queue == NULL ? mgp_key_next_session(pool, now_ns, key) : NULL;
     if (session == NULL && mgp_key_is_stranded(key, now_ns)) { /* none of its idle ones was fit */
+        status = reject(pool, spec->row, MGP_REJECTION_CIRCUIT_OPEN, MGP_ERR_CIRCUIT_OPEN);
         unreserve(pool, &reservation);
         mgp_key_serve(pool, now_ns, key);
         mgp_settle(pool, now_ns);
-        return reject(pool, spec->row, MGP_REJECTION_CIRCUIT_OPEN, MGP_ERR_CIRCUIT_OPEN);
+        return status;
     }
     count_anonymous(pool, key->row, key->is_anonymous);
     if (session != NULL) {
@@ -270,23 +276,6 @@ mgp_waiter_forget(struct mgp_waiter *waiter)
     mgp_free(waiter);
 }
 
-static struct mgp_session *
-find_session(const struct mgp_pool *pool, struct mgp_ticket ticket, enum mgp_session_state state)
-{
-    struct mgp_session *session = mgp_slots_find(&pool->session_slots, ticket);
-    return session != NULL && session->state == (uint8_t)state ? session : NULL;
-}
-
-/* A creation ended without a session and without a verdict about its endpoint. */
-static void
-give_up_creation(struct mgp_pool *pool, int64_t now_ns, struct mgp_session *session)
-{
-    struct mgp_key *key = session->key;
-    mgp_endpoint_creation_undecided(pool, now_ns, session);
-    mgp_session_drop_creation(pool, session);
-    mgp_key_serve(pool, now_ns, key);
-}
-
 int
 mgp_pool_take(struct mgp_pool *pool, int64_t now_ns, struct mgp_waiter *waiter,
               struct mgp_acquired *acquired)
@@ -309,9 +298,9 @@ mgp_pool_take(struct mgp_pool *pool, int64_t now_ns, struct mgp_waiter *waiter,
             status = MGP_OK;
         }
     } else {
-        struct mgp_session *session = find_session(pool, waiter->ticket, MGP_SESSION_CREATING);
+        struct mgp_session *session = mgp_session_find(pool, waiter->ticket, MGP_SESSION_CREATING);
         if (session != NULL && pool->is_closed) {
-            give_up_creation(pool, now_ns, session);
+            mgp_creation_give_up(pool, now_ns, session);
             mgp_settle(pool, now_ns);
         } else if (session != NULL) {
             row = session->key->row;
@@ -324,24 +313,6 @@ mgp_pool_take(struct mgp_pool *pool, int64_t now_ns, struct mgp_waiter *waiter,
     }
     mgp_free(waiter);
     return status;
-}
-
-/* A lease ends without having been used; its session is as good as it was. */
-static struct mgp_row *
-undo_lease(struct mgp_pool *pool, int64_t now_ns, struct mgp_lease *lease)
-{
-    struct mgp_session *session = lease->session;
-    struct mgp_row *row = session->key->row;
-    mgp_session_end_lease(pool, now_ns, lease);
-    if (session->lease_count == 0) {
-        /* It was fresh when it was granted, moments ago; so the orders stay in order. */
-        session->last_used_ns = now_ns;
-        session->verified_ns = now_ns;
-        mgp_session_return(pool, now_ns, session);
-    } else {
-        mgp_key_serve(pool, now_ns, session->key);
-    }
-    return row;
 }
 
 void
@@ -358,12 +329,12 @@ mgp_pool_cancel(struct mgp_pool *pool, int64_t now_ns, struct mgp_waiter *waiter
         mgp_key_serve(pool, now_ns, key);
     } else if (waiter->state == MGP_WAITER_GRANTED_SESSION) {
         struct mgp_lease *lease = mgp_leases_find(&pool->leases, waiter->ticket);
-        row = lease == NULL ? NULL : undo_lease(pool, now_ns, lease);
+        row = lease == NULL ? NULL : mgp_lease_undo(pool, now_ns, lease);
     } else if (waiter->state == MGP_WAITER_GRANTED_PLACE) {
-        struct mgp_session *session = find_session(pool, waiter->ticket, MGP_SESSION_CREATING);
+        struct mgp_session *session = mgp_session_find(pool, waiter->ticket, MGP_SESSION_CREATING);
         if (session != NULL) {
             row = session->key->row;
-            give_up_creation(pool, now_ns, session);
+            mgp_creation_give_up(pool, now_ns, session);
         }
     }
     if (row != NULL) {
@@ -373,234 +344,4 @@ mgp_pool_cancel(struct mgp_pool *pool, int64_t now_ns, struct mgp_waiter *waiter
     }
     mgp_free(waiter);
     mgp_settle(pool, now_ns);
-}
-
-/* ---- creations -------------------------------------------------------------- */
-
-int
-mgp_pool_created(struct mgp_pool *pool, int64_t now_ns, struct mgp_ticket creation, void *payload,
-                 struct mgp_session **session_out, struct mgp_ticket *lease)
-{
-    struct mgp_session *session = find_session(pool, creation, MGP_SESSION_CREATING);
-    *lease = (struct mgp_ticket){0, 0};
-    *session_out = session;
-    if (session == NULL) {
-        return MGP_ERR_STALE;
-    }
-    struct mgp_key *key = session->key;
-    mgp_endpoint_creation_succeeded(pool, session);
-    mgp_session_open(pool, now_ns, session, payload);
-    mgp_endpoint_serve(pool, now_ns, key->endpoint);
-    if (session->is_unwanted || pool->is_closed) {
-        mgp_session_return(pool, now_ns, session);
-    } else {
-        struct mgp_lease *begun = mgp_session_begin_lease(pool, session);
-        begun->since_ns = now_ns;
-        *lease = begun->ticket;
-    }
-    mgp_key_serve(pool, now_ns, key); /* what a shared session has to spare */
-    mgp_settle(pool, now_ns);
-    return pool->is_closed ? MGP_ERR_CLOSED : MGP_OK;
-}
-
-/* A breaker opened: waiters that have nothing else to wait for fail; the others want no
- * place now. */
-static void
-refuse_waiters(struct mgp_pool *pool, int64_t now_ns, struct mgp_endpoint *endpoint)
-{
-    struct mgp_list *waiting = &endpoint->waiting;
-    for (struct mgp_link *link = waiting->head.next, *next; link != &waiting->head; link = next) {
-        next = link->next;
-        mgp_key_serve(pool, now_ns, mgp_container_of(link, struct mgp_waitq, endpoint_link)->key);
-    }
-}
-
-int
-mgp_pool_create_failed(struct mgp_pool *pool, int64_t now_ns, struct mgp_ticket creation,
-                       enum mgp_fault fault)
-{
-    struct mgp_session *session = find_session(pool, creation, MGP_SESSION_CREATING);
-    if (session == NULL) {
-        return MGP_ERR_STALE;
-    }
-    struct mgp_key *key = session->key;
-    mgp_count(pool, key->row, MGP_WORD_CREATE_FAILURES);
-    if (fault == MGP_FAULT_CALLER) {
-        give_up_creation(pool, now_ns, session);
-    } else {
-        bool has_opened = mgp_endpoint_creation_failed(pool, now_ns, session);
-        mgp_session_drop_creation(pool, session);
-        if (has_opened) {
-            refuse_waiters(pool, now_ns, key->endpoint);
-        }
-        mgp_key_serve(pool, now_ns, key);
-    }
-    mgp_settle(pool, now_ns);
-    return MGP_OK;
-}
-
-int
-mgp_pool_note_failure(struct mgp_pool *pool, int64_t now_ns, struct mgp_bytes url,
-                      struct mgp_row *row)
-{
-    struct mgp_endpoint *endpoint = mgp_endpoint_find(pool, url);
-    if (endpoint == NULL) {
-        endpoint = mgp_endpoint_new(pool, url);
-    }
-    if (endpoint == NULL) {
-        return MGP_ERR_NOMEM;
-    }
-    if (mgp_endpoint_note_failure(pool, now_ns, endpoint, row)) {
-        refuse_waiters(pool, now_ns, endpoint);
-    }
-    mgp_settle(pool, now_ns);
-    return MGP_OK;
-}
-
-void
-mgp_pool_note_success(struct mgp_pool *pool, int64_t now_ns, struct mgp_bytes url)
-{
-    struct mgp_endpoint *endpoint = mgp_endpoint_find(pool, url);
-    if (endpoint != NULL && mgp_endpoint_note_success(pool, endpoint)) {
-        mgp_endpoint_serve(pool, now_ns, endpoint);
-    }
-    mgp_settle(pool, now_ns);
-}
-
-int
-mgp_pool_creation_unwanted(struct mgp_pool *pool, struct mgp_ticket creation)
-{
-    struct mgp_session *session = find_session(pool, creation, MGP_SESSION_CREATING);
-    if (session == NULL) {
-        return MGP_ERR_STALE;
-    }
-    session->is_unwanted = true;
-    mgp_count(pool, session->key->row, MGP_WORD_ACQUIRE_CANCELLATIONS);
-    return MGP_OK;
-}
-
-int
-mgp_pool_answer(struct mgp_pool *pool, struct mgp_ticket ticket)
-{
-    struct mgp_lease *lease = mgp_leases_find(&pool->leases, ticket);
-    if (lease == NULL) {
-        return MGP_ERR_STALE;
-    }
-    MGP_ASSERT(!lease->is_taken);
-    lease->is_taken = true;
-    mgp_count(pool, lease->session->key->row, MGP_WORD_MISSES);
-    return MGP_OK;
-}
-
-int
-mgp_pool_undo(struct mgp_pool *pool, int64_t now_ns, struct mgp_ticket ticket)
-{
-    struct mgp_lease *lease = mgp_leases_find(&pool->leases, ticket);
-    if (lease == NULL) {
-        return MGP_ERR_STALE;
-    }
-    MGP_ASSERT(!lease->is_taken);
-    mgp_count(pool, undo_lease(pool, now_ns, lease), MGP_WORD_ACQUIRE_CANCELLATIONS);
-    mgp_settle(pool, now_ns);
-    return MGP_OK;
-}
-
-/* ---- release ---------------------------------------------------------------- */
-
-int
-mgp_pool_release(struct mgp_pool *pool, int64_t now_ns, struct mgp_ticket ticket,
-                 enum mgp_verdict verdict)
-{
-    struct mgp_lease *lease = mgp_leases_find(&pool->leases, ticket);
-    if (lease == NULL) {
-        return MGP_ERR_STALE;
-    }
-    struct mgp_session *session = lease->session;
-    uint64_t epoch = lease->epoch;
-    mgp_session_end_lease(pool, now_ns, lease);
-    session->last_used_ns = now_ns;
-    session->key->last_used_ns = now_ns;
-    switch (verdict) {
-    case MGP_VERDICT_GOOD:
-        session->verified_ns = now_ns;
-        if (epoch > session->verified_epoch) {
-            session->verified_epoch = epoch; /* a longer lease of a shared session knows less */
-        }
-        break;
-    case MGP_VERDICT_DISCARD:
-        session->is_retired = true;
-        break;
-    case MGP_VERDICT_BROKEN:
-    case MGP_VERDICT_LEAKED:
-        session->is_broken = true;
-        break;
-    }
-    if (session->lease_count > 0) {
-        mgp_key_serve(pool, now_ns, session->key);
-    } else if (verdict == MGP_VERDICT_LEAKED) {
-        mgp_session_begin_close(pool, session, MGP_EVICTION_LEAKED);
-        mgp_key_serve(pool, now_ns, session->key);
-    } else {
-        mgp_session_return(pool, now_ns, session);
-    }
-    mgp_settle(pool, now_ns);
-    return MGP_OK;
-}
-
-bool
-mgp_pool_is_leased(const struct mgp_pool *pool, struct mgp_ticket lease)
-{
-    return mgp_leases_find(&pool->leases, lease) != NULL;
-}
-
-void *
-mgp_pool_leased_payload(const struct mgp_pool *pool, struct mgp_ticket ticket)
-{
-    const struct mgp_lease *lease = mgp_leases_find(&pool->leases, ticket);
-    return lease == NULL ? NULL : lease->session->payload;
-}
-
-/* ---- the ends of effects ---------------------------------------------------- */
-
-int
-mgp_pool_checked(struct mgp_pool *pool, int64_t now_ns, struct mgp_ticket check, bool is_usable)
-{
-    struct mgp_session *session = find_session(pool, check, MGP_SESSION_CHECKING);
-    if (session == NULL) {
-        return MGP_ERR_STALE;
-    }
-    mgp_slots_revoke(&pool->session_slots, session->slot);
-    if (is_usable) {
-        session->verified_ns = now_ns;
-        mgp_session_return(pool, now_ns, session);
-    } else {
-        mgp_count(pool, session->key->row, MGP_WORD_HEALTH_CHECK_FAILURES);
-        mgp_session_begin_close(pool, session, (enum mgp_eviction_reason)session->close_reason);
-        mgp_key_serve(pool, now_ns, session->key);
-    }
-    mgp_settle(pool, now_ns);
-    return MGP_OK;
-}
-
-void
-mgp_pool_put_off_close(struct mgp_pool *pool, struct mgp_ticket close)
-{
-    struct mgp_session *session = find_session(pool, close, MGP_SESSION_CLOSING);
-    if (session != NULL) {
-        mgp_effect_push(pool, &session->effect, MGP_EFFECT_CLOSE);
-    }
-}
-
-int
-mgp_pool_close_ended(struct mgp_pool *pool, int64_t now_ns, struct mgp_ticket close)
-{
-    struct mgp_session *session = find_session(pool, close, MGP_SESSION_CLOSING);
-    if (session == NULL) {
-        return MGP_ERR_STALE;
-    }
-    struct mgp_key *key = session->key;
-    mgp_session_make_gone(pool, session);
-    mgp_key_serve(pool, now_ns, key);
-    mgp_settle(pool, now_ns);
-    return MGP_OK;
 }

@@ -1,7 +1,5 @@
 #include "effect.h"
 
-#include "../base/alloc.h"
-#include "../base/check.h"
 #include "machine.h"
 
 void
@@ -12,60 +10,4 @@ mgp_effect_push(struct mgp_pool *pool, struct mgp_effect_node *node, enum mgp_ef
         mgp_list_push_back(&pool->effects, &node->link);
     }
     node->kind = (uint8_t)kind;
-}
-
-static void
-take_session_effect(struct mgp_pool *pool, struct mgp_session *session, struct mgp_effect *effect)
-{
-    effect->payload = session->payload;
-    switch (effect->kind) {
-    case MGP_EFFECT_CLOSE:
-        MGP_ASSERT(session->state == MGP_SESSION_CLOSING);
-        effect->ticket = mgp_slots_issue(&pool->session_slots, session->slot);
-        effect->reason = (enum mgp_eviction_reason)session->close_reason;
-        break;
-    case MGP_EFFECT_PROBE:
-        MGP_ASSERT(session->state == MGP_SESSION_CHECKING);
-        effect->ticket = mgp_slots_issue(&pool->session_slots, session->slot);
-        break;
-    case MGP_EFFECT_GONE:
-        MGP_ASSERT(session->state == MGP_SESSION_GONE);
-        mgp_session_read_times(session, &effect->times);
-        mgp_session_free(pool, session);
-        break;
-    case MGP_EFFECT_GRANT:
-    case MGP_EFFECT_FAIL:
-        MGP_ASSERT(false);
-    }
-}
-
-bool
-mgp_pool_has_effects(const struct mgp_pool *pool)
-{
-    return !mgp_list_is_empty(&pool->effects);
-}
-
-bool
-mgp_pool_next_effect(struct mgp_pool *pool, struct mgp_effect *effect)
-{
-    struct mgp_link *link = mgp_list_peek_front(&pool->effects);
-    if (link == NULL) {
-        return false;
-    }
-    mgp_link_detach(link);
-    struct mgp_effect_node *node = mgp_container_of(link, struct mgp_effect_node, link);
-    effect->kind = (enum mgp_effect_kind)node->kind;
-    effect->ticket = (struct mgp_ticket){0, 0};
-    effect->status = MGP_OK;
-    if (effect->kind == MGP_EFFECT_GRANT || effect->kind == MGP_EFFECT_FAIL) {
-        struct mgp_waiter *waiter = mgp_container_of(node, struct mgp_waiter, effect);
-        effect->payload = waiter->payload;
-        effect->status = waiter->status;
-        if (effect->kind == MGP_EFFECT_FAIL) {
-            mgp_free(waiter);
-        }
-    } else {
-        take_session_effect(pool, mgp_container_of(node, struct mgp_session, effect), effect);
-    }
-    return true;
 }

@@ -6,10 +6,14 @@
 #include <stdint.h>
 
 #include "../base/list.h"
+#include "pool.h"
 
 struct mgp_effect_node {
     struct mgp_link link;
     uint8_t kind; /* enum mgp_effect_kind; valid while queued */
 };
+
+void mgp_effect_push(struct mgp_pool *pool, struct mgp_effect_node *node,
+                     enum mgp_effect_kind kind);
 
 #endif

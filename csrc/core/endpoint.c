@@ -4,7 +4,9 @@
 
 #include "../base/alloc.h"
 #include "../base/check.h"
+#include "counting.h"
 #include "machine.h"
+#include "random.h"
 
 struct mgp_endpoint *
 mgp_endpoint_find(struct mgp_pool *pool, struct mgp_bytes url)

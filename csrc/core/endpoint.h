@@ -10,8 +10,11 @@
 #include "../base/list.h"
 #include "../base/table.h"
 #include "breaker.h"
+#include "pool.h"
 
 struct mgp_row;
+struct mgp_session;
+struct mgp_key;
 
 /* An endpoint without keys forgets its failures after this many breaker resets: no
  * breaker stays open for longer. */
@@ -43,5 +46,33 @@ struct mgp_endpoint {
     uint32_t probing;                /* sessions whose check may be under way */
     struct mgp_list deferred_checks; /* sessions whose check is to begin when another has ended */
 };
+
+struct mgp_endpoint *mgp_endpoint_find(struct mgp_pool *pool, struct mgp_bytes url);
+struct mgp_endpoint *mgp_endpoint_new(struct mgp_pool *pool, struct mgp_bytes url);
+void mgp_endpoint_add_key(struct mgp_pool *pool, struct mgp_endpoint *endpoint,
+                          struct mgp_key *key);
+void mgp_endpoint_remove_key(struct mgp_pool *pool, struct mgp_endpoint *endpoint,
+                             struct mgp_key *key);
+void mgp_endpoint_forget(struct mgp_pool *pool, struct mgp_endpoint *endpoint);
+/* How many creations may begin there now; whether one may. */
+uint32_t mgp_endpoint_permitted(const struct mgp_pool *pool, const struct mgp_endpoint *endpoint,
+                                int64_t now_ns);
+bool mgp_endpoint_permits(const struct mgp_pool *pool, const struct mgp_endpoint *endpoint,
+                          int64_t now_ns);
+/* What the end of a creation means for the breaker. True when it opened. */
+void mgp_endpoint_creation_succeeded(struct mgp_pool *pool, struct mgp_session *session);
+bool mgp_endpoint_creation_failed(struct mgp_pool *pool, int64_t now_ns,
+                                  struct mgp_session *session);
+void mgp_endpoint_creation_undecided(struct mgp_pool *pool, int64_t now_ns,
+                                     struct mgp_session *session);
+/* The same for what somebody else saw. True when the breaker opened, or closed, which is
+ * said only of an endpoint with keys: one without may be forgotten thereby. */
+bool mgp_endpoint_note_failure(struct mgp_pool *pool, int64_t now_ns, struct mgp_endpoint *endpoint,
+                               struct mgp_row *row);
+bool mgp_endpoint_note_success(struct mgp_pool *pool, struct mgp_endpoint *endpoint);
+/* Whether one more check may begin there now: as many as creations. */
+bool mgp_endpoint_may_probe(const struct mgp_pool *pool, const struct mgp_endpoint *endpoint);
+/* Its keys to sweep, or whether it may probe, have changed. */
+void mgp_endpoint_update_sweep(struct mgp_pool *pool, struct mgp_endpoint *endpoint);
 
 #endif

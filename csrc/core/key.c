@@ -4,6 +4,7 @@
 
 #include "../base/alloc.h"
 #include "../base/check.h"
+#include "counting.h"
 #include "machine.h"
 
 static struct mgp_group *

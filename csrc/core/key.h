@@ -11,6 +11,8 @@
 #include "waitq.h"
 
 struct mgp_endpoint;
+struct mgp_key_spec;
+struct mgp_pool;
 struct mgp_row;
 
 /* All keys that share one part of their identity. */
@@ -62,5 +64,14 @@ mgp_key_waiters(const struct mgp_key *key)
 {
     return key->queue == NULL ? 0 : key->queue->count;
 }
+
+struct mgp_key *mgp_key_find(struct mgp_pool *pool, uint64_t hash, const void *bytes, size_t size);
+struct mgp_key *mgp_key_new(struct mgp_pool *pool, uint64_t hash, const struct mgp_key_spec *spec,
+                            struct mgp_endpoint *endpoint); /* NULL: out of memory */
+/* Puts the key where its state belongs: among the evictable, the empty, or neither. */
+void mgp_key_update_recency(struct mgp_pool *pool, struct mgp_key *key);
+/* A retiring key no longer counts towards max_total_keys. */
+void mgp_key_set_retiring(struct mgp_pool *pool, struct mgp_key *key, bool is_retiring);
+void mgp_key_drop(struct mgp_pool *pool, struct mgp_key *key);
 
 #endif

@@ -1,10 +1,12 @@
-/* The pool as a whole: its making, drain, close and end, and what befalls sessions
- * from outside. */
+/* The pool as a whole: its making, drain, close and end. */
 #include "pool.h"
 
 #include "../base/alloc.h"
 #include "../base/check.h"
+#include "counting.h"
 #include "machine.h"
+#include "serve.h"
+#include "transition.h"
 
 int
 mgp_pool_new(const struct mgp_config *config, struct mgp_pool **pool_out)
@@ -92,124 +94,6 @@ void
 mgp_pool_set_clock_offset(struct mgp_pool *pool, int64_t offset_ns)
 {
     pool->clock_offset_ns = offset_ns;
-}
-
-double
-mgp_random_unit(struct mgp_pool *pool)
-{
-    /* splitmix64: spreads deadlines; secrecy does not matter. */
-    pool->random_state += 0x9e3779b97f4a7c15u;
-    uint64_t bits = pool->random_state;
-    bits = (bits ^ (bits >> 30)) * 0xbf58476d1ce4e5b9u;
-    bits = (bits ^ (bits >> 27)) * 0x94d049bb133111ebu;
-    bits ^= bits >> 31;
-    return (double)(bits >> 11) / 9007199254740992.0;
-}
-
-/* ---- what befalls a session ------------------------------------------------- */
-
-void
-mgp_session_broken(struct mgp_pool *pool, int64_t now_ns, struct mgp_session *session)
-{
-    session->is_broken = true;
-    if (session->state == MGP_SESSION_IDLE) {
-        mgp_session_begin_close(pool, session, MGP_EVICTION_BROKEN);
-        mgp_key_serve(pool, now_ns, session->key);
-        mgp_settle(pool, now_ns);
-    }
-}
-
-void
-mgp_session_mark_broken(struct mgp_session *session)
-{
-    session->is_broken = true;
-}
-
-void
-mgp_session_retire(struct mgp_pool *pool, int64_t now_ns, struct mgp_session *session)
-{
-    session->is_retired = true;
-    if (session->state == MGP_SESSION_IDLE) {
-        mgp_session_begin_close(pool, session, MGP_EVICTION_MANUAL);
-        mgp_key_serve(pool, now_ns, session->key);
-        mgp_settle(pool, now_ns);
-    }
-}
-
-void
-mgp_session_suspect(struct mgp_pool *pool, struct mgp_session *session)
-{
-    (void)pool;
-    if (session->key != NULL) {
-        session->key->endpoint->suspect_epoch++;
-    }
-}
-
-void
-mgp_session_doubt(struct mgp_session *session)
-{
-    session->verified_epoch = 0;
-    for (struct mgp_lease *lease = session->leases; lease != NULL; lease = lease->next) {
-        lease->epoch = 0; /* that its call succeeds may have been before */
-    }
-}
-
-bool
-mgp_session_is_closing(const struct mgp_session *session)
-{
-    return session->state >= MGP_SESSION_CLOSING;
-}
-
-bool
-mgp_session_is_leased(const struct mgp_session *session)
-{
-    return session->lease_count > 0;
-}
-
-void
-mgp_session_read_times(const struct mgp_session *session, struct mgp_session_times *times)
-{
-    times->created_ns = session->created_ns;
-    times->last_used_ns = session->last_used_ns;
-    times->expires_ns = session->lifetime.at_ns;
-}
-
-/* Whoever writes times may write anything: sums with a duration must not overflow. */
-static int64_t
-clamp_time(int64_t at_ns)
-{
-    int64_t bound_ns = INT64_MAX / 4;
-    return at_ns < -bound_ns ? -bound_ns : at_ns > bound_ns ? bound_ns : at_ns;
-}
-
-void
-mgp_session_set_created(struct mgp_pool *pool, struct mgp_session *session, int64_t created_ns)
-{
-    int64_t lifetime_ns = session->lifetime.at_ns - session->created_ns;
-    bool is_open = session->state == MGP_SESSION_ACTIVE || session->state == MGP_SESSION_IDLE ||
-                   session->state == MGP_SESSION_CHECKING;
-    session->created_ns = clamp_time(created_ns);
-    mgp_heap_remove(&pool->lifetimes, &session->lifetime);
-    session->lifetime.at_ns = session->created_ns + lifetime_ns;
-    if (is_open) {
-        mgp_heap_insert(&pool->lifetimes, &session->lifetime, session->lifetime.at_ns);
-    }
-}
-
-void
-mgp_session_set_last_used(struct mgp_pool *pool, struct mgp_session *session, int64_t last_used_ns)
-{
-    session->last_used_ns = clamp_time(last_used_ns);
-    if (session->last_used_ns < session->verified_ns) {
-        session->verified_ns = session->last_used_ns;
-    }
-    if (mgp_link_is_attached(&session->idle_order)) {
-        mgp_session_restore_idle_order(pool, session);
-    }
-    if (session->state == MGP_SESSION_IDLE) {
-        mgp_session_restore_health_order(pool, session);
-        mgp_session_restore_place(session);
-    }
 }
 
 /* ---- drain, close, abandon -------------------------------------------------- */

@@ -122,7 +122,7 @@ enum mgp_fault {
     /* Counts for the endpoint's breaker, unless the creation began before the newest success or
      * the newest opening there. */
     MGP_FAULT_ENDPOINT,
-    MGP_FAULT_CALLER,   /* the caller's own, or a refusal of this caller: does not count */
+    MGP_FAULT_CALLER, /* the caller's own, or a refusal of this caller: does not count */
 };
 
 /* A session was opened. The reference `payload` is the machine's from now on, and

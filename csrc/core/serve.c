@@ -22,7 +22,9 @@
  * goes by the rule. */
 #include "../base/alloc.h"
 #include "../base/check.h"
+#include "counting.h"
 #include "machine.h"
+#include "transition.h"
 
 /* Either search moves what it had to pass over to the end of its list and marks it, so
  * that nothing is passed over twice. */

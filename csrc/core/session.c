@@ -32,6 +32,56 @@ mgp_session_free(struct mgp_pool *pool, struct mgp_session *session)
     mgp_free(session);
 }
 
+struct mgp_session *
+mgp_session_find(const struct mgp_pool *pool, struct mgp_ticket ticket,
+                 enum mgp_session_state state)
+{
+    struct mgp_session *session = mgp_slots_find(&pool->session_slots, ticket);
+    return session != NULL && session->state == (uint8_t)state ? session : NULL;
+}
+
+/* ---- what it is --------------------------------------------------------------- */
+
+bool
+mgp_session_is_closing(const struct mgp_session *session)
+{
+    return session->state >= MGP_SESSION_CLOSING;
+}
+
+bool
+mgp_session_is_leased(const struct mgp_session *session)
+{
+    return session->lease_count > 0;
+}
+
+void
+mgp_session_read_times(const struct mgp_session *session, struct mgp_session_times *times)
+{
+    times->created_ns = session->created_ns;
+    times->last_used_ns = session->last_used_ns;
+    times->expires_ns = session->lifetime.at_ns;
+}
+
+bool
+mgp_session_is_drained(const struct mgp_pool *pool, const struct mgp_session *session)
+{
+    return session->born < pool->drained_before;
+}
+
+bool
+mgp_session_was_idle_at_opening(const struct mgp_session *session)
+{
+    return session->state == MGP_SESSION_IDLE &&
+           session->idle_since < session->key->endpoint->opened_at;
+}
+
+bool
+mgp_session_is_suspected(const struct mgp_session *session)
+{
+    return session->verified_epoch < session->key->endpoint->suspect_epoch ||
+           mgp_session_was_idle_at_opening(session);
+}
+
 bool
 mgp_session_is_unfit(const struct mgp_pool *pool, const struct mgp_session *session, int64_t now_ns,
                      enum mgp_eviction_reason *reason)

@@ -22,6 +22,7 @@
 #include "lease.h"
 
 struct mgp_key;
+struct mgp_pool;
 
 enum mgp_session_state {
     MGP_SESSION_CREATING,
@@ -59,5 +60,54 @@ struct mgp_session {
     bool is_overdue;      /* while IDLE: known to need a check; lies behind those that may not */
     bool is_full;         /* while ACTIVE: takes no more leases; lies behind those that may */
 };
+
+struct mgp_session *mgp_session_new(struct mgp_pool *pool); /* a spare; NULL: out of memory */
+void mgp_session_free(struct mgp_pool *pool, struct mgp_session *session);
+/* The session whose ticket this is, if it is in that state; else NULL. */
+struct mgp_session *mgp_session_find(const struct mgp_pool *pool, struct mgp_ticket ticket,
+                                     enum mgp_session_state state);
+
+/* ---- what it is fit for ----------------------------------------------------- */
+
+/* Whether it must be closed instead of handed out, and why. */
+bool mgp_session_is_unfit(const struct mgp_pool *pool, const struct mgp_session *session,
+                          int64_t now_ns, enum mgp_eviction_reason *reason);
+bool mgp_session_needs_check(const struct mgp_pool *pool, const struct mgp_session *session,
+                             int64_t now_ns);
+/* Whether it is of before the last drain. */
+bool mgp_session_is_drained(const struct mgp_pool *pool, const struct mgp_session *session);
+/* Whether it was idle when the breaker of its endpoint last opened. */
+bool mgp_session_was_idle_at_opening(const struct mgp_session *session);
+/* Whether its endpoint came under suspicion after it was verified. */
+bool mgp_session_is_suspected(const struct mgp_session *session);
+
+/* ---- orders: each puts a session that is, or becomes, IDLE in its place ------------- */
+
+/* By last use, those of before the last drain first. O(1) where it was used just now. */
+void mgp_session_restore_idle_order(struct mgp_pool *pool, struct mgp_session *session);
+int64_t mgp_session_idle_order_ns(const struct mgp_pool *pool, struct mgp_link *link);
+/* By verification. O(1) where it was verified just now. */
+void mgp_session_restore_health_order(struct mgp_pool *pool, struct mgp_session *session);
+/* Among its key's idle sessions: by last use, the most recent first, in front of those
+ * known to need a check. O(1) where it was used just now, or is one of those. */
+void mgp_session_restore_place(struct mgp_session *session);
+
+static inline struct mgp_session *
+mgp_session_of_place(struct mgp_link *link)
+{
+    return mgp_container_of(link, struct mgp_session, place);
+}
+
+static inline struct mgp_session *
+mgp_session_of_idle_order(struct mgp_link *link)
+{
+    return mgp_container_of(link, struct mgp_session, idle_order);
+}
+
+static inline struct mgp_session *
+mgp_session_of_effect(struct mgp_link *link)
+{
+    return mgp_container_of(link, struct mgp_session, effect.link);
+}
 
 #endif

@@ -2,6 +2,8 @@
  * layer above can stop after any number of them and go on later. */
 #include "../base/check.h"
 #include "machine.h"
+#include "serve.h"
+#include "transition.h"
 
 static void
 reap(struct mgp_pool *pool, int64_t now_ns, struct mgp_session *session,
@@ -107,8 +109,7 @@ find_suspect(const struct mgp_pool *pool, int64_t now_ns, const struct mgp_key *
     struct mgp_link *place;
     mgp_list_for_each(place, &key->idle_sessions) {
         struct mgp_session *session = mgp_session_of_place(place);
-        if (mgp_session_was_idle_at_opening(session) ||
-            is_due_for_a_check(pool, now_ns, session)) {
+        if (mgp_session_was_idle_at_opening(session) || is_due_for_a_check(pool, now_ns, session)) {
             return session;
         }
     }

@@ -1,6 +1,7 @@
 /* mgp_pool_check(): every invariant of machine.h, walked in full. */
 #include "../base/check.h"
 #include "machine.h"
+#include "serve.h"
 
 #ifdef MGP_DEBUG
 
