@@ -284,6 +284,7 @@ lint: $(VENV)/.installed $(VENV)/.group-lint ## formatters, linters, types, stub
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	cd build && $(BIN)/python -P -m mypy.stubtest mcpgateway_pool._core --mypy-config-file ../pyproject.toml
+	$(BIN)/python -P scripts/check_calls.py csrc/base csrc/metrics csrc/core csrc/python
 	$(BIN)/clang-format --dry-run -Werror --ferror-limit=10 $(C_FILES)
 	$(BIN)/clang-tidy --quiet $(C_SOURCES) -- -std=c11 -Icsrc -DMGP_DEBUG \
 		-isystem "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("include"))')"

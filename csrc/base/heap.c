@@ -56,7 +56,7 @@ node_place(struct mgp_heap *heap, struct mgp_heap_node *node, size_t index)
 /* Finds the place for `node`, starting from a hole at `index`: later parents
  * come down into the hole, or earlier children come up. */
 static void
-node_settle(struct mgp_heap *heap, struct mgp_heap_node *node, size_t index)
+node_sift(struct mgp_heap *heap, struct mgp_heap_node *node, size_t index)
 {
     while (index > 0) {
         struct mgp_heap_node *parent = heap->nodes[(index - 1) / 2];
@@ -91,7 +91,7 @@ mgp_heap_insert(struct mgp_heap *heap, struct mgp_heap_node *node, int64_t at_ns
     MGP_ASSERT(heap->count < heap->capacity);
     node->at_ns = at_ns;
     size_t hole = heap->count++;
-    node_settle(heap, node, hole);
+    node_sift(heap, node, hole);
 }
 
 void
@@ -103,7 +103,7 @@ mgp_heap_remove(struct mgp_heap *heap, struct mgp_heap_node *node)
     MGP_ASSERT(heap->nodes[node->index] == node);
     struct mgp_heap_node *last = heap->nodes[--heap->count];
     if (last != node) {
-        node_settle(heap, last, node->index);
+        node_sift(heap, last, node->index);
     }
     node->index = MGP_HEAP_DETACHED;
 }
@@ -114,7 +114,7 @@ mgp_heap_update(struct mgp_heap *heap, struct mgp_heap_node *node, int64_t at_ns
     MGP_ASSERT(mgp_heap_node_is_attached(node));
     MGP_ASSERT(heap->nodes[node->index] == node);
     node->at_ns = at_ns;
-    node_settle(heap, node, node->index);
+    node_sift(heap, node, node->index);
 }
 
 static bool

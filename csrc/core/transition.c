@@ -31,7 +31,7 @@ end_probe(struct mgp_pool *pool, struct mgp_endpoint *endpoint)
 
 /* Into a state: the list, the numbers of key and pool, the gauges. */
 static void
-enter(struct mgp_pool *pool, struct mgp_session *session, enum mgp_session_state state)
+into(struct mgp_pool *pool, struct mgp_session *session, enum mgp_session_state state)
 {
     struct mgp_key *key = session->key;
     session->state = (uint8_t)state;
@@ -69,9 +69,9 @@ enter(struct mgp_pool *pool, struct mgp_session *session, enum mgp_session_state
     }
 }
 
-/* Out of the present state; the exact reverse of enter(). */
+/* Out of the present state; the exact reverse of into(). */
 static void
-leave(struct mgp_pool *pool, struct mgp_session *session)
+out_of(struct mgp_pool *pool, struct mgp_session *session)
 {
     struct mgp_key *key = session->key;
     mgp_link_detach(&session->place);
@@ -121,7 +121,7 @@ mgp_session_begin_create(struct mgp_pool *pool, int64_t now_ns, struct mgp_sessi
     spare->created_ns = now_ns;
     spare->is_trial = mgp_breaker_begin(&key->endpoint->breaker);
     spare->is_retired = key->is_single_use;
-    enter(pool, spare, MGP_SESSION_CREATING);
+    into(pool, spare, MGP_SESSION_CREATING);
     pool->leases.promised++;
     key->last_used_ns = now_ns;
     return mgp_slots_issue(&pool->session_slots, spare->slot);
@@ -131,7 +131,7 @@ void
 mgp_session_drop_creation(struct mgp_pool *pool, struct mgp_session *session)
 {
     MGP_ASSERT(session->state == MGP_SESSION_CREATING);
-    leave(pool, session);
+    out_of(pool, session);
     pool->leases.promised--;
     mgp_session_free(pool, session);
 }
@@ -141,7 +141,7 @@ mgp_session_open(struct mgp_pool *pool, int64_t now_ns, struct mgp_session *sess
 {
     struct mgp_key *key = session->key;
     MGP_ASSERT(session->state == MGP_SESSION_CREATING);
-    leave(pool, session);
+    out_of(pool, session);
     pool->leases.promised--;
     mgp_slots_revoke(&pool->session_slots, session->slot);
     session->payload = payload;
@@ -156,7 +156,7 @@ mgp_session_open(struct mgp_pool *pool, int64_t now_ns, struct mgp_session *sess
     mgp_count(pool, key->row, MGP_WORD_CREATES);
     mgp_count(pool, key->row, MGP_WORD_SIZE);
     /* Open, but in no state yet: a lease, idle or the close follows in the same operation. */
-    enter(pool, session, MGP_SESSION_ACTIVE);
+    into(pool, session, MGP_SESSION_ACTIVE);
 }
 
 struct mgp_lease *
@@ -168,9 +168,9 @@ mgp_session_begin_lease(struct mgp_pool *pool, struct mgp_session *session)
     lease->epoch = key->endpoint->suspect_epoch;
     if (session->state != MGP_SESSION_ACTIVE) {
         MGP_ASSERT(session->state == MGP_SESSION_IDLE);
-        leave(pool, session);
+        out_of(pool, session);
         mgp_link_detach(&session->idle_order);
-        enter(pool, session, MGP_SESSION_ACTIVE);
+        into(pool, session, MGP_SESSION_ACTIVE);
     }
     lease->next = session->leases;
     session->leases = lease;
@@ -213,8 +213,8 @@ mgp_session_end_lease(struct mgp_pool *pool, int64_t now_ns, struct mgp_lease *l
 void
 mgp_session_make_idle(struct mgp_pool *pool, struct mgp_session *session)
 {
-    leave(pool, session);
-    enter(pool, session, MGP_SESSION_IDLE);
+    out_of(pool, session);
+    into(pool, session, MGP_SESSION_IDLE);
     session->idle_since = ++pool->sequence;
     session->is_overdue = mgp_session_is_suspected(session);
     mgp_session_restore_place(session);
@@ -232,8 +232,8 @@ mgp_session_begin_check(struct mgp_pool *pool, struct mgp_session *session)
     session->close_reason = mgp_session_was_idle_at_opening(session)
                                 ? (uint8_t)MGP_EVICTION_CIRCUIT_BREAKER
                                 : (uint8_t)MGP_EVICTION_HEALTH_CHECK;
-    leave(pool, session); /* but not the idle order: a check is no use of the session */
-    enter(pool, session, MGP_SESSION_CHECKING);
+    out_of(pool, session); /* but not the idle order: a check is no use of the session */
+    into(pool, session, MGP_SESSION_CHECKING);
     session->verified_epoch = endpoint->suspect_epoch;
     mgp_count(pool, session->key->row, MGP_WORD_HEALTH_CHECKS);
     if (mgp_endpoint_may_probe(pool, endpoint)) {
@@ -249,14 +249,14 @@ void
 mgp_session_begin_close(struct mgp_pool *pool, struct mgp_session *session,
                         enum mgp_eviction_reason reason)
 {
-    leave(pool, session);
+    out_of(pool, session);
     mgp_link_detach(&session->idle_order);
     mgp_heap_remove(&pool->lifetimes, &session->lifetime);
     mgp_slots_revoke(&pool->session_slots, session->slot);
     session->close_reason = (uint8_t)reason;
     mgp_uncount(pool, session->key->row, MGP_WORD_SIZE);
     mgp_count(pool, session->key->row, MGP_WORD_EVICTIONS + (size_t)reason);
-    enter(pool, session, MGP_SESSION_CLOSING);
+    into(pool, session, MGP_SESSION_CLOSING);
     mgp_effect_push(pool, &session->effect, MGP_EFFECT_CLOSE);
 }
 
@@ -278,7 +278,7 @@ void
 mgp_session_make_gone(struct mgp_pool *pool, struct mgp_session *session)
 {
     MGP_ASSERT(session->state == MGP_SESSION_CLOSING);
-    leave(pool, session);
+    out_of(pool, session);
     mgp_slots_revoke(&pool->session_slots, session->slot);
     session->key = NULL;
     session->state = MGP_SESSION_GONE;
