@@ -15,6 +15,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import os
+import socket
+import ssl
 from collections.abc import Iterator
 from enum import Enum
 from http import HTTPStatus
@@ -95,6 +98,8 @@ class Fault(Enum):
     """The caller's own function, headers or arguments."""
     MACHINE = "machine"
     """A shortage of this machine: descriptors, memory, ports."""
+    UNKNOWN = "unknown"
+    """Nothing that was seen speaks against the server."""
 
 
 def fault_of_status(status: int) -> Fault:
@@ -136,12 +141,37 @@ def _fault_shown_by(error: BaseException) -> Fault | None:
     number = getattr(error, "errno", None)
     if number in _SHORTAGES:
         return Fault.MACHINE
-    status = _status_of(error)
+    names = _class_names(error)
+    status = _proxys_status(error) if names & _PROXY_ERRORS else _status_of(error)
     if status is not None:
         return fault_of_status(status)
-    names = _class_names(error)
+    if isinstance(error, socket.gaierror) and (number == socket.EAI_MEMORY or _lacks_descriptors()):
+        return Fault.MACHINE
+    if isinstance(error, ssl.SSLError) and _refuses_certificate(error):
+        return Fault.CALLER
     by_class = (fault for fault in _BY_WEIGHT if names & _CLASSES[fault])
     return next(by_class, Fault.SERVER if number in _UNREACHABLE else None)
+
+
+def _proxys_status(error: BaseException) -> int | None:
+    """The status by which a proxy refused to connect, with which the message begins."""
+    begin = str(error)[:4].split(" ", 1)[0]
+    return int(begin) if len(begin) == 3 and begin.isascii() and begin.isdecimal() else None
+
+
+def _refuses_certificate(error: ssl.SSLError) -> bool:
+    """Whether the server lives, and refused the certificate of this client, or that it had none."""
+    reason = str(getattr(error, "reason", None) or "")
+    return "ALERT" in reason and any(word in reason for word in _CERTIFICATE_ALERTS)
+
+
+def _lacks_descriptors() -> bool:
+    """Whether this process can open nothing now: looking up a name then fails as if there were none such."""
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as error:
+        return error.errno in _SHORTAGES
+    return False
 
 
 # ---- what to say
@@ -173,7 +203,7 @@ def describe(error: BaseException) -> str:
     error = real_cause(error)
     inner = error
     for _ in range(_MAX_EXCEPTIONS):
-        cause = inner.__cause__
+        cause = _cause_of(inner)
         if cause is None:
             break
         inner = real_cause(cause)
@@ -200,8 +230,17 @@ def _exceptions_in(error: BaseException) -> Iterator[BaseException]:
         yield current
         if isinstance(current, BaseExceptionGroup):
             queue.extend(current.exceptions)
-        if current.__cause__ is not None:
-            queue.append(current.__cause__)
+        cause = _cause_of(current)
+        if cause is not None:
+            queue.append(cause)
+
+
+def _cause_of(error: BaseException) -> BaseException | None:
+    """What an exception was made of. httpcore takes the cause off its own, but leaves it as an argument."""
+    if error.__cause__ is not None:
+        return error.__cause__
+    first = error.args[0] if error.args else None
+    return first if isinstance(first, BaseException) and first is not error else None
 
 
 def _status_of(error: BaseException) -> int | None:
@@ -219,16 +258,20 @@ def _class_names(error: BaseException) -> set[str]:
 
 _MAX_EXCEPTIONS = 1000
 _MARK = "_mcpgateway_pool_fault"
-_BY_WEIGHT = (Fault.MACHINE, Fault.CALLER, Fault.SERVER, Fault.REFUSAL)
+_BY_WEIGHT = (Fault.MACHINE, Fault.CALLER, Fault.UNKNOWN, Fault.SERVER, Fault.REFUSAL)
 
 _SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
 _UNREACHABLE = frozenset({errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN})
+
+_PROXY_ERRORS = frozenset({"httpx.ProxyError", "httpcore.ProxyError"})
+_CERTIFICATE_ALERTS = ("CERTIFICATE", "UNKNOWN_CA", "ACCESS_DENIED")
 
 _TIMEOUTS = frozenset({"httpx.TimeoutException"})
 _CONNECT_TIMEOUTS = frozenset({"httpx.ConnectTimeout"})
 _LOCAL_SHORTAGES = frozenset({"builtins.MemoryError", "httpx.PoolTimeout", "httpcore.PoolTimeout"})
 _CLASSES = {
     Fault.MACHINE: _LOCAL_SHORTAGES,
+    Fault.UNKNOWN: frozenset(),
     Fault.CALLER: frozenset(
         {
             "httpx.InvalidURL",
@@ -236,6 +279,7 @@ _CLASSES = {
             "httpx.UnsupportedProtocol",
             "httpcore.LocalProtocolError",
             "httpcore.UnsupportedProtocol",
+            "h11.LocalProtocolError",
         }
     ),
     Fault.SERVER: frozenset(
@@ -254,6 +298,7 @@ _CLASSES = {
             "httpcore.NetworkError",
             "httpcore.TimeoutException",
             "httpcore.ProtocolError",
+            "pydantic_core.ValidationError",  # an answer that is no MCP
         }
     ),
     # Errors of the SDK: the server sent them. What the SDK made up by itself is marked by who saw that.

@@ -15,6 +15,7 @@ from mcpgateway_pool import verdict
 from mcpgateway_pool._core import Pending, PooledSession
 from mcpgateway_pool.errors import PoolClosedError, SessionCreateTimeoutError
 from mcpgateway_pool.redact import safe_url
+from mcpgateway_pool.standstill import Standstill
 
 from .liveness import watch
 from .release import begin_close
@@ -32,8 +33,10 @@ class Creation:
         "_arguments",
         "_has_answered",
         "_has_timed_out",
+        "_is_permitted",
         "_pending",
         "_pool",
+        "_span",
         "_timer",
         "done",
         "task",
@@ -46,13 +49,20 @@ class Creation:
         self._arguments = arguments
         self._has_timed_out = False
         self._has_answered = False
+        self._is_permitted = False
         self.done: asyncio.Future[None] = loop.create_future()
-        self._timer = pool._timer(pool._settings.session_create_timeout_seconds, self._time_out)
+        if pool._standstill is None:
+            pool._standstill = Standstill(loop)
+        self._span = pool._standstill.begin()
+        timer = None
         try:
+            timer = self._timer = pool._timer(pool._settings.session_create_timeout_seconds, self._time_out)
             self.task = pool._spawn(self._run(), "create", in_context=True)
             self.task.add_done_callback(self._ended)
         except BaseException:
-            self._timer.cancel()
+            self._span.end()
+            if timer is not None:
+                timer.cancel()
             raise
 
     async def _run(self) -> None:
@@ -95,6 +105,7 @@ class Creation:
         except Exception as error:
             verdict.blame(error, verdict.Fault.CALLER)
             raise
+        self._is_permitted = True
 
     def _give_to_pool(self, pooled: Any) -> bool:
         """Whether the pool took the session; not when its creation was given up before."""
@@ -127,10 +138,18 @@ class Creation:
             pending.error = error
         pool = self._pool
         trips = pool._circuit_breaker_trips
-        counts = not isinstance(error, PoolClosedError) and verdict.counts_for_breaker(error)
-        pool._create_failed(pending, counts)
+        pool._create_failed(pending, self._is_evidence(error))
         if pool._circuit_breaker_trips != trips:
             pool._log().warning("Circuit breaker opened for %s", safe_url(self._arguments[0]))
+
+    def _is_evidence(self, error: BaseException) -> bool:
+        """Whether this failure shows that the server is down."""
+        if not self._is_permitted or isinstance(error, PoolClosedError):
+            return False  # it was not even asked
+        if self._span.stood_still():
+            self._pool._log().debug("this process stood still: a failure to open a session does not count")
+            return False
+        return verdict.counts_for_breaker(error)
 
     def _timeout_error(self, cause: BaseException | None) -> SessionCreateTimeoutError:
         limit = self._pool._settings.session_create_timeout_seconds
@@ -153,6 +172,7 @@ class Creation:
         if not self.done.done() and not self.done.get_loop().is_closed():
             self.done.set_result(None)
         self._has_answered = True
+        self._span.end()
 
     def _time_out(self) -> None:
         self._has_timed_out = True

@@ -32,6 +32,7 @@ from mcpgateway_pool.errors import AcquireTimeoutError, SessionCreateError
 from mcpgateway_pool.processes import add_pool, leave_to_parent
 from mcpgateway_pool.prometheus import shared_counters
 from mcpgateway_pool.redact import safe_error, safe_text, safe_url
+from mcpgateway_pool.standstill import Standstill
 from mcpgateway_pool.timers import Timer
 from mcpgateway_pool.upstream import health, http_client, session_owner
 from mcpgateway_pool.upstream.http_watch import HttpWatch
@@ -98,6 +99,7 @@ class MCPSessionPool(PoolCore):
         "_direct_anonymous_count",
         "_rpc_listener_task",
         "_settings",
+        "_standstill",
         "_streamless",
         "_tasks",
         "_upkeep_timer",
@@ -185,6 +187,7 @@ class MCPSessionPool(PoolCore):
     def _forget_loop(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._upkeep_timer: Timer | None = None
+        self._standstill: Standstill | None = None
 
     def _leave_to_parent(self) -> None:
         """In a forked child: what the parent has under way is not the child's to end."""
@@ -402,6 +405,8 @@ class MCPSessionPool(PoolCore):
             error = SessionCreateError(
                 f"Failed to create MCP session for {safe_url(url)}: {verdict.describe(cause)}"
             )
+            if verdict.fault_of(cause) is None:
+                verdict.blame(error, verdict.Fault.UNKNOWN)
             raise error from cause
         return PooledSession(
             session=owner.session,

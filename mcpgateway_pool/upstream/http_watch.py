@@ -147,6 +147,7 @@ class HttpWatch:
         try:
             response = await self._sender.send(inner, request, options, method)
         except Exception as error:
+            self.silences += 1
             problem = f"the connection to the server failed ({type(error).__name__})"
             self._tell_failure(problem)
             if exchange is None or request_id is None or method == "initialize":
@@ -191,7 +192,6 @@ class HttpWatch:
             self._sender.broke_off(error)
 
     def _tell_failure(self, problem: str) -> None:
-        self.silences += 1
         if self._listener is not None:
             self._listener.connection_failed(problem)
 

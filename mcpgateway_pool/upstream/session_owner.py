@@ -109,6 +109,7 @@ class SessionOwner:
         self._watch = http_watch.HttpWatch(target.transport, self)
         self._hint = ""
         self._error: BaseException | None = None
+        self._is_unanswered = False
         self._initialized = False
         self._leaving = False
         self._on_broken: list[Callable[[], None]] = []
@@ -192,6 +193,7 @@ class SessionOwner:
         """See :class:`mcpgateway_pool.upstream.http_watch.HttpListener`."""
         has_waited = self.session is not None and sdk.fail_request(self.session, request_id, problem)
         if has_waited:
+            self._is_unanswered = True
             self._break(problem)
         return has_waited
 
@@ -245,6 +247,7 @@ class SessionOwner:
         """No answer can come any more: fail what waits for one, and leave the contexts."""
         if self._leaving:
             return
+        self._is_unanswered = True
         self._break(problem)
         sdk.fail_requests(self.session, problem)
         self._leaving = True
@@ -369,7 +372,17 @@ class SessionOwner:
             self._ready.set_result(False)
 
     def _creation_error(self) -> BaseException:
-        """Why there is no session."""
+        """Why there is no session, and whose fault that is."""
+        error = self._why_not_created()
+        if error is not self._watch.refusal and sdk.error_code(error) is not None:
+            # Where the server sent it, it lives. Else the SDK or this package has made it up.
+            if self._is_unanswered or self._watch.silences > 0 or not sdk.is_answer(error):
+                verdict.blame(error, verdict.Fault.SERVER)
+            elif isinstance(self._error, asyncio.CancelledError):
+                verdict.blame(error, verdict.Fault.UNKNOWN)
+        return error
+
+    def _why_not_created(self) -> BaseException:
         error = verdict.real_cause(self._error) if self._error is not None else None
         if self._watch.refusal is not None:
             if error is not None and sdk.error_code(error) is not None:
