@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import subprocess
-import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,8 +14,10 @@ import httpx
 import pytest
 
 from servers.process import ServerProcess
+from servers.program import free_port
 from servers.redis_process import EXECUTABLE, MISSING, RedisProcess
-from support.gateway_process import SWITCH, GatewayProcess, free_port
+from servers.waiting import wait_until
+from support.gateway_process import SWITCH, GatewayProcess
 
 pytest.importorskip("redis")
 
@@ -139,12 +140,12 @@ def owner(site: Site, session: str) -> str:
 def wait_until_back(site: Site, gateway: GatewayProcess) -> None:
     """Wait until a gateway uses a Redis that was restarted."""
     worker = f"{socket.gethostname()}:{gateway.pid}"
-    end = time.monotonic() + 60
-    while redis(site, "exists", f"mcpgw:worker_heartbeat:{worker}") != "1" or redis(
-        site, "pubsub", "numsub", f"mcpgw:pool_rpc:{worker}"
-    ).split()[-1:] != ["1"]:
-        assert time.monotonic() < end, f"{worker} does not come back"
-        time.sleep(0.1)
+
+    def is_back() -> bool:
+        listens = redis(site, "pubsub", "numsub", f"mcpgw:pool_rpc:{worker}").split()[-1:] == ["1"]
+        return listens and redis(site, "exists", f"mcpgw:worker_heartbeat:{worker}") == "1"
+
+    wait_until(is_back, 60, every=0.1)
 
 
 def assert_executed_by(site: Site, first: GatewayProcess, other: GatewayProcess) -> None:

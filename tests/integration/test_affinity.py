@@ -17,7 +17,8 @@ pytest.importorskip("redis")
 
 from mcpgateway_pool.affinity import heartbeat
 from servers.redis_process import EXECUTABLE, MISSING, RedisProcess
-from support.affinity_workers import LOGGER, Worker, pid_beyond_all, reclaiming_after, until
+from servers.waiting import until
+from support.affinity_workers import LOGGER, Worker, pid_beyond_all, reclaiming_after
 
 pytestmark = [
     pytest.mark.skipif(EXECUTABLE is None, reason=MISSING),

@@ -19,7 +19,8 @@ from mcpgateway_pool.affinity import context as context_module
 from mcpgateway_pool.affinity import heartbeat
 from mcpgateway_pool.affinity import listener as listener_module
 from servers.redis_process import EXECUTABLE, MISSING, RedisProcess
-from support.affinity_workers import LOGGER, RPC, Worker, until
+from servers.waiting import until
+from support.affinity_workers import LOGGER, RPC, Worker
 
 pytestmark = [
     pytest.mark.skipif(EXECUTABLE is None, reason=MISSING),
@@ -167,7 +168,7 @@ async def test_listener_and_heartbeat_come_back_with_an_empty_redis(
         # However many attempts it took.
         assert len([message for message in caplog.messages if "listener failed" in message]) == 1
         # At once, not with the next one in 10 s: the others would take it for dead.
-        await until(lambda: owner.client.exists("mcpgw:worker_heartbeat:host-b:1"), timeout=8.0)
+        await until(lambda: owner.client.exists("mcpgw:worker_heartbeat:host-b:1"), seconds=8.0)
         await owner.affinity.register_pool_session_owner("s-1")
         assert await one.forward("s-1") == {"result": {"by": "host-b:1", "id": 7}}
 

@@ -16,6 +16,7 @@ import pytest
 from mcpgateway_pool import MCPSessionPool, SessionCreateTimeoutError, TransportType
 from mcpgateway_pool.upstream import http_client, sdk
 from servers.process import ServerProcess
+from servers.waiting import until
 from support.fake_clients import client_factory_that_clings
 from support.fault_cases import HEADERS, Stage, bounded
 from support.leaks import run_clean
@@ -24,20 +25,6 @@ if sdk.follows_redirects():
     pytestmark = pytest.mark.filterwarnings("ignore:Unclosed <MemoryObject:ResourceWarning")
 
 BOTH: tuple[sdk.TransportName, ...] = ("sse", "streamablehttp")
-
-
-@pytest.fixture(scope="module", params=BOTH)
-def shared(request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
-    """A server for tests that leave it alive."""
-    with ServerProcess(request.param) as server:
-        yield server
-
-
-@pytest.fixture
-def server(shared: ServerProcess) -> ServerProcess:
-    """The shared server, without faults that an earlier test planned."""
-    shared.fault("clear")
-    return shared
 
 
 @pytest.fixture
@@ -50,13 +37,6 @@ def mortal(shared: ServerProcess) -> Iterator[ServerProcess]:
 def stage_of(server: ServerProcess, **settings: Any) -> Stage:
     pool = MCPSessionPool(**{"cleanup_timeout_seconds": 0.5, **settings})
     return Stage(server, pool, TransportType(server.transport))
-
-
-async def until(condition: Any, seconds: float = 5.0) -> None:
-    """Until something holds that other tasks bring about."""
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 async def posts(stage: Stage, method: str) -> int:

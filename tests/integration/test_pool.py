@@ -14,7 +14,7 @@ import subprocess
 import time
 import traceback
 import urllib.request
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -34,6 +34,7 @@ from mcpgateway_pool import (
 )
 from mcpgateway_pool.upstream import sdk
 from servers.process import ServerProcess
+from servers.waiting import until
 
 if sdk.follows_redirects():
     # An SDK as old as 1.27 leaves two in-memory streams of its own to the collector when it cannot connect
@@ -53,27 +54,6 @@ _numbers = itertools.count()
 def gateway() -> str:
     """A gateway id of this test alone: counters are the process's."""
     return f"gateway-{next(_numbers)}"
-
-
-@pytest.fixture(scope="module", params=BOTH)
-def shared(request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
-    """A server for tests that leave it alive."""
-    with ServerProcess(request.param) as server:
-        yield server
-
-
-@pytest.fixture
-def server(shared: ServerProcess) -> ServerProcess:
-    """The shared server, without faults that an earlier test planned."""
-    shared.fault("clear")
-    return shared
-
-
-@pytest.fixture(params=BOTH)
-def mortal(request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
-    """A server for one test, to be killed."""
-    with ServerProcess(request.param) as server:
-        yield server
 
 
 class Client:
@@ -144,16 +124,8 @@ async def opened(server: ServerProcess, gateway: str, **settings: Any) -> AsyncI
         yield Client(pool, server, gateway)
     # The SDK leaves async generators half-way; when they are collected, asyncio ends each in a short task.
     gc.collect()
-    await until(lambda: len(asyncio.all_tasks()) == 1)
+    await until(lambda: len(asyncio.all_tasks()) == 1, AT_ONCE)
     assert pool._counts()["active"] == pool._counts()["idle"] == pool._counts()["closing"] == 0
-
-
-async def until(condition: Callable[[], bool], within: float = AT_ONCE) -> None:
-    """Wait for a condition; fail when it does not come true in time."""
-    end = time.monotonic() + within
-    while not condition():
-        assert time.monotonic() < end, "it did not come true in time"
-        await asyncio.sleep(0.005)
 
 
 def open_sockets() -> int:
@@ -320,9 +292,9 @@ async def test_a_dead_idle_sse_session_is_closed_at_once_without_traffic(gateway
             await client.tool("echo", text="hello")
             assert client.counts()["size"] == 1
             await asyncio.to_thread(server.kill)
-            await until(lambda: client.counts()["size"] == 0)
+            await until(lambda: client.counts()["size"] == 0, AT_ONCE)
             assert client.evictions() == {"broken": 1}
-            await until(lambda: client.pool._counts()["closing"] == 0)
+            await until(lambda: client.pool._counts()["closing"] == 0, AT_ONCE)
 
 
 async def test_a_health_check_replaces_a_dead_idle_session_before_its_hand_out(gateway: str) -> None:
@@ -440,7 +412,7 @@ async def test_a_drain_lets_calls_in_flight_finish_and_reuses_no_session(
         assert client.states() == {"active": 1, "idle": 0}
         assert not in_flight.done(), "the drain waited for a session in use"
         assert await in_flight == "slept 0.5"
-        await until(lambda: client.counts()["size"] == 0)
+        await until(lambda: client.counts()["size"] == 0, AT_ONCE)
         assert client.evictions() == {"manual": 2}
         assert await client.tool("counter") == "1"
         assert client.initialized() - before == 3
@@ -459,8 +431,8 @@ async def test_close_all_leaves_no_task_and_no_socket(server: ServerProcess, gat
     with pytest.raises(Exception, match=r"."):
         await asyncio.wait_for(in_flight, AT_ONCE)
     gc.collect()
-    await until(lambda: asyncio.all_tasks() == tasks)
-    await until(lambda: open_sockets() == sockets)
+    await until(lambda: asyncio.all_tasks() == tasks, AT_ONCE)
+    await until(lambda: open_sockets() == sockets, AT_ONCE)
     assert client.counts()["size"] == client.counts()["active_sessions"] == 0
     assert client.evictions() == {"manual": 4}
     await asyncio.to_thread(server.wait_for, lambda stats: stats["open_streams"] == 0)

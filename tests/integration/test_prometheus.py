@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 
-from support.prometheus import Prometheus, needs_prometheus, wait_until
+from servers.waiting import wait_until
+from support.prometheus import Prometheus, needs_prometheus
 
 pytestmark = [needs_prometheus, pytest.mark.timeout(180)]
 

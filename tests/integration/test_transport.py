@@ -24,6 +24,7 @@ from mcpgateway_pool.upstream.session_owner import SessionOwner, open_session
 from mcpgateway_pool.verdict import Fault, fault_of
 from servers.process import ServerProcess
 from servers.proxy import BreakingProxy
+from support.leaks import settle
 
 if sdk.follows_redirects():
     # An SDK as old as 1.27 leaves two in-memory streams of its own to the collector when it cannot connect
@@ -54,36 +55,6 @@ def run(test: Callable[[], Awaitable[None]]) -> None:
     asyncio.run(main())
     gc.collect()
     assert unhandled == []
-
-
-async def settle() -> None:
-    """Wait until no other task runs, at most a second: what remains then is a leak."""
-    others = asyncio.all_tasks() - {asyncio.current_task()}
-    end = time.monotonic() + 1
-    while others and time.monotonic() < end:
-        await asyncio.wait(others, timeout=0.1)
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-
-
-@pytest.fixture(scope="module", params=BOTH)
-def shared(request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
-    """A server for tests that leave it alive."""
-    with ServerProcess(request.param) as server:
-        yield server
-
-
-@pytest.fixture
-def server(shared: ServerProcess) -> ServerProcess:
-    """The shared server, without faults that an earlier test planned."""
-    shared.fault("clear")
-    return shared
-
-
-@pytest.fixture(params=BOTH)
-def mortal(request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
-    """A server for one test, to be killed."""
-    with ServerProcess(request.param) as server:
-        yield server
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,8 @@ pytest.importorskip("redis")
 from mcpgateway_pool.affinity.keys import session_mapping_key
 from mcpgateway_pool.gateway.pool.gateway_pool import GatewayPool
 from servers.redis_process import EXECUTABLE, MISSING, RedisProcess
-from support.affinity_workers import LOGGER, RPC, Worker, until
+from servers.waiting import until
+from support.affinity_workers import LOGGER, RPC, Worker
 
 pytestmark = [
     pytest.mark.skipif(EXECUTABLE is None, reason=MISSING),

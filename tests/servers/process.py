@@ -9,18 +9,18 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.parse
 import urllib.request
 from collections.abc import Callable
-from types import TracebackType
-from typing import IO, Any, Literal, Self
+from typing import IO, Any, Literal
 
 from .nursery import ForkedServer, nursery
+from .program import Program
+from .waiting import wait_until
 
 
-class ServerProcess:
-    """One MCP test server in its own process; a context manager that always ends what it started.
+class ServerProcess(Program):
+    """One MCP test server in its own process.
 
     Args:
         transport: ``"streamablehttp"`` or ``"sse"``.
@@ -48,15 +48,6 @@ class ServerProcess:
         self._process: ForkedServer | None = None
         self._stdin = self._stdout = -1
         self._stderr: IO[str] | None = None
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.kill()
 
     @property
     def url(self) -> str:
@@ -145,24 +136,13 @@ class ServerProcess:
 
     def terminate(self) -> None:
         """Send SIGTERM and do not wait."""
-        self._signal(signal.SIGTERM)
+        self.send_signal(signal.SIGTERM)
 
-    def freeze(self) -> None:
-        """SIGSTOP: connections stay open, nothing answers."""
-        self._signal(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        """SIGCONT."""
-        self._signal(signal.SIGCONT)
-
-    def _signal(self, number: signal.Signals) -> None:
-        if self._process is not None:
-            self._process.send_signal(number)
-
-    def restart(self) -> None:
-        """Kill it and start a new one on the same port."""
-        self.kill()
-        self.start()
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send it a signal; RuntimeError when it was not started, or was killed."""
+        if self._process is None:
+            raise RuntimeError("the server is not running")
+        self._process.send_signal(number)
 
     def stats(self) -> dict[str, Any]:
         """The counters of ``faults.py``."""
@@ -175,14 +155,18 @@ class ServerProcess:
 
     def wait_for(self, condition: Callable[[dict[str, Any]], bool], timeout: float = 5.0) -> dict[str, Any]:
         """The first counters that satisfy the condition; TimeoutError when none do in ``timeout`` seconds."""
-        end = time.monotonic() + timeout
-        while True:
-            stats = self.stats()
-            if condition(stats):
-                return stats
-            if time.monotonic() > end:
-                raise TimeoutError(f"the server's counters did not get there in {timeout:g} s: {stats}")
-            time.sleep(0.01)
+        stats: dict[str, Any] = {}
+
+        def ask() -> bool:
+            stats.clear()
+            stats.update(self.stats())
+            return condition(stats)
+
+        try:
+            wait_until(ask, timeout, every=0.01)
+        except TimeoutError as error:
+            raise TimeoutError(f"the server's counters did not get there: {stats}") from error
+        return stats
 
     def _get(self, path: str) -> dict[str, Any]:
         # No proxies: the environment may name one, and this is 127.0.0.1.

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import socket
 import subprocess
-import time
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+
+from .program import Program, free_port
+from .waiting import wait_until
 
 EXECUTABLE = shutil.which("redis-server")
 MISSING = "redis-server is not on PATH (Debian package redis-server): session affinity was NOT tested"
 
 
-class RedisProcess:
-    """One Redis server on a Unix socket, and on a port if asked; a context manager that always ends what it
-    started.
+class RedisProcess(Program):
+    """One Redis server on a Unix socket, and on a port if asked.
 
     Args:
         folder: for its socket and its log; its path is short, because a socket's has at most 107 bytes.
@@ -29,18 +29,9 @@ class RedisProcess:
         if EXECUTABLE is None:
             raise RuntimeError(MISSING)
         self.folder = folder
-        self.port = _free_port() if tcp else 0
+        self.port = free_port() if tcp else 0
         self._start_timeout = start_timeout
         self._process: subprocess.Popen[bytes] | None = None
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.kill()
 
     @property
     def socket_path(self) -> Path:
@@ -68,12 +59,16 @@ class RedisProcess:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
             )
-        end = time.monotonic() + self._start_timeout
-        while not self._answers():
-            if self._process.poll() is not None or time.monotonic() > end:
-                self.kill()
-                raise RuntimeError(f"Redis did not start\n{log.read_text(errors='replace')[-4000:]}")
-            time.sleep(0.01)
+        try:
+            wait_until(self._answers_or_ended, self._start_timeout, every=0.01)
+        except TimeoutError:
+            self.kill()
+        if self._process is None or self._process.poll() is not None:
+            self.kill()
+            raise RuntimeError(f"Redis did not start\n{log.read_text(errors='replace')[-4000:]}")
+
+    def _answers_or_ended(self) -> bool:
+        return self._answers() or self._process is None or self._process.poll() is not None
 
     def _answers(self) -> bool:
         try:
@@ -92,27 +87,13 @@ class RedisProcess:
             process.kill()
             process.wait()
 
-    def restart(self) -> None:
-        """Kill it and start an empty one at the same place."""
-        self.kill()
-        self.start()
-
-    def freeze(self) -> None:
-        """SIGSTOP: connections stay open, nothing answers."""
-        self._signal(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        """SIGCONT."""
-        self._signal(signal.SIGCONT)
-
-    def _signal(self, number: signal.Signals) -> None:
+    @property
+    def pid(self) -> int:
+        """The process id; RuntimeError when it does not run."""
         if self._process is None:
             raise RuntimeError("Redis is not running")
-        self._process.send_signal(number)
+        return self._process.pid
 
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send it a signal; RuntimeError when it does not run."""
+        os.kill(self.pid, number)

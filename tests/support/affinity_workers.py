@@ -14,6 +14,7 @@ import pytest
 import redis.asyncio
 
 from mcpgateway_pool.affinity import AffinitySettings, SessionAffinity
+from servers.waiting import until
 
 LOGGER = logging.getLogger("mcpgateway.services.mcp_session_pool")
 
@@ -160,10 +161,3 @@ def reclaiming_after(
 def pid_beyond_all() -> int:
     """A process id that no process can have."""
     return int(Path("/proc/sys/kernel/pid_max").read_text()) + 1
-
-
-async def until(condition: Callable[[], Awaitable[bool]], timeout: float = 30.0) -> None:
-    """Ask again and again until it holds; TimeoutError when it never does."""
-    async with asyncio.timeout(timeout):
-        while not await condition():
-            await asyncio.sleep(0.01)

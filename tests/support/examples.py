@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
-import time
 import urllib.request
 from pathlib import Path
+
+from servers.waiting import wait_until
 
 _EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
@@ -50,15 +52,15 @@ def fetch(url: str) -> str:
 
 def processes_left(folder: Path) -> list[str]:
     """Command lines of the processes of a folder's examples, once those that are ending have had time to."""
-    end = time.monotonic() + 10
-    while True:
-        left = []
-        for entry in Path("/proc").glob("[0-9]*"):
-            try:
-                if str(folder).encode() in (entry / "environ").read_bytes():
-                    left.append((entry / "cmdline").read_text().replace("\0", " "))
-            except OSError:
-                continue
-        if not left or time.monotonic() > end:
-            return left
-        time.sleep(0.05)
+    with contextlib.suppress(TimeoutError):
+        wait_until(lambda: not _processes_of(folder), 10)
+    return _processes_of(folder)
+
+
+def _processes_of(folder: Path) -> list[str]:
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if str(folder).encode() in (entry / "environ").read_bytes():
+                found.append((entry / "cmdline").read_text().replace("\0", " "))
+    return found

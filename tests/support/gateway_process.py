@@ -18,7 +18,6 @@ import json
 import os
 import secrets
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -28,10 +27,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from prometheus_client.parser import text_string_to_metric_families
+
+from servers.program import Program, free_port
+from servers.waiting import wait_until
 
 SWITCH = {"MCPGATEWAY_POOL_ENABLED": "true"}
 STOCK_APP = "mcpgateway.main:app"
@@ -72,14 +73,6 @@ class Answer:
         return str(self.body["result"]["content"][0]["text"])
 
 
-def free_port() -> int:
-    """A port of 127.0.0.1 that was free a moment ago."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
-
-
 def parse_samples(exposition: str) -> Samples:
     """Every sample of a scrape by name and labels; AssertionError when one is there twice."""
     samples: Samples = {}
@@ -103,8 +96,8 @@ def sum_samples(samples: Samples, name: str, **labels: str) -> float:
     return sum(found)
 
 
-class GatewayProcess:
-    """One gateway, with SQLite in a folder of its own; a context manager that always ends what it started.
+class GatewayProcess(Program):
+    """One gateway, with SQLite in a folder of its own.
 
     Args:
         folder: where database, log file and working directory are; made when it does not exist.
@@ -141,15 +134,6 @@ class GatewayProcess:
         self._tools: dict[tuple[str, str], str] = {}
         self._local = threading.local()
 
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.kill()
-
     # ------------------------------------------------------------ the process
 
     @property
@@ -163,6 +147,10 @@ class GatewayProcess:
         if self._process is None:
             raise GatewayError("the gateway is not running")
         return self._process.pid
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send it a signal; GatewayError when it does not run."""
+        os.kill(self.pid, number)
 
     @property
     def output(self) -> str:
@@ -256,16 +244,18 @@ class GatewayProcess:
     def _wait_until_healthy(self) -> None:
         process = self._process
         assert process is not None
-        end = time.monotonic() + self._start_timeout
-        while True:
+
+        def is_up() -> bool:
             if process.poll() is not None:
                 raise GatewayError(f"the gateway ended with {process.returncode}\n{self.output[-6000:]}")
-            if time.monotonic() > end:
-                raise GatewayError(f"no answer in {self._start_timeout:g} s\n{self.output[-6000:]}")
             with contextlib.suppress(OSError, http.client.HTTPException):
-                if len(self.worker_pids()) == self.workers and self._all_workers_healthy():
-                    return
-            time.sleep(0.1)
+                return len(self.worker_pids()) == self.workers and self._all_workers_healthy()
+            return False
+
+        try:
+            wait_until(is_up, self._start_timeout, every=0.1)
+        except TimeoutError as error:
+            raise GatewayError(f"no answer in {self._start_timeout:g} s\n{self.output[-6000:]}") from error
 
     def _all_workers_healthy(self) -> bool:
         if self.workers == 1:
@@ -290,12 +280,10 @@ class GatewayProcess:
         process.terminate()
         try:
             code = process.wait(timeout)
-            left = _group_members(process.pid)
             # Helpers of the interpreter (its resource tracker) end just after their parent.
-            end = time.monotonic() + 5
-            while left and time.monotonic() < end:
-                time.sleep(0.02)
-                left = _group_members(process.pid)
+            with contextlib.suppress(TimeoutError):
+                wait_until(lambda: not _group_members(process.pid), 5)
+            left = _group_members(process.pid)
         except subprocess.TimeoutExpired as error:
             raise GatewayError(f"the gateway did not end in {timeout:g} s\n{self.output[-6000:]}") from error
         finally:

@@ -3,34 +3,34 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import threading
-import time
 import urllib.parse
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any
 
 import pytest
+
+from servers.program import Program
+from servers.waiting import wait_until
 
 needs_prometheus = pytest.mark.skipif(
     shutil.which("prometheus") is None,
     reason="prometheus is not on PATH (Debian package prometheus): nothing was run against a real one",
 )
 
-_T = TypeVar("_T")
-
 INTERVAL = "500ms"  # between scrapes, and between evaluations of the rules
 
 _START_SECONDS = 40.0
 
 
-class Prometheus:
-    """A context manager; everything it writes is in one folder.
+class Prometheus(Program):
+    """Everything it writes is in one folder.
 
     Args:
         folder: for its configuration and its data.
@@ -52,7 +52,8 @@ class Prometheus:
         self._said: list[str] = []
         self._port = 0
 
-    def __enter__(self) -> Self:
+    def start(self) -> None:
+        """Start it, and wait until it is ready; RuntimeError, with what it said, when it is not in time."""
         self._process = subprocess.Popen(
             [
                 "prometheus",
@@ -69,24 +70,31 @@ class Prometheus:
             wait_until(lambda: self._port or self._process.poll() is not None, _START_SECONDS)  # type: ignore[union-attr]
             wait_until(self._is_ready, _START_SECONDS)
         except BaseException as error:
-            self.__exit__(None, None, None)
+            self.kill()
             raise RuntimeError(f"Prometheus did not start:\n{''.join(self._said)}") from error
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        assert self._process is not None
+    def kill(self) -> None:
+        """End it, and wait until it is gone. Harmless when it is gone already."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.kill()
+        process.wait()
         assert self._reader is not None
-        self._process.terminate()
-        try:
-            self._process.wait(10)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
         self._reader.join()
-        assert self._process.stderr is not None
-        self._process.stderr.close()
+        assert process.stderr is not None
+        process.stderr.close()
+
+    @property
+    def pid(self) -> int:
+        """The process id; RuntimeError when it does not run."""
+        if self._process is None:
+            raise RuntimeError("Prometheus is not running")
+        return self._process.pid
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send it a signal; RuntimeError when it does not run."""
+        os.kill(self.pid, number)
 
     def _read(self) -> None:
         # It says which port it was given, and its log must be read, or it would stop at a full pipe.
@@ -131,15 +139,3 @@ class Prometheus:
     def wait_for(self, expression: str, seconds: float = 10.0) -> dict[str, float]:
         """The same, once there is something."""
         return wait_until(lambda: self.query(expression), seconds)
-
-
-def wait_until(condition: Callable[[], _T], seconds: float) -> _T:
-    """The first true value; TimeoutError when there is none in time."""
-    end = time.monotonic() + seconds
-    while True:
-        value = condition()
-        if value:
-            return value
-        if time.monotonic() > end:
-            raise TimeoutError(f"did not come about in {seconds:g} s")
-        time.sleep(0.05)
