@@ -4,7 +4,7 @@ int
 py_pool_raise(py_pool *self, int status, PyObject *url)
 {
     py_state *state = self->state;
-    PyObject *safe_url = NULL;
+    PyObject *safe_url = NULL, *why = NULL;
     if (status == MGP_ERR_CLOSED) {
         PyErr_SetString(state->closed_error, "Session pool is closed");
         return -1;
@@ -18,7 +18,10 @@ py_pool_raise(py_pool *self, int status, PyObject *url)
         return -1;
     }
     if (status == MGP_ERR_CIRCUIT_OPEN) {
-        PyErr_Format(state->circuit_open_error, "Circuit breaker open for %U", safe_url);
+        why = PyObject_CallMethodOneArg((PyObject *)self, state->str_why_open, url);
+        if (why != NULL) {
+            PyErr_Format(state->circuit_open_error, "Circuit breaker open for %U%S", safe_url, why);
+        }
     } else if (status == MGP_ERR_QUEUE_FULL) {
         PyErr_Format(state->exhausted_error,
                      "Too many callers wait for a session for %U already: max_waiters is %u",
@@ -31,6 +34,7 @@ py_pool_raise(py_pool *self, int status, PyObject *url)
     } else {
         PyErr_Format(PyExc_SystemError, "unexpected status %d of the pool machine", status);
     }
+    Py_XDECREF(why);
     Py_DECREF(safe_url);
     return -1;
 }

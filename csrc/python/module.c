@@ -161,6 +161,7 @@ intern_names(py_state *state)
         {&state->str_call_soon_threadsafe, "call_soon_threadsafe"},
         {&state->str_on_close, "_on_close"},
         {&state->str_on_check, "_on_check"},
+        {&state->str_why_open, "_why_open"},
         {&state->str_arm_timer, "_arm_timer"},
         {&state->str_reap_leaks, "_reclaim_leaked"},
         {&state->str_run_effects, "_run_effects"},
@@ -328,6 +329,7 @@ core_clear(PyObject *module)
     Py_CLEAR(state->str_call_soon_threadsafe);
     Py_CLEAR(state->str_on_close);
     Py_CLEAR(state->str_on_check);
+    Py_CLEAR(state->str_why_open);
     Py_CLEAR(state->str_arm_timer);
     Py_CLEAR(state->str_reap_leaks);
     Py_CLEAR(state->str_run_effects);

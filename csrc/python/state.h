@@ -50,6 +50,7 @@ typedef struct {
     PyObject *str_call_soon_threadsafe;
     PyObject *str_on_close;
     PyObject *str_on_check;
+    PyObject *str_why_open;
     PyObject *str_arm_timer;
     PyObject *str_reap_leaks;
     PyObject *str_run_effects;

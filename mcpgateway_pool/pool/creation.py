@@ -140,7 +140,7 @@ class Creation:
         trips = pool._circuit_breaker_trips
         pool._create_failed(pending, self._is_evidence(error))
         if pool._circuit_breaker_trips != trips:
-            pool._log().warning("Circuit breaker opened for %s", safe_url(self._arguments[0]))
+            pool._circuit_opened(self._arguments[0], error)
 
     def _is_evidence(self, error: BaseException) -> bool:
         """Whether this failure shows that the server is down."""

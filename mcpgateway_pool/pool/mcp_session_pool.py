@@ -97,6 +97,7 @@ class MCPSessionPool(PoolCore):
         "__dict__",
         "__weakref__",
         "_direct_anonymous_count",
+        "_opened_by",
         "_rpc_listener_task",
         "_settings",
         "_standstill",
@@ -179,6 +180,7 @@ class MCPSessionPool(PoolCore):
         self._rpc_listener_task: asyncio.Task[None] | None = None
         self._direct_anonymous_count = 0
         self._warned: dict[str, float] = {}
+        self._opened_by: dict[str, str] = {}
         self._streamless = checking.StreamlessUrls(max_tracked_urls)
         self._forget_loop()
         add_pool(self)
@@ -527,7 +529,20 @@ class MCPSessionPool(PoolCore):
             self._warn("the message handler factory failed, there is no handler: %s", safe_error(error))
             return None
 
+    def _circuit_opened(self, url: str, error: BaseException) -> None:
+        why = verdict.describe(error.__cause__ or error)
+        self._opened_by.pop(url, None)
+        self._opened_by[url] = why
+        while len(self._opened_by) > self._settings.max_tracked_urls:
+            del self._opened_by[next(iter(self._opened_by))]
+        self._log().warning("Circuit breaker opened for %s: %s", safe_url(url), why)
+
     # ---- called by the C side
+
+    def _why_open(self, url: str) -> str:
+        """What opened the URL's circuit breaker, as the end of a message."""
+        why = self._opened_by.get(str.__str__(url))
+        return "" if why is None else f", opened by {why}"
 
     def _extract_identity(self, headers: dict[str, str]) -> str | None:
         """What the identity extractor says; None when the headers are to decide."""

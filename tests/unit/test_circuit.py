@@ -408,3 +408,27 @@ async def test_creation_that_close_all_ends_is_no_failure_of_the_server():
         await caller
     assert pool.count("circuit_breaker_trips") == 0
     assert pool.get_metrics()["circuit_breakers"] == {}
+
+
+# ---- what opened it
+
+
+async def test_refusal_names_what_opened_the_circuit(caplog: pytest.LogCaptureFixture):
+    pool = FakePool(circuit_breaker_threshold=2)
+    error = RuntimeError("Failed to create")
+    error.__cause__ = ConnectionRefusedError(111, "Connect call failed")
+    await fail(pool, 2, error)
+    why = r"opened by ConnectionRefusedError: \[Errno 111\] Connect call failed"
+    with pytest.raises(CircuitOpenError, match=rf"Circuit breaker open for {URL}, {why}$"):
+        await pool.acquire(URL)
+    assert f"Circuit breaker opened for {URL}: ConnectionRefusedError: [Errno 111]" in caplog.text
+    await turns()
+    assert_at_rest(pool)
+
+
+async def test_what_opened_circuits_is_remembered_of_the_newest_of_many():
+    pool = FakePool(circuit_breaker_threshold=1, max_tracked_urls=2)
+    for number in range(5):
+        await fail(pool, 1, OSError(f"refused {number}"), url=f"{URL}/{number}")
+    assert list(pool._opened_by) == [f"{URL}/3", f"{URL}/4"]
+    assert_at_rest(pool)
