@@ -110,11 +110,16 @@ FORCE:
 # ---------------------------------------------------------------- running
 
 .PHONY: demo demo-lite
-# GATEWAY=1.1.0 or 1.0.7: a gateway with the registry; default 1.0.0rc1, the last with the pool.
-REGISTRY_RELEASE := $(filter-out 1.0.0rc1,$(GATEWAY))
-DEMO_VENV := $(VENV)-gateway$(REGISTRY_RELEASE:%=-%)
-demo: $(DEMO_VENV)/.installed ## the real gateway with this pool: real servers, real calls, its endpoint's series (GATEWAY=1.1.0; KEEP=1 goes on serving)
-	$(DEMO_VENV)/bin/python -P examples/$(if $(REGISTRY_RELEASE),registry,gateway)_demo.py $(if $(KEEP),--keep)
+# GATEWAY=1.1.0, 1.0.7 or 1.0.0rc1; default the newest that a Python of this machine can run.
+NEWEST_GATEWAY = $$(scripts/find-python $(PYTHON_1.1.0) >/dev/null 2>&1 && echo 1.1.0 || echo 1.0.7)
+demo: ## a gateway in its default configuration, without this package and with it (GATEWAY=1.0.0rc1, 1.0.7, 1.1.0; KEEP=1 goes on serving)
+	@$(MAKE) demo-in-$(or $(GATEWAY),$(NEWEST_GATEWAY))
+
+demo-in-1.0.0rc1: $(VENV)-gateway/.installed
+	$(VENV)-gateway/bin/python -P examples/gateway_demo.py $(if $(KEEP),--keep)
+
+demo-in-%: $(VENV)-gateway-%/.installed
+	$(VENV)-gateway-$*/bin/python -P examples/registry_demo.py $(if $(KEEP),--keep)
 
 demo-lite: $(VENV)/.installed ## the pool without the gateway: real servers, real calls, the series as scraped (KEEP=1)
 	$(BIN)/python -P examples/demo.py $(if $(KEEP),--keep)
@@ -220,7 +225,7 @@ IN_GATEWAY := -o filterwarnings=default --timeout 400 -o faulthandler_timeout=43
 test-gateway: $(VENV)-gateway/.installed ## the tests inside the real gateway
 	$(call PYTEST,$(VENV)-gateway,not release_build,$(IN_GATEWAY) tests/gateway,loadfile)
 
-test-registry: $(addprefix test-registry-,$(or $(REGISTRY_RELEASE),$(REGISTRY_GATEWAYS))) ## the tests inside the gateways with the session registry (GATEWAY=1.1.0: in one)
+test-registry: $(addprefix test-registry-,$(or $(filter-out 1.0.0rc1,$(GATEWAY)),$(REGISTRY_GATEWAYS))) ## the tests inside the gateways with the session registry (GATEWAY=1.1.0: in one)
 
 .PHONY: $(REGISTRY_GATEWAYS:%=test-registry-%)
 $(REGISTRY_GATEWAYS:%=test-registry-%): test-registry-%:

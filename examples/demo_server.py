@@ -1,6 +1,7 @@
-"""A small MCP server for the demo, as a process of its own: ``demo_server.py TRANSPORT [PORT]``.
+"""A small MCP server for the demo, as a process of its own: ``demo_server.py TRANSPORT [PORT [SECONDS]]``.
 
-TRANSPORT is ``streamablehttp`` or ``sse``. When it listens it prints its port on standard output. It ends
+TRANSPORT is ``streamablehttp`` or ``sse``. Each request waits SECONDS first, as if it came from afar. When it
+listens it prints its port on standard output. ``GET /requests`` answers how many requests there were. It ends
 when its standard input ends, so it cannot outlive the demo.
 """
 
@@ -11,6 +12,7 @@ import os
 import socket
 import sys
 import threading
+from typing import Any
 
 import uvicorn
 
@@ -35,6 +37,27 @@ async def slow(seconds: float) -> str:
     return "done"
 
 
+class Distance:
+    """Counts the requests of an ASGI application, and lets each wait."""
+
+    def __init__(self, app: Any, seconds: float) -> None:
+        self._app = app
+        self._seconds = seconds
+        self._count = 0
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+        elif scope["path"] == "/requests":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": str(self._count).encode()})
+        else:
+            self._count += 1
+            if self._seconds:
+                await asyncio.sleep(self._seconds)
+            await self._app(scope, receive, send)
+
+
 class AnnouncingServer(uvicorn.Server):
     """Says when it listens."""
 
@@ -53,12 +76,13 @@ def end_with_stdin() -> None:
 
 def main() -> None:
     transport, port = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 0
+    seconds = float(sys.argv[3]) if len(sys.argv) > 3 else 0.0
     app = server.sse_app() if transport == "sse" else server.streamable_http_app()
     # The protocol is named because asyncio sets TCP_NODELAY only then; without it, answers wait 40 ms.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind(("127.0.0.1", port))
-    http_server = AnnouncingServer(uvicorn.Config(app, log_level="critical", ws="none"))
+    http_server = AnnouncingServer(uvicorn.Config(Distance(app, seconds), log_level="critical", ws="none"))
     http_server.port = listener.getsockname()[1]
     threading.Thread(target=end_with_stdin, daemon=True).start()
     asyncio.run(http_server.serve(sockets=[listener]))

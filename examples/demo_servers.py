@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import subprocess
 import sys
 from pathlib import Path
@@ -15,12 +16,14 @@ class DemoServer:
     Args:
         name: by which the demo calls it.
         transport: ``"streamablehttp"`` or ``"sse"``.
+        away_seconds: how long each request waits, as if the server were far away.
     """
 
-    def __init__(self, name: str, transport: str) -> None:
+    def __init__(self, name: str, transport: str, away_seconds: float = 0.0) -> None:
         self.name = name
         self.transport = transport
         self.port = 0
+        self._away_seconds = away_seconds
         self._process: subprocess.Popen[str] | None = None
 
     @property
@@ -33,7 +36,7 @@ class DemoServer:
         """Start it, on the port that it had before; returns when it listens."""
         # A process group of its own: Ctrl-C is for the demo, which then ends the servers.
         process = self._process = subprocess.Popen(
-            [sys.executable, str(SCRIPT), self.transport, str(self.port)],
+            [sys.executable, str(SCRIPT), self.transport, str(self.port), str(self._away_seconds)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -44,6 +47,15 @@ class DemoServer:
         if not line:
             raise RuntimeError(f"{SCRIPT.name} did not start")
         self.port = int(line)
+
+    def requests(self) -> int:
+        """How many it got since it was started."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        try:
+            connection.request("GET", "/requests")
+            return int(connection.getresponse().read())
+        finally:
+            connection.close()
 
     def kill(self) -> None:
         """End it at once; harmless when it does not run."""

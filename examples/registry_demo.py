@@ -1,20 +1,22 @@
-"""The real gateway of 1.0.0 or later with this registry: MCP servers registered over its API, tool calls of
-several downstream sessions, the series from its own endpoint; and the same calls beside them on the gateway's
-own registry, and on this one where calls share a session.
+"""A gateway of 1.0.0 or later in its default configuration, as most people run it, without this package and
+with it: the same tool calls of two users to two MCP servers, one of them 50 ms away; one server is restarted
+in the middle.
 
-Prints a summary, and checks that its numbers add up; the exit code is 0 only then. ``--keep`` goes on
-serving, with light traffic, until Ctrl-C. Everything stays on 127.0.0.1 and in a temporary folder.
+Prints what both did, and the series from the gateway's own endpoint, and checks that its numbers add up; the
+exit code is 0 only then. ``--keep`` goes on serving, with light traffic, until Ctrl-C. Everything stays on
+127.0.0.1 and in a temporary folder.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -23,36 +25,35 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "tests")]
 from demo_servers import DemoServer
-from gateway_demo import print_registered, print_series, reason_of, until_signal
+from gateway_demo import print_series, reason_of, until_signal
 
-from support.gateway_process import (
-    SWITCH,
-    Answer,
-    GatewayError,
-    GatewayProcess,
-    Samples,
-    failures,
-    sum_samples,
-)
+from support.gateway_process import SWITCH, Answer, GatewayError, Samples, failures, sum_samples
+from support.gateway_users import AUTHENTICATED, AuthenticatingGateway, as_user
 
-DOWNSTREAM_SESSIONS = 6
-CALLERS = 12  # on each server
-ROUNDS = 2
-CALLS_PER_ROUND = 60  # on each server
-SLOW_CALLS, SLOW_SECONDS = 5, 0.2
-RESTARTS = 3
-CALLS_AFTER_RESTART = 12
+USERS = ("ann@example.com", "bob@example.com")
+AWAY_SECONDS = 0.05
+CALLERS = 4
+ROUNDS = 4
+CALLS_PER_ROUND = 40  # on each server
+WARM_UP_CALLS = 8
 
-SETTINGS = {
-    "HEALTH_CHECK_INTERVAL": "3600",  # the gateway's own checks of its servers
-    "TOOL_TIMEOUT": "5",  # seconds: what would hang for ever fails then
-}
-STOCK, OURS, SHARED = "the gateway's own", "this one", "this one, shared"
+SETTINGS = {**AUTHENTICATED, "HEALTH_CHECK_INTERVAL": "3600"}  # the gateway's own checks of its servers
+STOCK, OURS = "without", "with"
 
 
-def of(downstream_session: str) -> dict[str, str]:
-    """The header by which a client names its session with the gateway."""
-    return {"mcp-session-id": downstream_session}
+@dataclass
+class Done:
+    """What the calls to one server were, and what they cost."""
+
+    answers: list[Answer] = field(default_factory=list)
+    seconds: float = 0.0
+    requests: int = 0
+    cpu_seconds: float = 0.0
+
+    def percentile(self, percent: int) -> float:
+        """Milliseconds that so many per cent of the calls took at most."""
+        times = [answer.seconds for answer in self.answers]
+        return statistics.quantiles(times, n=100)[percent - 1] * 1000
 
 
 @dataclass
@@ -60,57 +61,52 @@ class Run:
     """One gateway, and what its callers saw.
 
     Attributes:
-        name: of its registry.
+        name: for the table.
         gateway: the process.
         ids: of the registered servers, by name: what the series call ``gateway_id``.
-        answers: of all calls, by server.
-        quick: the answers of the rounds, by which registries are compared.
-        slow_seconds: how long the slow calls of one downstream session took together.
-        failed_after_restart: calls that failed after servers were restarted.
+        users: the users' authorization, as headers.
+        done: the calls, by server.
+        more: calls beside those that are compared.
     """
 
     name: str
-    gateway: GatewayProcess
+    gateway: AuthenticatingGateway
     ids: dict[str, str] = field(default_factory=dict)
-    answers: dict[str, list[Answer]] = field(default_factory=dict)
-    quick: list[Answer] = field(default_factory=list)
-    slow_seconds: float = 0.0
-    failed_after_restart: int = 0
+    users: list[dict[str, str]] = field(default_factory=list)
+    done: dict[str, Done] = field(default_factory=dict)
+    more: dict[str, int] = field(default_factory=dict)
 
     def prepare(self, servers: Sequence[DemoServer]) -> None:
-        """Boot the gateway and register the servers, over its API."""
+        """Boot the gateway, make the users and register the servers, over its API."""
         self.gateway.start()
+        for user in USERS:
+            self.gateway.add_user(user)
+            self.users.append(as_user(user))
         for server in servers:
             self.ids[server.name] = self.gateway.register(server.name, server.url, server.transport.upper())
-            self.answers[server.name] = []
+            self.done[server.name] = Done()
+            self.more[server.name] = 0
 
-    def call(self, server: str, count: int, callers: int) -> list[Answer]:
-        """Calls of all downstream sessions on one server."""
-        headers = [of(f"chat-{number}") for number in range(DOWNSTREAM_SESSIONS)]
-        answers = self.gateway.call_many(count, callers, server, "look_up", headers, word="pool")
-        self.answers[server] += answers
-        return answers
+    def call(self, server: DemoServer, count: int) -> list[Answer]:
+        """Calls of both users, in turn."""
+        return self.gateway.call_many(count, CALLERS, server.name, "look_up", self.users, word="pool")
 
-    def round(self) -> None:
-        """Calls on all servers at once."""
-        with ThreadPoolExecutor(len(self.ids)) as threads:
-            for done in [threads.submit(self.call, server, CALLS_PER_ROUND, CALLERS) for server in self.ids]:
-                self.quick += done.result()
+    def round(self, server: DemoServer) -> None:
+        """Calls that are compared."""
+        done = self.done[server.name]
+        requests, cpu, begin = server.requests(), self._cpu_seconds(), time.perf_counter()
+        done.answers += self.call(server, CALLS_PER_ROUND)
+        done.seconds += time.perf_counter() - begin
+        done.cpu_seconds += self._cpu_seconds() - cpu
+        done.requests += server.requests() - requests
 
-    def slow_calls(self, server: str) -> None:
-        """Concurrent calls of one downstream session, which has its upstream session already."""
-        begin = time.perf_counter()
-        answers = self.gateway.call_many(
-            SLOW_CALLS, SLOW_CALLS, server, "slow", [of("chat-0")], seconds=SLOW_SECONDS
-        )
-        self.slow_seconds = time.perf_counter() - begin
-        self.answers[server] += answers
+    def warm_up(self, server: DemoServer) -> None:
+        """Calls that are not."""
+        self.more[server.name] += len(self.call(server, WARM_UP_CALLS))
 
-    def after_restart(self, server: str) -> None:
-        """Calls on a server that was restarted."""
-        self.failed_after_restart += len(
-            failures(self.call(server, CALLS_AFTER_RESTART, DOWNSTREAM_SESSIONS))
-        )
+    def _cpu_seconds(self) -> float:
+        fields = Path(f"/proc/{self.gateway.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def problems(run: Run, samples: Samples) -> list[str]:
@@ -121,47 +117,68 @@ def problems(run: Run, samples: Samples) -> list[str]:
 
     claims: list[tuple[str, float, float]] = []
     for name, identifier in run.ids.items():
+        done = run.done[name]
         size, active = value("size", identifier), value("active_sessions", identifier)
-        hits, misses = value("hits_total", identifier), value("misses_total", identifier)
-        created, evicted = value("creates_total", identifier), value("evictions_total", identifier)
+        calls = len(done.answers) + run.more[name] + value("replays_total", identifier)
         claims += [
-            (f"{name}: hits + misses = calls", hits + misses, len(run.answers[name])),
+            (f"{name}: calls that failed", len(failures(done.answers)), 0),
+            (
+                f"{name}: hits + misses = calls + replays",
+                value("hits_total", identifier) + value("misses_total", identifier),
+                calls,
+            ),
+            (f"{name}: calls past the pool", value("unpooled_calls_total", identifier), 0),
             (f"{name}: active = 0 at the end", active, 0),
             (f"{name}: size = active + idle", size, active + value("idle_sessions", identifier)),
-            (f"{name}: sessions created = open + evicted", created, size + evicted),
-            (f"{name}: a session for each downstream session", size, DOWNSTREAM_SESSIONS),
+            (
+                f"{name}: sessions created = open + evicted",
+                value("creates_total", identifier),
+                size + value("evictions_total", identifier),
+            ),
         ]
-    claims.append(("calls failed before the restarts", len(failures(run.quick)), 0))
     return [f"{claim}: {left:g} is not {right:g}" for claim, left, right in claims if left != right]
 
 
-def print_comparison(runs: Sequence[Run]) -> None:
-    rows: list[tuple[str, list[str]]] = [("", [run.name for run in runs])]
-    rows.append(("calls", [str(len(run.quick)) for run in runs]))
-    rows.append(("failed", [str(len(failures(run.quick))) for run in runs]))
-    for label, hundredths in (("median", 50), ("p99", 99)):
-        cuts = [statistics.quantiles([answer.seconds for answer in run.quick], n=100) for run in runs]
-        rows.append((label, [f"{cut[hundredths - 1] * 1000:.0f} ms" for cut in cuts]))
-    rows.append((f"{SLOW_CALLS} calls of {SLOW_SECONDS} s", [f"{run.slow_seconds:.2f} s" for run in runs]))
-    count = 2 * RESTARTS * CALLS_AFTER_RESTART
-    rows.append((f"of {count} after restarts", [f"{run.failed_after_restart} failed" for run in runs]))
-    for label, cells in rows:
-        print(f"  {label:<22}" + "".join(f"{cell:>20}" for cell in cells))
+ROWS: tuple[tuple[str, Callable[[Done], float], str], ...] = (
+    ("calls", lambda done: len(done.answers), "{:.0f}"),
+    ("failed", lambda done: len(failures(done.answers)), "{:.0f}"),
+    ("requests to the server a call", lambda done: done.requests / len(done.answers), "{:.1f}"),
+    ("calls a second", lambda done: len(done.answers) / done.seconds, "{:.1f}"),
+    ("median", lambda done: done.percentile(50), "{:.0f} ms"),
+    ("p99", lambda done: done.percentile(99), "{:.0f} ms"),
+    (
+        "CPU of the gateway a call",
+        lambda done: done.cpu_seconds / len(done.answers) * 1000,
+        "{:.0f} ms",
+    ),
+)
+
+
+def print_comparison(runs: Sequence[Run], servers: Sequence[DemoServer]) -> None:
+    for server in servers:
+        columns = [run.done[server.name] for run in runs]
+        print(f"  {server.name:<32}" + "".join(f"{run.name:>12}" for run in runs) + f"{'ratio':>10}")
+        for label, value, form in ROWS:
+            stock, ours = (value(done) for done in columns)
+            ratio = f"{ours / stock:>10.2f}" if stock and label not in ("calls", "failed") else ""
+            print(f"  {label:<32}{form.format(stock):>12}{form.format(ours):>12}{ratio}")
+        print()
     for run in runs:
-        answers = [answer for answers in run.answers.values() for answer in failures(answers)]
+        answers = [answer for done in run.done.values() for answer in failures(done.answers)]
         for answer in answers[:1]:
             print(f"  {run.name}: {reason_of(answer)}")
 
 
-def keep_serving(run: Run) -> None:
+def keep_serving(run: Run, servers: Sequence[DemoServer]) -> None:
     with until_signal() as stop:
         print("\nGoing on with light traffic until Ctrl-C.")
         print(f"  gateway  {run.gateway.url}")
-        print(f"  series   {run.gateway.url}/metrics/prometheus", flush=True)
+        print(f"  series   {run.gateway.url}/metrics/prometheus")
+        print(f"  token    {run.users[0]['Authorization']}", flush=True)
         answers: list[Answer] = []
         while not stop.is_set():
-            for server in run.ids:
-                answers += run.call(server, DOWNSTREAM_SESSIONS, DOWNSTREAM_SESSIONS)
+            for server in servers:
+                answers += run.call(server, CALLERS)
             stop.wait(1.0)
     print(f"\n{len(answers)} more calls, {len(failures(answers))} failed")
 
@@ -169,42 +186,38 @@ def keep_serving(run: Run) -> None:
 def demo(runs: Sequence[Run], servers: Sequence[DemoServer], *, keep: bool) -> int:
     ours = runs[1]
     print(
-        f"ContextForge {version('mcp-contextforge-gateway')}: with its own session registry, with this one\n"
-        f"{len(servers)} MCP servers, {DOWNSTREAM_SESSIONS} downstream sessions, {CALLERS} callers on each\n",
+        f"ContextForge {version('mcp-contextforge-gateway')} in its default configuration, without this"
+        f" package and with it\n{len(servers)} MCP servers, one {AWAY_SECONDS * 1000:.0f} ms away;"
+        f" {len(USERS)} users, {CALLERS} calls at a time\n",
         flush=True,
     )
     with ThreadPoolExecutor() as threads:
         list(threads.map(lambda server: server.start(), servers))
         list(threads.map(lambda run: run.prepare(servers), runs))
-    print_registered(ours, servers)  # type: ignore[arg-type]
-
-    for _ in range(ROUNDS):
-        for run in runs:
-            run.round()
     for run in runs:
-        run.slow_calls(servers[0].name)
-    for _ in range(RESTARTS):
         for server in servers:
-            server.kill()
-            server.start()
+            run.warm_up(server)
+    for number in range(ROUNDS):
+        if number == ROUNDS // 2:
+            servers[0].kill()
+            servers[0].start()
+        for server in servers:
             for run in runs:
-                run.after_restart(server.name)
-    print("\nthe same calls through POST /rpc, the gateways taking turns; then the servers are restarted:")
-    print_comparison(runs)
+                run.round(server)
+    print("the same calls through POST /rpc, the gateways taking turns; the first server restarts once:\n")
+    print_comparison(runs, servers)
 
     samples = ours.gateway.samples()
-    print("\nthe six series, as scraped from the gateway's /metrics/prometheus; by gateway_id:")
+    print("the six series, as scraped from the gateway's /metrics/prometheus; by gateway_id:")
     print_series(samples, ours.ids)
     wrong = problems(ours, samples)
     for problem in wrong:
         print(f"DOES NOT ADD UP  {problem}")
     if not wrong:
         print("\nEvery number adds up with what the callers saw.")
-    for run in runs:
-        if run is not ours:
-            run.gateway.kill()
+    runs[0].gateway.kill()
     if keep:
-        keep_serving(ours)
+        keep_serving(ours, servers)
     else:
         print("KEEP=1 goes on serving. Meaning of the series: docs/metrics.md")
     return 1 if wrong else 0
@@ -214,16 +227,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--keep", action="store_true", help="go on serving until Ctrl-C")
     keep = parser.parse_args().keep
-    servers = [DemoServer("search", "streamablehttp"), DemoServer("weather", "sse")]
+    servers = [
+        DemoServer("near", "streamablehttp"),
+        DemoServer("far", "streamablehttp", away_seconds=AWAY_SECONDS),
+    ]
     with tempfile.TemporaryDirectory(prefix="mcpgateway-pool-demo-") as folder:
-        environments = {
-            STOCK: SETTINGS,
-            OURS: {**SETTINGS, **SWITCH},
-            SHARED: {**SETTINGS, **SWITCH, "MCPGATEWAY_POOL_CONCURRENCY": "shared"},
-        }
+        environments = {STOCK: SETTINGS, OURS: {**SETTINGS, **SWITCH}}
         runs = [
-            Run(name, GatewayProcess(Path(folder, str(number)), environment=environment))
-            for number, (name, environment) in enumerate(environments.items())
+            Run(name, AuthenticatingGateway(Path(folder, name), environment=environment))
+            for name, environment in environments.items()
         ]
 
         def interrupt(*_: object) -> None:

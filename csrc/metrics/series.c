@@ -21,6 +21,7 @@ const struct mgp_process_series mgp_process_series_table[] = {MGP_PROCESS_SERIES
 #define MGP_X(ID, value) value,
 const char *const mgp_eviction_reason_names[] = {MGP_EVICTION_REASONS(MGP_X)};
 const char *const mgp_rejection_reason_names[] = {MGP_REJECTION_REASONS(MGP_X)};
+const char *const mgp_unpooled_reason_names[] = {MGP_UNPOOLED_REASONS(MGP_X)};
 #undef MGP_X
 
 const char *const *
@@ -31,6 +32,8 @@ mgp_series_reasons(enum mgp_series_labels labels)
         return mgp_eviction_reason_names;
     case MGP_LABELS_REJECTION:
         return mgp_rejection_reason_names;
+    case MGP_LABELS_UNPOOLED:
+        return mgp_unpooled_reason_names;
     case MGP_LABELS_GATEWAY:
     case MGP_LABELS_BUCKET:
         break;

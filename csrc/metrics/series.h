@@ -9,7 +9,7 @@
  *           AGE        a gauge in seconds: how long ago the moment in its word was, which is in
  *                      nanoseconds of the monotonic clock; 0 where the word is 0
  *           HISTOGRAM  of durations; see histogram.h
- *   labels  GATEWAY: by gateway_id; EVICTION, REJECTION: by gateway_id and reason;
+ *   labels  GATEWAY: by gateway_id; EVICTION, REJECTION, UNPOOLED: by gateway_id and reason;
  *           BUCKET: by gateway_id and le
  *
  * A series by reason takes one word of the row for each reason, in enum order. One by
@@ -38,6 +38,12 @@
     X(CIRCUIT_OPEN, "circuit_open")                                                                \
     X(EXHAUSTED, "exhausted")                                                                      \
     X(QUEUE_FULL, "queue_full")
+
+/* Why a call without a downstream session went the gateway's own way. */
+#define MGP_UNPOOLED_REASONS(X)                                                                    \
+    X(SWITCHED_OFF, "switched_off")                                                                \
+    X(NO_USER, "no_user")                                                                          \
+    X(EXCEPTED, "excepted")
 
 /* Finite bounds of a histogram, at most; the bucket of +Inf comes on top. */
 #define MGP_BUCKETS_MAX 16
@@ -73,6 +79,10 @@
       "Circuit breakers open or half-open now.")                                                   \
     X(ANONYMOUS_ACQUIRES, "anonymous_acquires", COUNTER, GATEWAY,                                  \
       "Acquires that carried no identity.")                                                        \
+    X(REPLAYS, "replays", COUNTER, GATEWAY,                                                        \
+      "Requests sent once more on a fresh session: the server had not executed them.")             \
+    X(UNPOOLED_CALLS, "unpooled_calls", COUNTER, UNPOOLED,                                         \
+      "Calls without a downstream session that went the gateway's own way, by reason.")            \
     X(ACQUIRE_WAIT_SECONDS, "acquire_wait_seconds", HISTOGRAM, BUCKET,                             \
       "How long acquires waited that had to wait and were answered.")                              \
     X(CREATE_SECONDS, "create_seconds", HISTOGRAM, BUCKET,                                         \
@@ -99,6 +109,10 @@ enum mgp_eviction_reason { MGP_EVICTION_REASONS(MGP_X) MGP_EVICTION_REASON_COUNT
 enum mgp_rejection_reason { MGP_REJECTION_REASONS(MGP_X) MGP_REJECTION_REASON_COUNT };
 #undef MGP_X
 
+#define MGP_X(ID, value) MGP_UNPOOLED_##ID,
+enum mgp_unpooled_reason { MGP_UNPOOLED_REASONS(MGP_X) MGP_UNPOOLED_REASON_COUNT };
+#undef MGP_X
+
 enum mgp_series_kind {
     MGP_SERIES_COUNTER,
     MGP_SERIES_GAUGE,
@@ -109,6 +123,7 @@ enum mgp_series_labels {
     MGP_LABELS_GATEWAY,
     MGP_LABELS_EVICTION,
     MGP_LABELS_REJECTION,
+    MGP_LABELS_UNPOOLED,
     MGP_LABELS_BUCKET,
 };
 
@@ -117,6 +132,7 @@ enum {
     MGP_LABELS_GATEWAY_WORDS = 1,
     MGP_LABELS_EVICTION_WORDS = MGP_EVICTION_REASON_COUNT,
     MGP_LABELS_REJECTION_WORDS = MGP_REJECTION_REASON_COUNT,
+    MGP_LABELS_UNPOOLED_WORDS = MGP_UNPOOLED_REASON_COUNT,
     MGP_LABELS_BUCKET_WORDS = MGP_BUCKETS_MAX + 2,
 };
 
@@ -163,6 +179,7 @@ extern const size_t mgp_series_count;
 extern const struct mgp_process_series mgp_process_series_table[MGP_PROCESS_WORD_COUNT];
 extern const char *const mgp_eviction_reason_names[MGP_EVICTION_REASON_COUNT];
 extern const char *const mgp_rejection_reason_names[MGP_REJECTION_REASON_COUNT];
+extern const char *const mgp_unpooled_reason_names[MGP_UNPOOLED_REASON_COUNT];
 
 /* The values of the label `reason`, in the order of the words; NULL for series without it. */
 const char *const *mgp_series_reasons(enum mgp_series_labels labels);

@@ -58,6 +58,11 @@ static PyMethodDef core_methods[] = {
                "Drops the row of a gateway label; False while something of it is open.")},
     {"has_row", py_module_has_row, METH_O,
      PyDoc_STR("has_row(label, /)\n--\n\nWhether this process has a row of this label.")},
+    {"count_replay", py_module_count_replay, METH_O,
+     PyDoc_STR("count_replay(label, /)\n--\n\nCount a request that is sent once more.")},
+    {"count_unpooled", (PyCFunction)(void (*)(void))py_module_count_unpooled, METH_FASTCALL,
+     PyDoc_STR("count_unpooled(label, reason, /)\n--\n\n"
+               "Count a call that goes the gateway's own way.")},
     {"set_max_rows", py_module_set_max_rows, METH_O,
      PyDoc_STR("set_max_rows(count, /)\n--\n\nBounds the gateway labels to come.")},
     {"buckets", py_module_buckets, METH_NOARGS,

@@ -202,6 +202,23 @@ py_module_forget_row(PyObject *module, PyObject *label)
     return PyBool_FromLong(mgp_rows_forget(&state->rows, bytes, (size_t)size) == MGP_OK);
 }
 
+/* Counts one in the row of a label, which is made where there is none. */
+static PyObject *
+count_once(py_state *state, PyObject *label, size_t word)
+{
+    Py_ssize_t size;
+    const char *bytes = PyUnicode_AsUTF8AndSize(label, &size);
+    if (bytes == NULL) {
+        return NULL;
+    }
+    struct mgp_row *row = mgp_rows_ensure(&state->rows, bytes, (size_t)size);
+    if (row == NULL) {
+        return PyErr_NoMemory();
+    }
+    mgp_count_increment(row, word);
+    Py_RETURN_NONE;
+}
+
 PyObject *
 py_module_has_row(PyObject *module, PyObject *label)
 {
@@ -212,6 +229,33 @@ py_module_has_row(PyObject *module, PyObject *label)
         return NULL;
     }
     return PyBool_FromLong(mgp_rows_has(&state->rows, bytes, (size_t)size));
+}
+
+/* Only series that nothing but these calls counts: what the machine counts is its own. */
+PyObject *
+py_module_count_replay(PyObject *module, PyObject *label)
+{
+    return count_once(PyModule_GetState(module), label, MGP_WORD_REPLAYS);
+}
+
+PyObject *
+py_module_count_unpooled(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
+{
+    if (nargs != 2) {
+        PyErr_SetString(PyExc_TypeError, "count_unpooled() takes a label and a reason");
+        return NULL;
+    }
+    const char *reason = PyUnicode_AsUTF8(args[1]);
+    if (reason == NULL) {
+        return NULL;
+    }
+    for (size_t i = 0; i < MGP_UNPOOLED_REASON_COUNT; i++) {
+        if (strcmp(reason, mgp_unpooled_reason_names[i]) == 0) {
+            return count_once(PyModule_GetState(module), args[0], MGP_WORD_UNPOOLED_CALLS + i);
+        }
+    }
+    PyErr_Format(PyExc_ValueError, "not a reason of unpooled calls: %R", args[1]);
+    return NULL;
 }
 
 PyObject *

@@ -21,6 +21,8 @@ int py_counters_after_fork(py_state *state);
 PyObject *py_module_snapshot(PyObject *module, PyObject *ignored);
 PyObject *py_module_forget_row(PyObject *module, PyObject *label);
 PyObject *py_module_has_row(PyObject *module, PyObject *label);
+PyObject *py_module_count_replay(PyObject *module, PyObject *label);
+PyObject *py_module_count_unpooled(PyObject *module, PyObject *const *args, Py_ssize_t nargs);
 PyObject *py_module_set_max_rows(PyObject *module, PyObject *value);
 PyObject *py_module_use_directory(PyObject *module, PyObject *path);
 PyObject *py_module_open_file(PyObject *module, PyObject *ignored);

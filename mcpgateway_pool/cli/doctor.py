@@ -120,6 +120,22 @@ def _check_gateway() -> Iterator[Finding]:
         )
         return
     yield fine("gateway", f"ContextForge {release.version}; replaced: {release.family.replaced}")
+    if release.family.what == "registry":
+        yield from _check_calls()
+
+
+def _check_calls() -> Iterator[Finding]:
+    """Whether calls without a downstream session are pooled."""
+    from mcpgateway_pool.gateway import settings
+
+    try:
+        switch = settings.read("calls_without_session")
+    except settings.SettingError:
+        return  # the switch's finding says so
+    if switch.are_pooled:
+        yield fine("calls", switch.described())
+    else:
+        yield hint("calls", f"{switch.described()}: each opens a session of its own")
 
 
 def _check_switch() -> Iterator[Finding]:

@@ -7,6 +7,7 @@ used. These here are read from the process environment only.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
@@ -15,13 +16,21 @@ from _mcpgateway_pool_switch import FALSE, TRUE
 from mcpgateway_pool import config
 from mcpgateway_pool.redact import safe_text
 
+from . import calls_without_session
+from .calls_without_session import CallsWithoutSession
+
 PREFIX = "MCPGATEWAY_POOL_"
+
+_HEADER_NAME = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")
 
 Concurrency = Literal["exclusive", "shared"]
 
 
 class SettingError(ValueError):
     """An environment variable has a value that it cannot have; the message names it and what it can have."""
+
+
+_POOLED = CallsWithoutSession()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,22 +45,31 @@ class GatewaySettings:
         max_total_keys: MCPGATEWAY_POOL_MAX_TOTAL_KEYS: default 0, unlimited.
         shared_tls: MCPGATEWAY_POOL_SHARED_TLS: whether sessions share one TLS context; default true.
 
-    Only for the registry of 1.0.0 and later; 0 seconds stand for no limit:
+    Only for 1.0.0 and later; 0 seconds stand for no limit. Where two defaults are given, the first is for the
+    sessions of downstream sessions, the second for calls without one:
 
     Attributes:
+        calls_without_session: MCPGATEWAY_POOL_CALLS_WITHOUT_SESSION: ``"pooled"``, the default; ``"own"``:
+            such calls go the gateway's own way; or a list, by commas, of the ids or names of gateways whose
+            calls do.
+        call_headers: MCPGATEWAY_POOL_CALL_HEADERS: names of headers, by commas, whose values change with each
+            call; default none beside those that are known to.
+        max_sessions_per_key: MCPGATEWAY_POOL_MAX_SESSIONS_PER_KEY: sessions for calls of one user to one
+            gateway, with the same credentials; default 10.
         concurrency: MCPGATEWAY_POOL_CONCURRENCY: ``"exclusive"``, the default, one call at a time on a
             session; or ``"shared"``, all calls of a downstream session at once on its session.
         max_calls_per_session: MCPGATEWAY_POOL_MAX_CALLS_PER_SESSION: so many at once, where they are shared;
             default 32, 0 is unlimited.
-        session_ttl_seconds: MCPGATEWAY_POOL_SESSION_TTL_SECONDS: lifetime of a session; default 0.
+        session_ttl_seconds: MCPGATEWAY_POOL_SESSION_TTL_SECONDS: lifetime of a session; default 0,
+            and 300.
         idle_timeout_seconds: MCPGATEWAY_POOL_IDLE_TIMEOUT_SECONDS: an idle session unused for so long is
-            closed; default 0.
+            closed; default 0, and 600.
         circuit_breaker_threshold: MCPGATEWAY_POOL_CIRCUIT_BREAKER_THRESHOLD: consecutive failures to open a
             session that stop further attempts to its URL; default 0, no breaker.
         circuit_breaker_reset_seconds: MCPGATEWAY_POOL_CIRCUIT_BREAKER_RESET_SECONDS: for how long; default
             60.
         acquire_timeout_seconds: MCPGATEWAY_POOL_ACQUIRE_TIMEOUT_SECONDS: how long a call waits for its
-            session; default 0.
+            session; default 0, and 30: then it gets one of its own.
     """
 
     enabled: bool = False
@@ -62,11 +80,14 @@ class GatewaySettings:
     shared_tls: bool = True
     concurrency: Concurrency = "exclusive"
     max_calls_per_session: int = 32
-    session_ttl_seconds: float = 0.0
-    idle_timeout_seconds: float = 0.0
+    calls_without_session: CallsWithoutSession = _POOLED
+    call_headers: frozenset[str] = frozenset()
+    max_sessions_per_key: int = 10
+    session_ttl_seconds: float | None = None
+    idle_timeout_seconds: float | None = None
     circuit_breaker_threshold: int = 0
     circuit_breaker_reset_seconds: float = 60.0
-    acquire_timeout_seconds: float = 0.0
+    acquire_timeout_seconds: float | None = None
 
     def of_pool(self) -> dict[str, Any]:
         """Those that the pool's constructor takes, where they differ from its defaults."""
@@ -123,6 +144,33 @@ def _seconds(variable: str, text: str) -> float:
         ) from None
 
 
+def _calls_without_session(variable: str, text: str) -> CallsWithoutSession:
+    try:
+        return calls_without_session.parse(text)
+    except ValueError as error:
+        raise SettingError(
+            f"{variable} must be 'pooled', 'own', or the ids or names of gateways, by commas: {error}"
+        ) from None
+
+
+def _header_names(variable: str, text: str) -> frozenset[str]:
+    names = frozenset(name.strip().lower() for name in text.split(","))
+    for name in names:
+        if not _HEADER_NAME.fullmatch(name):
+            raise SettingError(f"{variable} must be names of headers, by commas, not {safe_text(text, 60)!r}")
+    wrong = names & frozenset(config.DEFAULT_IDENTITY_HEADERS)
+    if wrong:
+        raise SettingError(f"{variable}: {min(wrong)} says who calls; sessions are kept apart by it")
+    return names
+
+
+def _positive_count(variable: str, text: str) -> int:
+    value = _count(variable, text)
+    if value < 1:
+        raise SettingError(f"{variable} must be at least 1, not {safe_text(text, 60)!r}")
+    return value
+
+
 _PARSERS: dict[str, Callable[[str, str], Any]] = {
     "enabled": _boolean,
     "isolation": _isolation,
@@ -132,6 +180,9 @@ _PARSERS: dict[str, Callable[[str, str], Any]] = {
     "shared_tls": _boolean,
     "concurrency": _concurrency,
     "max_calls_per_session": _count,
+    "calls_without_session": _calls_without_session,
+    "call_headers": _header_names,
+    "max_sessions_per_key": _positive_count,
     "session_ttl_seconds": _seconds,
     "idle_timeout_seconds": _seconds,
     "circuit_breaker_threshold": _count,

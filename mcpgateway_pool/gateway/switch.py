@@ -10,6 +10,7 @@ Nothing here imports the gateway's application; ``mcpgateway`` itself is importe
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import logging
 import os
@@ -26,6 +27,7 @@ import _mcpgateway_pool_switch as hook
 
 from .endpoint import ENDPOINT, describe_counters
 from .releases import Family, Release, describe_supported, installed_release
+from .settings import SettingError, read
 
 _log = logging.getLogger("mcpgateway_pool")
 
@@ -100,6 +102,9 @@ def uninstall() -> None:
             if loaded is not None and _has_our_class(loaded, family):
                 _require_stopped(loaded, family, "uninstall")
                 setattr(loaded, family.class_name, _stock_classes.pop(family.module))
+                entrances = sys.modules.get(f"{family.stand_in}.calls.entrances")
+                if entrances is not None:
+                    entrances.close_entrances()
         elif family is not None:
             stand_in = sys.modules.get(family.stand_in)
             if stand_in is not None and sys.modules.get(family.module) is stand_in:
@@ -262,13 +267,17 @@ def _begin(release: Release, family: Family) -> None:
     _begun.add(family.module)
     ENDPOINT.show(family.exposition)
     # By the logger of the module that is replaced: the gateway lets its own loggers say more than others.
-    logging.getLogger(family.module).info(
+    log = logging.getLogger(family.module)
+    log.info(
         "mcpgateway-pool %s is on: session %s of ContextForge %s, %s",
         _own_version(),
         family.what,
         release.version,
         describe_counters(),
     )
+    if family.what == "registry":
+        with contextlib.suppress(SettingError):  # which stops the start, a little later
+            log.info("mcpgateway-pool: %s", read("calls_without_session").described())
 
 
 def _own_version() -> str:

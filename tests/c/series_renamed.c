@@ -19,6 +19,7 @@
 #define mgp_process_series_table renamed_process_series_table
 #define mgp_eviction_reason_names renamed_eviction_reason_names
 #define mgp_rejection_reason_names renamed_rejection_reason_names
+#define mgp_unpooled_reason_names renamed_unpooled_reason_names
 #define mgp_series_reasons renamed_series_reasons
 #define mgp_series_combine renamed_series_combine
 #define mgp_process_value renamed_process_value
@@ -29,5 +30,6 @@ extern const size_t mgp_series_count;
 extern const struct mgp_process_series mgp_process_series_table[MGP_PROCESS_WORD_COUNT];
 extern const char *const mgp_eviction_reason_names[MGP_EVICTION_REASON_COUNT];
 extern const char *const mgp_rejection_reason_names[MGP_REJECTION_REASON_COUNT];
+extern const char *const mgp_unpooled_reason_names[MGP_UNPOOLED_REASON_COUNT];
 
 #include "../../csrc/metrics/series.c"

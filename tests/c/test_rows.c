@@ -115,17 +115,24 @@ series_table_knows_kinds_labels_and_reasons(void)
             CHECK(series->kind == MGP_SERIES_COUNTER && series->labels == MGP_LABELS_REJECTION);
             found++;
         }
+        if (strcmp(series->stem, "unpooled_calls") == 0) {
+            CHECK(series->first_word == MGP_WORD_UNPOOLED_CALLS);
+            CHECK(series->word_count == MGP_UNPOOLED_REASON_COUNT);
+            CHECK(series->kind == MGP_SERIES_COUNTER && series->labels == MGP_LABELS_UNPOOLED);
+            found++;
+        }
         if (strcmp(series->stem, "active_sessions") == 0) {
             CHECK(series->first_word == MGP_WORD_ACTIVE_SESSIONS && series->word_count == 1);
             CHECK(series->kind == MGP_SERIES_GAUGE && series->labels == MGP_LABELS_GATEWAY);
             found++;
         }
     }
-    CHECK(found == 3);
+    CHECK(found == 4);
     CHECK(strcmp(mgp_eviction_reason_names[MGP_EVICTION_TTL_EXPIRED], "ttl_expired") == 0);
     CHECK(strcmp(mgp_eviction_reason_names[MGP_EVICTION_LEAKED], "leaked") == 0);
     CHECK(strcmp(mgp_eviction_reason_names[MGP_EVICTION_PROCESS_ENDED], "process_ended") == 0);
     CHECK(strcmp(mgp_rejection_reason_names[MGP_REJECTION_QUEUE_FULL], "queue_full") == 0);
+    CHECK(strcmp(mgp_unpooled_reason_names[MGP_UNPOOLED_NO_USER], "no_user") == 0);
 }
 
 static void

@@ -9,15 +9,19 @@ from typing import Any
 from mcpgateway.config import Settings
 
 from mcpgateway_pool.gateway import settings
+from mcpgateway_pool.gateway.registry.calls import call_pool
 
 TEXT = (Path(__file__).resolve().parents[2] / "docs" / "gateway.md").read_text(encoding="utf-8")
 
 
-def documented(prefix: str) -> dict[str, str]:
-    """The default of each setting that begins so, as its table has it."""
+def documented(prefix: str) -> dict[str, list[str]]:
+    """The defaults of each setting that begins so, as its tables have them."""
     rows = [line.strip("|").split("|") for line in TEXT.splitlines() if line.startswith(f"| `{prefix}")]
     assert all(len(row) == 3 and row[2].strip() for row in rows), "a setting has no meaning"
-    return {row[0].strip().strip("`"): row[1].strip().strip("`") for row in rows}
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        found.setdefault(row[0].strip().strip("`"), []).append(row[1].strip().strip("`"))
+    return found
 
 
 def shown(default: Any) -> str:
@@ -28,7 +32,7 @@ def shown(default: Any) -> str:
 
 def test_every_setting_of_the_gateways_pool_is_there_with_its_default() -> None:
     in_code = {
-        name.upper(): shown(field.default)
+        name.upper(): [shown(field.default)]
         for name, field in Settings.model_fields.items()
         if name.startswith("mcp_session_pool_")
     }
@@ -37,6 +41,20 @@ def test_every_setting_of_the_gateways_pool_is_there_with_its_default() -> None:
 
 def test_every_setting_of_ours_is_there_with_its_default() -> None:
     defaults = settings.read_all({})
-    names = settings.GatewaySettings.__slots__
-    in_code = {settings.variable_of(name): shown(getattr(defaults, name)) for name in names}
-    assert documented(settings.PREFIX) == {**in_code, "MCPGATEWAY_POOL_METRICS_DIR": "none"}
+    in_code = {
+        settings.variable_of(name): [shown(getattr(defaults, name))]
+        for name in settings.GatewaySettings.__slots__
+    }
+    # Two defaults: for calls without a downstream session, and for the sessions of downstream sessions.
+    for name, default in (
+        ("session_ttl_seconds", call_pool.SESSION_TTL_SECONDS),
+        ("idle_timeout_seconds", call_pool.IDLE_TIMEOUT_SECONDS),
+        ("acquire_timeout_seconds", call_pool.ACQUIRE_TIMEOUT_SECONDS),
+    ):
+        assert getattr(defaults, name) is None
+        in_code[settings.variable_of(name)] = [shown(default), "0"]
+    in_code["MCPGATEWAY_POOL_CALLS_WITHOUT_SESSION"] = ["pooled"]
+    in_code["MCPGATEWAY_POOL_CALL_HEADERS"] = ["none"]
+    assert defaults.calls_without_session.are_pooled
+    assert not defaults.calls_without_session.excepted
+    assert documented(settings.PREFIX) == {**in_code, "MCPGATEWAY_POOL_METRICS_DIR": ["none"]}

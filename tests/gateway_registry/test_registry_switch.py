@@ -157,7 +157,7 @@ def test_install_again_is_as_good_as_the_first_time(run: Run) -> None:
         enabled=None,
     )
     lines = said.splitlines()
-    assert [line for line in lines if " is on: " not in line] == [
+    assert [line for line in lines if "mcpgateway-pool" not in line] == [
         f"True True {OURS}",
         f"False False {MODULE}",
     ] * 3

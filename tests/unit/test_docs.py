@@ -87,7 +87,7 @@ def test_every_series_is_documented_with_its_type_and_labels_and_no_other() -> N
     assert series_in(text_of("docs", "metrics.md")) == series_in_code()
 
 
-@pytest.mark.parametrize("stem", ["evictions", "acquire_rejections"])
+@pytest.mark.parametrize("stem", ["evictions", "acquire_rejections", "unpooled_calls"])
 def test_every_reason_is_documented_in_the_order_of_the_code(stem: str) -> None:
     in_code = next(reasons for name, _, reasons, _, _ in _core.SERIES if name == stem)
     tables = [

@@ -87,25 +87,35 @@ class RegistryPool(MCPSessionPool):
         self._registry = registry
         self._release = release
         self._closes: list[asyncio.Task[None]] | None = None
-        super().__init__(
-            max_sessions_per_key=1,
-            session_ttl_seconds=settings.session_ttl_seconds or _FOR_EVER,
-            health_check_interval_seconds=max(0.0, registry._idle_validation_seconds),
-            acquire_timeout_seconds=settings.acquire_timeout_seconds or _FOR_EVER,
-            session_create_timeout_seconds=registry._session_create_timeout_seconds + _CREATE_MARGIN_SECONDS,
-            circuit_breaker_threshold=settings.circuit_breaker_threshold or _UNLIMITED,
-            circuit_breaker_reset_seconds=settings.circuit_breaker_reset_seconds,
-            idle_pool_eviction_seconds=settings.idle_timeout_seconds or _FOR_EVER,
-            health_check_methods=getattr(release, "_HEALTH_CHECK_CHAIN", _HEALTH_CHECK_METHODS),
-            health_check_timeout_seconds=registry._health_check_timeout_seconds,
-            max_total_sessions=settings.max_total_sessions,
-            max_total_keys=settings.max_total_keys,
-            max_waiters=settings.max_waiters,
-            health_checks_per_second=0,  # the release checks at hand-out only
-            cleanup_timeout_seconds=registry._shutdown_timeout_seconds,
-        )
+        super().__init__(**self._limits(settings))
+        self._share(self._calls_at_once(settings), True)
+
+    def _limits(self, settings: GatewaySettings) -> dict[str, Any]:
+        """The arguments of the pool's constructor."""
+        registry = self._registry
+        return {
+            "max_sessions_per_key": 1,
+            "session_ttl_seconds": settings.session_ttl_seconds or _FOR_EVER,
+            "health_check_interval_seconds": max(0.0, registry._idle_validation_seconds),
+            "acquire_timeout_seconds": settings.acquire_timeout_seconds or _FOR_EVER,
+            "session_create_timeout_seconds": registry._session_create_timeout_seconds
+            + _CREATE_MARGIN_SECONDS,
+            "circuit_breaker_threshold": settings.circuit_breaker_threshold or _UNLIMITED,
+            "circuit_breaker_reset_seconds": settings.circuit_breaker_reset_seconds,
+            "idle_pool_eviction_seconds": settings.idle_timeout_seconds or _FOR_EVER,
+            "health_check_methods": getattr(self._release, "_HEALTH_CHECK_CHAIN", _HEALTH_CHECK_METHODS),
+            "health_check_timeout_seconds": registry._health_check_timeout_seconds,
+            "max_total_sessions": settings.max_total_sessions,
+            "max_total_keys": settings.max_total_keys,
+            "max_waiters": settings.max_waiters,
+            "health_checks_per_second": 0,  # the release checks at hand-out only
+            "cleanup_timeout_seconds": registry._shutdown_timeout_seconds,
+        }
+
+    def _calls_at_once(self, settings: GatewaySettings) -> int:
+        """How many calls may have one session at a time."""
         is_shared = settings.concurrency == "shared"
-        self._share(settings.max_calls_per_session or _UNLIMITED if is_shared else 1, True)
+        return settings.max_calls_per_session or _UNLIMITED if is_shared else 1
 
     def _forget_loop(self) -> None:
         super()._forget_loop()
@@ -218,8 +228,11 @@ class RegistryPool(MCPSessionPool):
         finally:
             del self._creating[task]
         self._open[id(upstream)] = _Open(upstream, generation, watch)
-        self.sessions[upstream.downstream_session_id, upstream.gateway_id] = upstream
+        self._remember(upstream)
         return upstream
+
+    def _remember(self, upstream: Any) -> None:
+        self.sessions[upstream.downstream_session_id, upstream.gateway_id] = upstream
 
     async def _open_upstream(
         self,
@@ -230,13 +243,13 @@ class RegistryPool(MCPSessionPool):
         gateway_id: str | None,
     ) -> tuple[Any, HttpWatch | None]:
         release, registry = self._release, self._registry
-        downstream_session_id = downstream_session.get()
+        downstream_session_id = self._whose_session()
         transport = release.TransportType(transport_type.value)
         factory = registry._session_factory
         watch: SessionWatch | None = None
         if factory is None:
             factory = release._default_session_factory
-            watch = SessionWatch(transport_type.value)
+            watch = self._make_watch(transport_type)
             httpx_client_factory = watch.client_factory(httpx_client_factory)
         try:
             request = release.SessionCreateRequest(
@@ -246,7 +259,7 @@ class RegistryPool(MCPSessionPool):
                 gateway_id=gateway_id,
                 downstream_session_id=downstream_session_id,
                 httpx_client_factory=httpx_client_factory,
-                message_handler_factory=registry._message_handler_factory,
+                message_handler_factory=self._message_handler_factory(),
                 timeout_seconds=registry._session_create_timeout_seconds,
             )
         except ValueError as error:
@@ -275,6 +288,15 @@ class RegistryPool(MCPSessionPool):
         if watch is not None:
             self._begin_watch(watch, upstream)
         return upstream, None if watch is None else watch.http
+
+    def _whose_session(self) -> str:
+        return downstream_session.get()
+
+    def _make_watch(self, transport_type: TransportType) -> SessionWatch:
+        return SessionWatch(transport_type.value)
+
+    def _message_handler_factory(self) -> Callable[..., Any] | None:
+        return self._registry._message_handler_factory
 
     def _begin_watch(self, watch: SessionWatch, upstream: Any) -> None:
         pool_ref = weakref.ref(self)

@@ -23,6 +23,10 @@ from mcpgateway_pool.gateway import settings as own_settings
 from mcpgateway_pool.pool.release import wait_for_goodbye
 from mcpgateway_pool.pool.session_context import AcquireArguments
 
+from .calls import Calls
+from .calls.call_lease import CallLease
+from .calls.callers import CallWithoutSession
+from .calls.entrances import open_entrances
 from .registry_pool import BY_DOWNSTREAM_SESSION, BY_GATEWAY, RegistryPool, downstream_session
 
 MODULE = "mcpgateway.services.upstream_session_registry"
@@ -66,7 +70,10 @@ class UpstreamSessionRegistry:
         self._session_create_timeout_seconds = session_create_timeout_seconds
         self._shutdown_timeout_seconds = shutdown_timeout_seconds
         self._release = importlib.import_module(MODULE)
-        self._pool = RegistryPool(self, self._release, own_settings.read_all())
+        settings = own_settings.read_all()
+        self._pool = RegistryPool(self, self._release, settings)
+        self._calls = Calls(self, self._release, settings)
+        open_entrances(self._release.logger)
 
     @property
     def _sessions(self) -> dict[tuple[str, str], Any]:
@@ -81,7 +88,7 @@ class UpstreamSessionRegistry:
         headers: dict[str, str] | None,
         transport_type: Any,
         httpx_client_factory: Callable[..., Any] | None = None,
-    ) -> UpstreamSessionLease:
+    ) -> UpstreamSessionLease | CallLease:
         """The session of a downstream session at a gateway, for the length of an ``async with`` block; opened
         where there is none.
 
@@ -98,19 +105,18 @@ class UpstreamSessionRegistry:
             CircuitOpenError, AcquireTimeoutError, PoolExhaustedError: on entry, where such a limit is set.
             Exception: on entry, what the factory raised.
         """
-        return UpstreamSessionLease(
-            self._pool,
+        arguments = AcquireArguments(
+            url,
+            headers,
+            _TRANSPORTS[getattr(transport_type, "value", transport_type)],
+            httpx_client_factory,
+            None,
             downstream_session_id,
-            AcquireArguments(
-                url,
-                headers,
-                _TRANSPORTS[getattr(transport_type, "value", transport_type)],
-                httpx_client_factory,
-                None,
-                downstream_session_id,
-                gateway_id,
-            ),
+            gateway_id,
         )
+        if isinstance(downstream_session_id, CallWithoutSession):
+            return self._calls.lease(downstream_session_id, arguments)
+        return UpstreamSessionLease(self._pool, downstream_session_id, arguments)
 
     async def evict_session(self, downstream_session_id: str) -> int:
         """Close every session of a downstream session; those in use when their calls have ended.
@@ -126,28 +132,35 @@ class UpstreamSessionRegistry:
         Returns:
             How many.
         """
-        return await self._pool.evict(BY_GATEWAY, gateway_id)
+        counts = await asyncio.gather(
+            self._pool.evict(BY_GATEWAY, gateway_id), self._calls.evict_gateway(gateway_id)
+        )
+        return sum(counts)
 
     async def close_all(self) -> None:
         """Close every session: idle ones now, those in use when their calls have ended, at the latest after
         ``shutdown_timeout_seconds``. The registry stays usable: the next call opens a new session.
         """
-        await self._pool.close_generation(self._shutdown_timeout_seconds)
+        timeout = self._shutdown_timeout_seconds
+        await asyncio.gather(self._pool.close_generation(timeout), self._calls.close(timeout))
 
     def snapshot(self) -> Any:
         """The release's ``RegistrySnapshot``. Its ``evictions`` are all sessions closed, for whatever reason,
         but for those that failed a health check.
         """
-        totals = self._pool._totals()
-        evictions: dict[str, int] = totals["evictions"]
-        recreates = evictions["health_check"]
+        totals = [self._pool._totals(), self._calls.totals()]
+
+        def total(name: str) -> int:
+            return sum(found[name] for found in totals)
+
+        recreates = sum(found["evictions"]["health_check"] for found in totals)
         return self._release.RegistrySnapshot(
-            active_sessions=totals["size"],
-            creates=totals["creates"],
-            reuses=totals["hits"],
-            health_check_failures=totals["health_check_failures"],
+            active_sessions=total("size"),
+            creates=total("creates"),
+            reuses=total("hits"),
+            health_check_failures=total("health_check_failures"),
             health_check_recreates=recreates,
-            evictions=sum(evictions.values()) - recreates,
+            evictions=sum(sum(found["evictions"].values()) for found in totals) - recreates,
         )
 
 

@@ -1,0 +1,160 @@
+"""The HTTP requests of one call on a pooled session: its headers on them, and what is certain about their
+fate.
+
+A request has certainly not been executed where the server does not know the session (404), where no
+connection was made, or where the connection broke before the head of the request was out. Of anything else
+nobody knows.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any
+
+from mcpgateway_pool.gateway.registry.session_watch import ClientFactory, SessionWatch
+from mcpgateway_pool.upstream import http_client, sdk
+
+from .keys import Headers
+
+_NEVER_CONNECTED = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout"})
+_SESSION_HEADER = "mcp-session-id"
+
+
+class CallRequests:
+    """What became of the requests that one call has made.
+
+    Attributes:
+        headers: set on each of them.
+        read_seconds: the caller waits for so long, however long the client would; None: the client decides.
+        count: how many JSON-RPC requests went to the HTTP client.
+        may_be_executed: whether the server may have executed one of them.
+        was_unknown: whether the server answered that it does not know the session.
+    """
+
+    __slots__ = ("count", "headers", "may_be_executed", "read_seconds", "was_unknown")
+
+    def __init__(self, headers: Headers) -> None:
+        self.headers = headers
+        self.read_seconds: float | None = None
+        self.count = 0
+        self.may_be_executed = False
+        self.was_unknown = False
+
+    def begin(self, read_seconds: float | None) -> None:
+        """A new request of the caller's."""
+        self.read_seconds = read_seconds
+        self.count = 0
+        self.may_be_executed = self.was_unknown = False
+
+
+class CallWatch(SessionWatch):
+    """Watches a pooled session.
+
+    Attributes:
+        requests: of the call that has the session now; None between two calls.
+    """
+
+    def __init__(self, transport: sdk.TransportName) -> None:
+        super().__init__(transport)
+        self.requests: CallRequests | None = None
+
+    def client_factory(self, callers: ClientFactory | None) -> ClientFactory | None:
+        """See :meth:`SessionWatch.client_factory`; there is always one here."""
+        make = _default_factory() if callers is None else callers
+
+        def observed(*args: Any, **kwargs: Any) -> Any:
+            client = make(*args, **kwargs)
+            client.send = functools.partial(self._observe, client.send)
+            return client
+
+        return super().client_factory(observed)
+
+    async def _observe(self, inner: Callable[..., Any], request: Any, **options: Any) -> Any:
+        call = self.requests
+        if call is None:
+            return await inner(request, **options)
+        for name, value in call.headers.items():
+            request.headers[name] = value
+        if request.method != "POST" or not _is_request(request):
+            return await inner(request, **options)
+        _extend_read_timeout(request, call.read_seconds)
+        progress = _Progress(request)
+        call.count += 1
+        try:
+            response = await inner(request, **options)
+        except BaseException as error:
+            if not progress.cannot_be_out(error):
+                call.may_be_executed = True
+            raise
+        if response.status_code == HTTPStatus.NOT_FOUND and (
+            self._is_sse or _SESSION_HEADER in request.headers
+        ):
+            call.was_unknown = True
+        else:
+            call.may_be_executed = True
+        return response
+
+
+class _Progress:
+    """How far a request came, as the HTTP library's own trace tells."""
+
+    def __init__(self, request: Any) -> None:
+        self._has_begun = self._is_out = False
+        self._chained = request.extensions.get("trace")
+        request.extensions = {**request.extensions, "trace": self._trace}
+
+    async def _trace(self, event: str, info: Any) -> None:
+        if event.endswith("send_request_headers.started"):
+            self._has_begun = True
+        elif event.endswith("send_request_headers.complete"):
+            self._is_out = True
+        if self._chained is not None:
+            await self._chained(event, info)
+
+    def cannot_be_out(self, error: BaseException) -> bool:
+        """Whether it is certain that the server has not got the request. A transport that tells nothing of
+        itself leaves that open, unless it could not connect.
+        """
+        if self._is_out or not isinstance(error, Exception):
+            return False
+        return self._has_begun or type(error).__name__ in _NEVER_CONNECTED
+
+
+def _is_request(request: Any) -> bool:
+    try:
+        message = sdk.request_of(request.content)
+    except sdk.http_library().StreamError:
+        return False
+    return message is not None and message[1] is not None
+
+
+def _extend_read_timeout(request: Any, seconds: float | None) -> None:
+    """A session's client has the time-outs of the call that opened it; this caller may wait for longer."""
+    timeouts = request.extensions.get("timeout")
+    if seconds is None or not isinstance(timeouts, dict):
+        return
+    read = timeouts.get("read")
+    if read is not None and read < seconds:
+        request.extensions = {**request.extensions, "timeout": {**timeouts, "read": seconds}}
+
+
+def _default_factory() -> ClientFactory:
+    """Clients as the release's own default, for services that give no factory: its verification of servers,
+    and no redirects where its own follow none.
+    """
+    service = importlib.import_module("mcpgateway.services.http_client_service")
+    verify = service.get_default_verify() if hasattr(service, "get_default_verify") else True
+    make = http_client.default_client_factory(verify)
+    registry = importlib.import_module("mcpgateway.services.upstream_session_registry")
+    if not hasattr(registry, "_build_pinned_httpx_client_factory"):
+        return make
+
+    def factory(*args: Any, **kwargs: Any) -> Any:
+        client = make(*args, **kwargs)
+        client.follow_redirects = False
+        return client
+
+    return factory

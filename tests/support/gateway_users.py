@@ -1,0 +1,89 @@
+"""Users of a real gateway that authenticates: made over its API, with tokens of their own."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import time
+import uuid
+from collections.abc import Mapping
+
+from .gateway_process import _SECRET, Answer, GatewayProcess, Samples, parse_samples
+
+AUTHENTICATED = {"AUTH_REQUIRED": "true"}
+ADMIN = "admin@example.com"
+# Not a secret, and what the gateway accepts of an administrator: nothing in sequence.
+_PASSWORD = "Quiet-Harbor-7f-Lantern-2k!"
+
+
+def token_of(email: str, teams: list[str] | None = None) -> str:
+    """A token of the gateway for one of its users, all of whom are administrators here.
+
+    Args:
+        email: who it is.
+        teams: those that the token is bound to; None for no bounds.
+    """
+    now = int(time.time())
+    claims = {
+        "sub": email,
+        "iss": "mcpgateway",
+        "aud": "mcpgateway-api",
+        "iat": now,
+        "exp": now + 3600,
+        "jti": str(uuid.uuid4()),
+        "is_admin": True,
+        "teams": teams,
+    }
+    head = _encoded(b'{"alg":"HS256","typ":"JWT"}') + "." + _encoded(json.dumps(claims).encode())
+    return head + "." + _encoded(hmac.new(_SECRET.encode(), head.encode(), hashlib.sha256).digest())
+
+
+def _encoded(content: bytes) -> str:
+    return base64.urlsafe_b64encode(content).rstrip(b"=").decode()
+
+
+def as_user(email: str, teams: list[str] | None = None, **more: str) -> dict[str, str]:
+    """The headers of a request by a user, and more."""
+    return {"Authorization": f"Bearer {token_of(email, teams)}", **more}
+
+
+class AuthenticatingGateway(GatewayProcess):
+    """A gateway with ``AUTH_REQUIRED=true``; what no user is named for is done by the administrator."""
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: float = 90.0,
+    ) -> tuple[int, bytes]:
+        """See :meth:`GatewayProcess.request`."""
+        sent = dict(headers or {})
+        if "Authorization" not in sent and path != "/health":
+            sent |= as_user(ADMIN)
+        return super().request(method, path, body, sent, timeout)
+
+    def add_user(self, email: str) -> None:
+        """Make a user who may use everything."""
+        self.json(
+            "POST",
+            "/auth/email/admin/users",
+            {"email": email, "password": _PASSWORD, "full_name": email, "is_admin": True},
+        )
+
+    def samples(self) -> Samples:
+        """The samples of one scrape."""
+        return parse_samples(self.scrape(as_user(ADMIN)))
+
+    def over_mcp(self, method: str, headers: Mapping[str, str], /, **params: object) -> Answer:
+        """A request to the gateway's own MCP endpoint, without a session."""
+        begin = time.perf_counter()
+        message = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+        accepted = {"Accept": "application/json, text/event-stream"}
+        status, content = self.request("POST", "/mcp/", message, {**headers, **accepted})
+        text = content.decode()
+        lines = [line.removeprefix("data: ") for line in text.splitlines() if line.startswith("data: ")]
+        return Answer(status, json.loads(lines[-1] if lines else text), time.perf_counter() - begin)
