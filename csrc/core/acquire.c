@@ -175,6 +175,29 @@ begin_waiting(struct mgp_pool *pool, int64_t now_ns, struct mgp_key *key,
     mgp_key_serve(pool, now_ns, key);
 }
 
+/* The key, made where there is none, and room for its claims. NULL: out of memory, and nothing
+ * was changed. */
+static struct mgp_key *
+ensure_key(struct mgp_pool *pool, uint64_t hash, const struct mgp_key_spec *spec,
+           struct mgp_key *key, struct mgp_endpoint *endpoint)
+{
+    if (key != NULL) {
+        return reserve_claim(key->endpoint) < 0 ? NULL : key;
+    }
+    struct mgp_endpoint *used =
+        endpoint != NULL ? endpoint : mgp_endpoint_new(pool, spec->endpoint);
+    if (used == NULL) {
+        return NULL;
+    }
+    if (reserve_claim(used) == MGP_OK) {
+        key = mgp_key_new(pool, hash, spec, used);
+    }
+    if (key == NULL && endpoint == NULL) {
+        mgp_endpoint_forget(pool, used);
+    }
+    return key;
+}
+
 int
 mgp_pool_acquire(struct mgp_pool *pool, int64_t now_ns, uint64_t hash,
                  const struct mgp_key_spec *spec, struct mgp_acquired *acquired)
@@ -208,23 +231,10 @@ mgp_pool_acquire(struct mgp_pool *pool, int64_t now_ns, uint64_t hash,
     }
     bool is_new_key = key == NULL || key->is_retiring;
     struct mgp_link *oldest = mgp_list_peek_front(&pool->evictable_keys);
+    key = ensure_key(pool, hash, spec, key, endpoint);
     if (key == NULL) {
-        bool is_new_endpoint = endpoint == NULL;
-        if (is_new_endpoint) {
-            endpoint = mgp_endpoint_new(pool, spec->endpoint);
-        }
-        if (endpoint != NULL && reserve_claim(endpoint) == MGP_OK) {
-            key = mgp_key_new(pool, hash, spec, endpoint);
-        }
-        if (key == NULL) {
-            if (is_new_endpoint && endpoint != NULL) {
-                mgp_endpoint_forget(pool, endpoint);
-            }
-            unreserve(pool, &reservation);
-            return MGP_ERR_NOMEM;
-        }
-    } else if (reserve_claim(endpoint) < 0) {
         unreserve(pool, &reservation);
+        mgp_settle(pool, now_ns);
         return MGP_ERR_NOMEM;
     }
     mgp_key_set_retiring(pool, key, false);
@@ -248,7 +258,7 @@ mgp_pool_acquire(struct mgp_pool *pool, int64_t now_ns, uint64_t hash,
     } else if (key->queue == NULL && mgp_list_is_empty(&key->idle_sessions) &&
                mgp_key_has_room(pool, key) && mgp_pool_has_room(pool) &&
                mgp_heap_peek(&pool->claims) == NULL &&
-               mgp_endpoint_permits(pool, endpoint, now_ns)) {
+               mgp_endpoint_permits(pool, key->endpoint, now_ns)) {
         acquired->ticket = mgp_session_begin_create(pool, now_ns, reservation.spare, key);
         acquired->answer = MGP_ANSWER_CREATE;
         reservation.spare = NULL;

@@ -337,6 +337,10 @@ void
 mgp_key_serve(struct mgp_pool *pool, int64_t now_ns, struct mgp_key *key)
 {
     struct mgp_session *session;
+    if (key->queue == NULL && key->endpoint->wanted == 0) { /* the common case */
+        mgp_key_update_recency(pool, key);
+        return;
+    }
     while (key->queue != NULL && (session = mgp_key_next_session(pool, now_ns, key)) != NULL) {
         if (session->state == MGP_SESSION_IDLE) {
             give_session(pool, now_ns, session);
