@@ -248,3 +248,20 @@ async def test_bad_arguments_are_refused() -> None:
             pool._share(*arguments)
     pool._release_lease(ticket, VERDICT_GOOD)
     await pool.close_all()
+
+
+@pytest.mark.parametrize(
+    ("verdict", "error"),
+    [(-1, ValueError), (99, ValueError), (2**80, OverflowError), ("good", TypeError), (None, TypeError)],
+)
+async def test_what_is_no_verdict_is_refused_and_ends_no_lease(verdict: Any, error: type[Exception]):
+    pool = shared_pool()
+    pooled, ticket = await lease(pool)
+    with pytest.raises(error):
+        pool._release_lease(ticket, verdict)
+    assert pool.count("active") == 1
+    assert pool._release_lease(ticket, VERDICT_GOOD) is None
+    assert pool.count("active") == 0
+    assert not pooled.is_closed
+    await pool.close_all()
+    assert_at_rest(pool)
