@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import signal
 import statistics
 import sys
 import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -26,11 +25,11 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "tests")]
 from demo_servers import DemoServer
+from gateway_demos import all_ended, exit_code_of, print_registered, print_series, reason_of, until_signal
 
 from support.gateway_process import (
     SWITCH,
     Answer,
-    GatewayError,
     GatewayProcess,
     Samples,
     failures,
@@ -51,15 +50,6 @@ SETTINGS = {
     "HEALTH_CHECK_INTERVAL": "3600",  # the gateway's own checks take sessions, too
 }
 STOCK, OURS = "the gateway's own pool", "this pool"
-
-THE_SIX = (
-    "mcp_session_pool_hits_total",
-    "mcp_session_pool_misses_total",
-    "mcp_session_pool_evictions_total",
-    "mcp_session_pool_health_check_failures_total",
-    "mcp_session_pool_active_sessions",
-    "mcp_session_pool_size",
-)
 
 
 @dataclass
@@ -188,30 +178,6 @@ def problems(run: Run, samples: Samples, metrics: dict[str, Any]) -> list[str]:
 # ---- what is printed
 
 
-def print_registered(run: Run, servers: Sequence[DemoServer]) -> None:
-    print(f"{'registered through POST /gateways':<36}gateway_id", flush=True)
-    for server in servers:
-        print(f"  {server.name:<9} {server.transport:<23} {run.ids[server.name]}", flush=True)
-
-
-def print_series(samples: Samples, ids: dict[str, str]) -> None:
-    rows = []
-    for series in THE_SIX:
-        reasons = sorted(
-            {reason for name, labels in samples if name == series and (reason := dict(labels).get("reason"))}
-        )
-        for reason in reasons or [None]:
-            labels = {} if reason is None else {"reason": reason}
-            counts = [sum_samples(samples, series, gateway_id=one, **labels) for one in ids.values()]
-            if reason is None or any(counts):
-                rows.append([series + (f'{{reason="{reason}"}}' if reason else ""), counts])
-    width = max(len(str(label)) for label, _ in rows)
-    print(" " * (width + 2) + "".join(f"{name:>10}" for name in ids))
-    for label, counts in rows:
-        print(f"  {label:<{width}}" + "".join(f"{count:>10g}" for count in counts))
-    print("  (of the evictions, the reasons that did occur)")
-
-
 def print_comparison(runs: Sequence[Run]) -> None:
     rows: list[tuple[str, list[str]]] = [("", [run.name for run in runs])]
     calls = [run.all_answers for run in runs]
@@ -231,28 +197,7 @@ def print_comparison(runs: Sequence[Run]) -> None:
             print(f"  {run.name}: {count} x {reason}")
 
 
-def reason_of(answer: Answer) -> str:
-    """Why a call failed, as the caller was told, on one line."""
-    error = answer.body.get("error") or answer.body.get("result") or answer.body
-    text = error.get("message") if isinstance(error, dict) and "message" in error else error
-    return f"HTTP {answer.status}: {' '.join(str(text).split())[:160]}"
-
-
 # ---- the whole
-
-
-@contextlib.contextmanager
-def until_signal() -> Iterator[threading.Event]:
-    """An event that Ctrl-C and SIGTERM set."""
-    stop = threading.Event()
-    before = {
-        number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def keep_serving(run: Run) -> None:
@@ -284,7 +229,7 @@ def demo(runs: Sequence[Run], servers: Sequence[DemoServer], *, keep: bool) -> i
     with ThreadPoolExecutor() as threads:
         list(threads.map(lambda server: server.start(), servers))
         list(threads.map(lambda run: run.prepare(servers), runs))
-    print_registered(ours, servers)
+    print_registered(ours.ids, servers)
 
     busy = (0.0, 0.0)
     for _ in range(ROUNDS):
@@ -331,26 +276,8 @@ def main() -> int:
             Run(STOCK, GatewayProcess(Path(folder, "stock"), environment=SETTINGS)),
             Run(OURS, GatewayProcess(Path(folder, "ours"), environment={**SETTINGS, **SWITCH})),
         ]
-
-        def interrupt(*_: object) -> None:
-            for run in runs:
-                run.gateway.kill()  # so that callers which wait for an answer end, too
-            raise KeyboardInterrupt
-
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, interrupt)
-        try:
-            return demo(runs, servers, keep=keep)
-        except KeyboardInterrupt:
-            return 130
-        except (GatewayError, OSError, RuntimeError) as error:
-            print(f"the demo failed: {type(error).__name__}: {error}", file=sys.stderr)
-            return 1
-        finally:
-            for run in runs:
-                run.gateway.kill()
-            for server in servers:
-                server.kill()
+        with all_ended([run.gateway for run in runs], servers):
+            return exit_code_of(lambda: demo(runs, servers, keep=keep))
 
 
 if __name__ == "__main__":

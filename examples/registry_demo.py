@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import statistics
 import sys
 import tempfile
@@ -25,9 +24,9 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "tests")]
 from demo_servers import DemoServer
-from gateway_demo import print_series, reason_of, until_signal
+from gateway_demos import all_ended, exit_code_of, print_series, reason_of, until_signal
 
-from support.gateway_process import SWITCH, Answer, GatewayError, Samples, failures, sum_samples
+from support.gateway_process import SWITCH, Answer, Samples, failures, sum_samples
 from support.gateway_users import AUTHENTICATED, AuthenticatingGateway, as_user
 
 USERS = ("ann@example.com", "bob@example.com")
@@ -237,26 +236,8 @@ def main() -> int:
             Run(name, AuthenticatingGateway(Path(folder, name), environment=environment))
             for name, environment in environments.items()
         ]
-
-        def interrupt(*_: object) -> None:
-            for run in runs:
-                run.gateway.kill()  # so that callers which wait for an answer end, too
-            raise KeyboardInterrupt
-
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, interrupt)
-        try:
-            return demo(runs, servers, keep=keep)
-        except KeyboardInterrupt:
-            return 130
-        except (GatewayError, OSError, RuntimeError) as error:
-            print(f"the demo failed: {type(error).__name__}: {error}", file=sys.stderr)
-            return 1
-        finally:
-            for run in runs:
-                run.gateway.kill()
-            for server in servers:
-                server.kill()
+        with all_ended([run.gateway for run in runs], servers):
+            return exit_code_of(lambda: demo(runs, servers, keep=keep))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import signal
 import subprocess
 import sys
 import urllib.request
@@ -40,6 +42,27 @@ def read_until(process: subprocess.Popen[str], start: str) -> str:
         if line.strip().startswith(start):
             break
     return "".join(lines)
+
+
+def assert_gateway_demo_adds_up(folder: Path, name: str, last_line: str) -> None:
+    """A demo of the real gateway: its summary, its series while it goes on, and that it leaves nothing.
+
+    Args:
+        last_line: how the line begins after which it goes on.
+    """
+    with start_example(folder, name, "--keep") as process:
+        summary = read_until(process, last_line)
+        assert "Every number adds up" in summary, summary
+        url = re.search(r"series\s+(http://\S+)", summary)
+        assert url is not None, summary
+        if last_line.startswith("series"):  # else the endpoint wants a token
+            assert 'mcp_session_pool_hits_total{gateway_id="' in fetch(url.group(1))
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=120)
+    assert (process.returncode, errors) == (0, "")
+    assert re.search(r"\d more calls, 0 failed", output), output
+    assert processes_left(folder) == []
+    assert list(folder.iterdir()) == []
 
 
 def fetch(url: str) -> str:
