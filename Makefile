@@ -167,9 +167,9 @@ LENGTH ?= all
 WORKERS ?= $(shell nproc)
 MARKS_short := and not long
 MARKS_long := and long
-# $(1) environment, $(2) marks, $(3) what, $(4) how pytest-xdist spreads it. -P: the checkout must not come before
+# $(1) environment, $(2) marks, $(3) what, $(4) how pytest-xdist spreads it, $(5) variables. -P: the checkout must not come before
 # the installed package. Exit code 5, nothing was selected, is well where the choice may be empty.
-PYTEST = { $(1)/bin/python -P -m pytest -n $(WORKERS) --dist $(4) -m '$(2) $(MARKS_$(LENGTH))' $(PYTEST_ARGS) $(3) \
+PYTEST = { $(5) $(1)/bin/python -P -m pytest -n $(WORKERS) --dist $(4) -m '$(2) $(MARKS_$(LENGTH))' $(PYTEST_ARGS) $(3) \
 	|| [ $$? = 5 -a -n "$(PYTEST_ARGS)$$TEST_ONLY$(filter long,$(LENGTH))" ]; }
 # Its goals run all, also after one that failed; then it sums up. The standard library is all that it needs.
 RUN_TESTS = $$(scripts/find-python $(PYTHON)) scripts/run_tests.py $(if $(REPEAT),--repeat)
@@ -211,12 +211,12 @@ test-c-long: ## C tests: optimised, under valgrind; the model of the machine at 
 	@$(MAKE) -k -C tests/c check-release check-valgrind check-long OPERATIONS=10000000
 
 test-py: $(VENV)/.installed $(VENV)-debug/.installed $(VENV)/.group-test ## Python tests on the debug build, those that measure on the release build
-	@code=0; PYTHONMALLOC=debug $(call PYTEST,$(VENV)-debug,not release_build,,worksteal) || code=$$?; \
+	@code=0; $(call PYTEST,$(VENV)-debug,not release_build,,worksteal,PYTHONMALLOC=debug) || code=$$?; \
 	$(call PYTEST,$(VENV),release_build,,worksteal) || code=$$?; exit $$code
 
 test-sdk2: $(VENV)-sdk2/.installed ## the tests with real sessions on the MCP SDK 2.x
-	PYTHONMALLOC=debug $(call PYTEST,$(VENV)-sdk2,not release_build,tests/integration \
-		tests/security/test_wire.py tests/security/test_secrets.py,worksteal)
+	$(call PYTEST,$(VENV)-sdk2,not release_build,tests/integration \
+		tests/security/test_wire.py tests/security/test_secrets.py,worksteal,PYTHONMALLOC=debug)
 
 # Not -W error: the gateway and its many dependencies warn of what is theirs. The gateway takes long to start
 # where the machine is busy, three workers of it more so: the limits are only there to end what hangs. A module's
