@@ -241,7 +241,7 @@ soak: $(SOAK_VENV)/.installed $(if $(filter 2,$(SDK)),,$(VENV)/.group-test) ## 1
 	$(SOAK_VENV)/bin/python -P tests/soak/soak.py --seconds $(if $(filter command line,$(origin SECONDS)),$(SECONDS),600)
 
 .PHONY: lab
-lab: $(VENV)/.installed ## all that tries to break it, half an hour, with one table at the end (LAB='--only load', LAB='--minutes 10')
+lab: $(VENV)/.installed ## all that tries to break it, an hour, with one table at the end (LAB='--only load', LAB='--minutes 10')
 	$(BIN)/python -P scripts/lab.py --venv $(VENV) $(if $(filter 1,$(shell nproc)),,--jobs 2) $(LAB)
 
 .PHONY: mutants
