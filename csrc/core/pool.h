@@ -190,6 +190,8 @@ struct mgp_session_times {
     int64_t last_used_ns;
     int64_t expires_ns;
 };
+/* The bytes of its key, borrowed; size 0 when it is gone. */
+struct mgp_bytes mgp_session_key(const struct mgp_session *session);
 void mgp_session_read_times(const struct mgp_session *session, struct mgp_session_times *times);
 /* As if it had been created, or last used, at that time; which never counts as a check.
  * O(idle sessions) at worst. Serves nobody: a session that is fit again thereby is seen

@@ -54,6 +54,14 @@ mgp_session_is_leased(const struct mgp_session *session)
     return session->lease_count > 0;
 }
 
+struct mgp_bytes
+mgp_session_key(const struct mgp_session *session)
+{
+    const struct mgp_key *key = session->key;
+    return key == NULL ? (struct mgp_bytes){"", 0}
+                       : (struct mgp_bytes){key->entry.bytes, key->entry.size};
+}
+
 void
 mgp_session_read_times(const struct mgp_session *session, struct mgp_session_times *times)
 {

@@ -246,6 +246,9 @@ py_pool_created(py_pool *self, PyObject *const *args, Py_ssize_t nargs)
         pending->connection = (py_connection *)Py_NewRef((PyObject *)connection);
     }
     py_pool_end(self);
+    if (pending->identity != NULL && !connection->is_foreign && connection->is_pooled) {
+        Py_CLEAR(connection->identity_key); /* its key says it */
+    }
     Py_DECREF(connection);
     Py_RETURN_TRUE;
 }

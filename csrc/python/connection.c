@@ -2,6 +2,7 @@
 #include "connection.h"
 
 #include "../base/check.h"
+#include "key_format.h"
 
 /* ---- the type --------------------------------------------------------------- */
 
@@ -341,6 +342,83 @@ py_pool_find_connection(py_pool *self, PyObject *pooled)
     }
     Py_XDECREF(address);
     return found;
+}
+
+/* ---- header identity -------------------------------------------------------- */
+
+/* As bytes. Runs no Python. None where the session's key has none, or it is in no pool. */
+static PyObject *
+identity_bytes(const py_connection *connection)
+{
+    if (!connection->is_pooled) {
+        return Py_NewRef(Py_None);
+    }
+    struct mgp_bytes key = mgp_session_key(connection->core);
+    return py_key_identity_part(key.bytes, key.size);
+}
+
+PyObject *
+py_connection_identity(py_connection *connection)
+{
+    PyObject *module = NULL, *text = NULL;
+    if (connection->identity_key != NULL) {
+        return Py_NewRef(connection->identity_key);
+    }
+    PyObject *identity = identity_bytes(connection);
+    if (identity == NULL || identity == Py_None) {
+        return identity;
+    }
+    module = PyImport_ImportModule("mcpgateway_pool.pool.views");
+    if (module != NULL) {
+        text = PyObject_CallMethod(module, "identity_digest", "O", identity);
+    }
+    Py_XDECREF(module);
+    Py_DECREF(identity);
+    return text;
+}
+
+void
+py_connection_keep_identity(py_connection *connection)
+{
+    PyObject *type, *value, *traceback;
+    if (connection->identity_key != NULL || connection->is_foreign) {
+        return;
+    }
+    PyErr_Fetch(&type, &value, &traceback);
+    PyObject *text = py_connection_identity(connection);
+    if (text != NULL && connection->identity_key == NULL) {
+        connection->identity_key = Py_NewRef(text);
+    }
+    Py_XDECREF(text);
+    PyErr_Restore(type, value, traceback);
+}
+
+static int
+append_record(void *payload, void *context)
+{
+    const py_connection *connection = payload;
+    bool is_wanted = connection->identity_key == NULL && py_connection_is_seen(connection);
+    return is_wanted ? PyList_Append(context, payload) : 0;
+}
+
+void
+py_pool_keep_identities(py_pool *self)
+{
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyObject *records = PyList_New(0);
+    if (records != NULL && self->core != NULL) {
+        int was_enabled = PyGC_Disable(); /* nothing may change the machine meanwhile */
+        (void)mgp_pool_visit_payloads(self->core, append_record, records);
+        if (was_enabled) {
+            PyGC_Enable();
+        }
+        for (Py_ssize_t i = 0; i < PyList_GET_SIZE(records); i++) {
+            py_connection_keep_identity((py_connection *)PyList_GET_ITEM(records, i));
+        }
+    }
+    Py_XDECREF(records);
+    PyErr_Restore(type, value, traceback); /* for want of memory it is not kept */
 }
 
 /* ---- view ------------------------------------------------------------------- */

@@ -39,7 +39,7 @@ struct py_connection {
     PyObject *url;
     PyObject *transport_type;
     PyObject *headers;
-    PyObject *identity_key;
+    PyObject *identity_key; /* NULL while it is in a pool and nobody has read it */
     PyObject *user_identity;
     PyObject *gateway_id;
     PyObject *owner_task;
@@ -107,6 +107,12 @@ void py_connection_detach(py_connection *connection);
 /* The record under which the pool knows an object: borrowed, or NULL. Prefers one that
  * is checked out. */
 py_connection *py_pool_find_connection(py_pool *self, PyObject *pooled);
+
+/* The text of its header identity, which the pool's key says: made when it is read, new
+ * reference or NULL; and kept when the key goes, for whoever may read it then. */
+PyObject *py_connection_identity(py_connection *connection);
+void py_connection_keep_identity(py_connection *connection);
+void py_pool_keep_identities(py_pool *self); /* of all that somebody else may still read */
 
 /* ---- its view ---- */
 bool py_pooled_session_check(py_state *state, PyObject *object);

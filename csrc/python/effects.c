@@ -114,6 +114,7 @@ apply_close(py_pool *self, py_connection *connection, const struct mgp_effect *e
     bool is_begun = true;
     Py_INCREF(connection);
     py_connection_end_lease(connection); /* whoever had it */
+    py_connection_keep_identity(connection);
     PyObject *closer = call_for_session(self, self->state->str_on_close, connection, effect->ticket,
                                         mgp_eviction_reason_names[effect->reason]);
     if (closer == NULL && is_passing()) {

@@ -142,6 +142,32 @@ done:
     return result;
 }
 
+static void
+skip_string(reader *from)
+{
+    uint32_t size;
+    memcpy(&size, from->next, sizeof(size));
+    from->next += sizeof(size) + size;
+    from->left -= sizeof(size) + size;
+}
+
+PyObject *
+py_key_identity_part(const void *bytes, size_t size)
+{
+    reader from = {bytes, size};
+    if (size == 0 || read_byte(&from) == 'K') {
+        return Py_NewRef(Py_None);
+    }
+    skip_string(&from); /* user */
+    skip_string(&from); /* URL */
+    skip_string(&from); /* gateway id */
+    (void)read_byte(&from);
+    if (read_byte(&from) != 0) {
+        skip_string(&from); /* downstream session */
+    }
+    return PyBytes_FromStringAndSize((const char *)from.next, (Py_ssize_t)from.left);
+}
+
 PyObject *
 py_key_describe(const void *bytes, size_t size)
 {

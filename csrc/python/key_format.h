@@ -79,6 +79,8 @@ py_key_put_part(py_key *key, const void *bytes, size_t size)
 /* A string of any kind, as a part. Distinct strings have distinct bytes. */
 int py_key_put_string(py_key *key, PyObject *string);
 
+/* The identity in a key, bytes; None where _make_pool_key() made the key. New reference or NULL. */
+PyObject *py_key_identity_part(const void *bytes, size_t size);
 /* For display: (user, url, gateway id, transport, session or None, identity bytes), or
  * the tuple of str that _make_pool_key() returned. New reference or NULL. */
 PyObject *py_key_describe(const void *bytes, size_t size);

@@ -125,6 +125,7 @@ leave_loop(py_pool *self, PyObject *loop)
         }
         return -1;
     }
+    py_pool_keep_identities(self);
     PyObject *result = PyObject_CallMethodNoArgs((PyObject *)self, self->state->str_forget_loop);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;

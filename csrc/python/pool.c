@@ -218,6 +218,7 @@ drop_core(py_pool *self)
     if (core == NULL) {
         return;
     }
+    py_pool_keep_identities(self);
     self->core = NULL;
     if (!is_own) { /* the parent's, in a child that had no time to make one: left alone for ever */
         (void)mgp_pool_visit_payloads(core, detach_payload, NULL);
@@ -282,6 +283,7 @@ py_pool_after_fork(py_pool *self, PyObject *Py_UNUSED(ignored))
         Py_XDECREF(foreign);
         return NULL;
     }
+    py_pool_keep_identities(self);
     if (mgp_pool_new(&self->config, &own) < 0) {
         Py_DECREF(foreign);
         return PyErr_NoMemory();

@@ -262,6 +262,12 @@ set_field(py_pooled_session *self, PyObject *value, void *closure)
 }
 
 static PyObject *
+get_identity_key(py_pooled_session *self, void *Py_UNUSED(closure))
+{
+    return py_connection_identity(self->connection);
+}
+
+static PyObject *
 time_as_wall(int64_t now_ns, int64_t time_ns)
 {
     return PyFloat_FromDouble(wall_seconds() - (double)(now_ns - time_ns) / NS_PER_SECOND);
@@ -443,7 +449,9 @@ static PyGetSetDef py_pooled_session_getset[] = {
     FIELD("url", url, "URL of the MCP server (str)."),
     FIELD("transport_type", transport_type, "TransportType."),
     FIELD("headers", headers, "Headers sent upstream (dict)."),
-    FIELD("identity_key", identity_key, "Digest of the header identity, or 'anonymous' (str)."),
+    {"identity_key", (getter)get_identity_key, (setter)set_field,
+     "Digest of the header identity, or 'anonymous' (str).",
+     (void *)offsetof(py_connection, identity_key)},
     FIELD("user_identity", user_identity, "Identity of the user, or 'anonymous' (str)."),
     FIELD("gateway_id", gateway_id, "Id of the gateway, '' for none (str)."),
     FIELD("_owner_task", owner_task, "See owner_task."),

@@ -111,16 +111,20 @@ class Creation:
         """Whether the pool took the session; not when its creation was given up before."""
         pool = self._pool
         _, headers, _, _, _, user_identity, gateway_id = self._arguments
+        identity = None
         # Duck-typed objects may refuse; the pool's own key does not depend on these.
         with contextlib.suppress(Exception):
             identity = self._pending.identity
-            pooled.identity_key = (
-                pool._identity_key(headers) if identity is None else identity_digest(identity)
-            )
+            if identity is None:
+                pooled.identity_key = pool._identity_key(headers)
+            elif not isinstance(pooled, PooledSession):  # else it is made of the key when it is read
+                pooled.identity_key = identity_digest(identity)
             pooled.user_identity = user_identity or "anonymous"
             pooled.gateway_id = gateway_id or ""
         is_taken = pool._created(self._pending, pooled)
         if is_taken:
+            if identity is not None and isinstance(pooled, PooledSession) and pooled._pool is not pool:
+                pooled.identity_key = identity_digest(identity)  # it is held as a foreign object is
             with contextlib.suppress(MemoryError):  # its death would be noticed at its next use only
                 watch(pool, pooled)
         return is_taken

@@ -416,7 +416,7 @@ class MCPSessionPool(PoolCore):
             url=url,
             transport_type=transport_type,
             headers=session_owner.upstream_headers(headers),
-            identity_key=self._identity_key(headers),
+            identity_key="",  # the pool's key says it
             gateway_id=gateway_id or "",
             _owner_task=owner.task,
             _shutdown_event=owner.shutdown_event,

@@ -103,6 +103,7 @@ for ticket in kept_tickets:
     assert pool._release_lease(ticket, 0) is False
 for pooled in held:
     assert pool._lease_of(pooled) is None and pooled._pool is None
+    assert pooled.identity_key == "anonymous"
     assert _core.release(pool, pooled, 0) is NotImplemented
     assert pool._mark_broken(pooled, True, True) is False
     pooled.mark_closed(); pooled.last_used = 0.0; pooled.created_at = 0.0
