@@ -18,7 +18,8 @@ static void
 check_session(struct tally *tally, const struct mgp_session *session, const struct mgp_key *key)
 {
     uint32_t leases = 0;
-    for (const struct mgp_lease *lease = session->leases; lease != NULL; lease = lease->next) {
+    const struct mgp_lease *first = session->state == MGP_SESSION_ACTIVE ? session->leases : NULL;
+    for (const struct mgp_lease *lease = first; lease != NULL; lease = lease->next) {
         MGP_ASSERT(lease->session == session);
         tally->taken_leases += lease->is_taken;
         leases++;

@@ -45,7 +45,8 @@ void
 mgp_session_doubt(struct mgp_session *session)
 {
     session->verified_epoch = 0;
-    for (struct mgp_lease *lease = session->leases; lease != NULL; lease = lease->next) {
+    struct mgp_lease *first = session->lease_count > 0 ? session->leases : NULL;
+    for (struct mgp_lease *lease = first; lease != NULL; lease = lease->next) {
         lease->epoch = 0; /* that its call succeeds may have been before */
     }
 }

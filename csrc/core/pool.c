@@ -123,7 +123,7 @@ end_leases(struct mgp_pool *pool, int64_t now_ns, struct mgp_list *sessions)
          place = next) {
         next = place->next;
         struct mgp_session *session = mgp_session_of_place(place);
-        while (session->leases != NULL) {
+        while (session->lease_count > 0) {
             mgp_session_end_lease(pool, now_ns, session->leases);
         }
     }

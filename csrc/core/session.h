@@ -45,20 +45,22 @@ struct mgp_session {
     int64_t verified_ns;     /* when it was last used or checked with success */
     uint64_t verified_epoch; /* its endpoint's suspect epoch then */
     uint64_t born;           /* the pool's sequence number when its creation began */
-    uint64_t idle_since;     /* the pool's sequence number when it last became IDLE */
-    struct mgp_lease *leases;
+    union {
+        uint64_t idle_since;      /* while IDLE: the pool's sequence number when it became so */
+        struct mgp_lease *leases; /* while ACTIVE */
+    };
     uint32_t lease_count;
     uint32_t slot; /* its tickets: of the creation, then of a check or the close */
     uint8_t state;
     uint8_t close_reason; /* enum mgp_eviction_reason; while CHECKING: if that fails */
-    bool is_trial;        /* while CREATING: decides about a half-open breaker */
-    bool is_unwanted;     /* while CREATING: its caller was cancelled */
-    bool is_broken;       /* to be closed as broken */
-    bool is_retired;      /* to be closed as discarded: never handed out again */
-    bool is_deferred;     /* while CHECKING: its PROBE effect is to come, see its endpoint */
-    bool is_supply;       /* while CLOSING: begun for a key that starves */
-    bool is_overdue;      /* while IDLE: known to need a check; lies behind those that may not */
-    bool is_full;         /* while ACTIVE: takes no more leases; lies behind those that may */
+    bool is_trial : 1;    /* while CREATING: decides about a half-open breaker */
+    bool is_unwanted : 1; /* while CREATING: its caller was cancelled */
+    bool is_broken : 1;   /* to be closed as broken */
+    bool is_retired : 1;  /* to be closed as discarded: never handed out again */
+    bool is_deferred : 1; /* while CHECKING: its PROBE effect is to come, see its endpoint */
+    bool is_supply : 1;   /* while CLOSING: begun for a key that starves */
+    bool is_overdue : 1;  /* while IDLE: known to need a check; lies behind those that may not */
+    bool is_full : 1;     /* while ACTIVE: takes no more leases; lies behind those that may */
 };
 
 struct mgp_session *mgp_session_new(struct mgp_pool *pool); /* a spare; NULL: out of memory */

@@ -46,6 +46,7 @@ into(struct mgp_pool *pool, struct mgp_session *session, enum mgp_session_state 
     case MGP_SESSION_ACTIVE:
         mgp_list_push_front(&key->active_sessions, &session->place);
         session->is_full = false;
+        session->leases = NULL;
         key->active++;
         pool->counts.active++;
         mgp_count(pool, key->row, MGP_WORD_ACTIVE_SESSIONS);
