@@ -32,6 +32,8 @@ def run(
     """Runs goals of a makefile; the exit code, and the lines that were printed at the end."""
     monkeypatch.setattr(run_tests, "ROOT", tmp_path)
     monkeypatch.setattr(run_tests, "GRACE_SECONDS", 0.2)
+    for name in ("MAKEFLAGS", "MFLAGS", "TEST_ONLY", "TEST_RECORD"):  # of the run that this test is part of
+        monkeypatch.delenv(name, raising=False)
 
     def run(makefile: str, *arguments: str) -> tuple[int, list[str]]:
         (tmp_path / "Makefile").write_text(makefile.replace("    ", "\t"))
