@@ -150,7 +150,9 @@ def _fault_shown_by(error: BaseException) -> Fault | None:
     if isinstance(error, ssl.SSLError) and _refuses_certificate(error):
         return Fault.CALLER
     by_class = (fault for fault in _BY_WEIGHT if names & _CLASSES[fault])
-    return next(by_class, Fault.SERVER if number in _UNREACHABLE else None)
+    # Without a number: as anyio and asyncio word what several attempts came to.
+    is_unreachable = number in _UNREACHABLE or (type(error) is OSError and number is None)
+    return next(by_class, Fault.SERVER if is_unreachable else None)
 
 
 def _proxys_status(error: BaseException) -> int | None:

@@ -238,18 +238,19 @@ def test_the_circuit_breaker_counts_what_is_recorded_by_hand_without_a_loop(stan
     assert pool.get_metrics()["circuit_breakers"][URL]["failures"] == 2
 
 
-async def test_what_is_recorded_by_hand_decides_acquires_and_closes_idle_sessions(
+async def test_what_is_recorded_by_hand_bars_creations_and_leaves_sessions_that_answer(
     stand_in: ModuleType,
 ) -> None:
     pool = new_pool(stand_in, circuit_breaker_threshold=2)
-    async with pool.session(URL):
+    async with pool.session(URL) as kept:
         pass
     pool._record_failure(URL)
     pool._record_failure(URL)
     with pytest.raises(RuntimeError, match="Circuit breaker open"):
-        await pool.acquire(URL)
-    await pool._maybe_evict_idle_pool_keys()
-    assert pool._evictions == 1
+        await pool.acquire(URL, user_identity="other")
+    async with pool.session(URL) as pooled:
+        assert pooled is kept
+    assert pool._evictions == 0
     await pool.close_all()
 
 
