@@ -17,6 +17,8 @@ from mcpgateway_pool.upstream import sdk
 from servers import scripted
 from servers.scripted import Answer, ScriptedServer
 
+pytestmark = pytest.mark.both_loops
+
 BAD = {"X-User-Id": "mallory"}
 GOOD = {"X-User-Id": "alice"}
 THRESHOLD = 2

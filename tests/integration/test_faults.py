@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+import uvloop
 
 from mcpgateway_pool import MCPSessionPool, PoolClosedError, SessionCreateError, TransportType
 from mcpgateway_pool.upstream import sdk
@@ -195,6 +196,16 @@ def test_fault(server: ServerProcess, fault: str) -> None:
         await act(stage_of(server, pool), FAULTS[fault], EXPECTED[fault])
 
     run_clean(test)
+
+
+@pytest.mark.long("each fault once more, on the event loop that uvicorn takes where it can")
+@pytest.mark.parametrize("fault", FAULTS)
+def test_fault_on_uvloop(server: ServerProcess, fault: str) -> None:
+    async def test() -> None:
+        pool = make_pool(max_sessions_per_key=FAULTS[fault].limit)
+        await act(stage_of(server, pool), FAULTS[fault], EXPECTED[fault])
+
+    run_clean(test, loop_factory=uvloop.new_event_loop)
 
 
 # A bare release does not know what came of the call.

@@ -16,6 +16,8 @@ from mcpgateway_pool import MCPSessionPool, PooledSession, SessionCreateError
 from servers import scripted
 from servers.scripted import ScriptedServer
 
+pytestmark = pytest.mark.both_loops
+
 SETTINGS: dict[str, Any] = {"health_check_interval_seconds": 3600, "session_ttl_seconds": 36000}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import socket
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -25,7 +26,11 @@ async def settle(seconds: float = 1.0) -> None:
         others = asyncio.all_tasks() - {asyncio.current_task()}
 
 
-def run_clean(test: Callable[[], Awaitable[None]], limit: float = 50.0) -> None:
+def run_clean(
+    test: Callable[[], Awaitable[None]],
+    limit: float = 50.0,
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+) -> None:
     """Run a coroutine function in a loop of its own. It must leave no task, no descriptor, and no exception
     that nobody handled.
     """
@@ -35,6 +40,7 @@ def run_clean(test: Callable[[], Awaitable[None]], limit: float = 50.0) -> None:
         asyncio.get_running_loop().set_exception_handler(lambda _, context: unhandled.append(context))
         # The loop's threads keep nothing open, but a first one may open what Python keeps.
         await asyncio.to_thread(int)
+        await _first_connection()
         before = descriptors()
         async with asyncio.timeout(limit):
             await test()
@@ -45,9 +51,19 @@ def run_clean(test: Callable[[], Awaitable[None]], limit: float = 50.0) -> None:
         assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task()] == []
         assert descriptors() <= before
 
-    asyncio.run(main())
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(main())
     gc.collect()
     assert unhandled == []
+
+
+async def _first_connection() -> None:
+    """At its first, uvloop opens what it keeps."""
+    ours, theirs = socket.socketpair()
+    _, writer = await asyncio.open_connection(sock=ours)
+    writer.close()
+    await writer.wait_closed()
+    theirs.close()
 
 
 def resident_mib() -> float:

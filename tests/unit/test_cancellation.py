@@ -24,6 +24,8 @@ from support.fakes import (
     until_timer,
 )
 
+pytestmark = pytest.mark.both_loops
+
 
 def asking(pool: FakePool, url: str = URL) -> asyncio.Task[Any]:
     return asyncio.ensure_future(pool.acquire(url))

@@ -12,6 +12,8 @@ from mcpgateway_pool import CircuitOpenError, PoolClosedError, SessionCreateTime
 from mcpgateway_pool.verdict import Fault, blame
 from support.fakes import URL, FakeClock, FakePool, assert_adds_up, assert_at_rest, turns, until, until_timer
 
+pytestmark = pytest.mark.both_loops
+
 OTHER = "http://other.test/mcp"
 
 

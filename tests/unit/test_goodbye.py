@@ -24,6 +24,8 @@ from support.fakes import (
 )
 from support.fakes import until as until_turned
 
+pytestmark = pytest.mark.both_loops
+
 
 async def discard(pool: FakePool, pooled: Any) -> None:
     await pool.release(pooled, discard=True)
