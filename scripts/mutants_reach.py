@@ -248,7 +248,15 @@ class Surveyor:
         data.mkdir()
         variables = self._watch(environment, data)
         command: list[str | Path] = [environment.python, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-        command += ["-p", "mutants_plugin", "-m", "not release_build", "--timeout", "200", *suite.options]
+        command += [
+            "-p",
+            "mutants_plugin",
+            "-m",
+            "not release_build and not long",
+            "--timeout",
+            "200",
+            *suite.options,
+        ]
         code, output = run([*command, *files], self._tree, limit=SUITE_LIMIT, variables=variables)
         (self._kept / f"{data.name}.log").write_text(output, encoding="utf-8")
         results = read_results(data / "results")
