@@ -28,7 +28,7 @@ if str(HERE) not in sys.path:
     sys.path.insert(0, str(HERE))
 
 from lab_parts import PARTS, Part
-from process_groups import end_group
+from process_sessions import end_session
 
 # A part is ended when it takes so many times its planned time, and then some: it hangs, unless the machine is
 # very busy.
@@ -111,7 +111,7 @@ class Lab:
         with self._lock:
             running = list(self._running)
         for process in running:
-            end_group(process, self._grace_seconds)
+            end_session(process, self._grace_seconds)
 
     def length_of(self, part: Part) -> int:
         """Its length, scaled."""
@@ -184,7 +184,7 @@ class Lab:
             except subprocess.TimeoutExpired:
                 problem = f"no end after {limit:.0f} s"
             finally:
-                end_group(process, self._grace_seconds)
+                end_session(process, self._grace_seconds)
                 with self._lock:
                     self._running.discard(process)
         seconds = time.monotonic() - begin

@@ -32,7 +32,7 @@ ROOT = HERE.parent
 if str(HERE) not in sys.path:
     sys.path.insert(0, str(HERE))
 
-from process_groups import end_group
+from process_sessions import end_session
 
 SLOWEST = 10
 # The goal that is neither a test nor a check.
@@ -218,14 +218,14 @@ class Runner:
             cwd=ROOT,
             env={**os.environ, "TEST_RECORD": str(record.resolve()), **environment},
             stdin=subprocess.DEVNULL,
-            process_group=0,  # to end it with all that it has started
+            start_new_session=True,  # to end it with all that it has started
         )
         try:
             code = process.wait(self._limit_seconds)
         except subprocess.TimeoutExpired:
             return f"no end after {self._limit_seconds / 60:g} minutes"
         finally:
-            end_group(process, GRACE_SECONDS)
+            end_session(process, GRACE_SECONDS)
         return f"exit code {code}" if code else ""
 
 

@@ -18,7 +18,7 @@ SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 def lab(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     monkeypatch.syspath_prepend(SCRIPTS)
     yield importlib.import_module("lab")
-    for name in ("lab", "lab_parts", "process_groups"):
+    for name in ("lab", "lab_parts", "process_sessions"):
         sys.modules.pop(name, None)
 
 
