@@ -100,3 +100,10 @@ async def test_a_mapping_of_another_user_is_warned_of_once_a_minute_and_counted_
         "Session mapping (local) of another user ignored: session-..."
     ] * 2
     assert affinity.get_metrics()["misses"] == 3
+
+
+def test_metrics_of_a_pool_without_affinity_have_the_same_names_and_are_zero() -> None:
+    shown = MCPSessionPool().get_metrics()["session_affinity"]
+    assert shown == new_affinity(None).get_metrics()
+    assert set(shown.values()) == {0}
+    assert len(shown) == 7
