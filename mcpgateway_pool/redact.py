@@ -7,6 +7,7 @@ exceptions. Everything this package quotes goes through here. No function here r
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 MAX_CHARS = 200
 
@@ -90,19 +91,23 @@ def safe_repr(value: object) -> str:
     return name
 
 
-def safe_error(error: BaseException, limit: int = 300) -> str:
+def safe_error(error: BaseException, limit: int = 300, clean: Callable[[str], str] | None = None) -> str:
     """An exception's class and message, every URL in the message cut down as :func:`safe_url` does, and the
     value of a header that a library refused to send left out.
 
     Args:
         error: any exception; its ``__str__`` may raise.
         limit: most characters of the message, default 300.
+        clean: takes out of the message what else must not be shown.
     """
     name = safe_text(type(error).__name__, 60)
     try:
         message = str(error)
     except Exception:
         return name
-    message = _HEADER_VALUE_IN_TEXT.sub(r"\1 …", message[:10_000])
+    message = message[:10_000]
+    if clean is not None:
+        message = clean(message)  # before it is cut: a part of a secret is one, too
+    message = _HEADER_VALUE_IN_TEXT.sub(r"\1 …", message)
     message = _URL_IN_TEXT.sub(lambda match: safe_url(match.group(), limit), message)
     return f"{name}: {safe_text(message, limit)}" if message else name

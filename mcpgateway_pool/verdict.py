@@ -18,7 +18,7 @@ import errno
 import os
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import Enum
 from http import HTTPStatus
 from typing import NamedTuple
@@ -196,11 +196,15 @@ def real_cause(error: BaseException) -> BaseException:
     return leaves[0]
 
 
-def describe(error: BaseException) -> str:
+def describe(error: BaseException, clean: Callable[[str], str] | None = None) -> str:
     """An exception for a message: its class, and its innermost cause with the words of that.
 
     A library's own exception often says less than what made it raise: ``ConnectError: ConnectionRefusedError:
     [Errno 111] …`` instead of "All connection attempts failed".
+
+    Args:
+        error: any exception.
+        clean: takes out of the words of others what must not be shown.
     """
     error = real_cause(error)
     inner = error
@@ -210,16 +214,23 @@ def describe(error: BaseException) -> str:
             break
         inner = real_cause(cause)
     if inner is error or not safe_error(inner).partition(": ")[2]:
-        return safe_error(error)
-    return f"{safe_text(type(error).__name__, 60)}: {safe_error(inner)}"
+        return safe_error(error, clean=clean)
+    return f"{safe_text(type(error).__name__, 60)}: {safe_error(inner, clean=clean)}"
+
+
+def texts_of(error: BaseException) -> Iterator[str]:
+    """What would be read of an exception where it is logged with all that hangs on it."""
+    for current in _exceptions_in(error, with_contexts=True):
+        with contextlib.suppress(Exception):
+            yield str(current)
 
 
 # ---- looking into exceptions
 
 
-def _exceptions_in(error: BaseException) -> Iterator[BaseException]:
-    """The exception, the members of its groups and its causes, each once, nearest first; at most 1000. Not
-    their contexts: those were merely handled when it was raised.
+def _exceptions_in(error: BaseException, *, with_contexts: bool = False) -> Iterator[BaseException]:
+    """The exception, the members of its groups and its causes, each once, nearest first; at most 1000.
+    Contexts are no evidence: those were merely handled when it was raised.
     """
     queue = [error]
     seen: set[int] = set()
@@ -235,6 +246,8 @@ def _exceptions_in(error: BaseException) -> Iterator[BaseException]:
         cause = _cause_of(current)
         if cause is not None:
             queue.append(cause)
+        elif with_contexts and current.__context__ is not None:
+            queue.append(current.__context__)
 
 
 def _cause_of(error: BaseException) -> BaseException | None:

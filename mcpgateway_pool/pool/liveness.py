@@ -1,4 +1,4 @@
-"""Learning at once when a session of a pool dies, instead of finding out at its next use."""
+"""What is seen of a session reaches its pool at once, instead of at the session's next use."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ import contextlib
 import weakref
 from typing import TYPE_CHECKING, Any
 
+from mcpgateway_pool import verdict
 from mcpgateway_pool._core import PooledSession
-from mcpgateway_pool.upstream import session_owner
+from mcpgateway_pool.upstream import sdk
+from mcpgateway_pool.upstream.session_owner import SessionOwner
+from mcpgateway_pool.verdict import State, Verdict
 
 from .checking import standing_stream_ended
 
@@ -16,8 +19,17 @@ if TYPE_CHECKING:
     from .mcp_session_pool import MCPSessionPool
 
 
+def apply(pool: MCPSessionPool, pooled: Any, seen: Verdict) -> None:
+    """Tell the pool what a verdict says of one of its sessions."""
+    if seen.session is State.LOST or seen.is_url_suspect:
+        # A session is older than the suspicion that it raises, so it is among those that are checked.
+        pool._mark_broken(pooled, seen.session is State.LOST, seen.is_url_suspect)
+    elif seen.session is State.DOUBTFUL:
+        pool._doubt(pooled)
+
+
 def watch(pool: MCPSessionPool, pooled: Any) -> None:
-    """Have the pool told when the session's owner, or its owner task, says that it is over.
+    """Have the pool told whatever the session's owner sees, or that its owner task has ended.
 
     Neither the pool nor its session is kept alive by that. Sessions that have neither are not watched.
     """
@@ -25,25 +37,34 @@ def watch(pool: MCPSessionPool, pooled: Any) -> None:
     with contextlib.suppress(Exception):  # duck-typed objects may refuse
         owner = getattr(pooled, "transport_context", None)
         task = getattr(pooled, "_owner_task", None)
-    if not isinstance(owner, session_owner.SessionOwner) and not isinstance(task, asyncio.Future):
-        return
     pool_ref = weakref.ref(pool)
     pooled_ref = weakref.ref(pooled) if isinstance(pooled, PooledSession) else lambda: pooled
 
-    def broken(_: object = None) -> None:
-        pool, dead = pool_ref(), pooled_ref()
-        if pool is not None and dead is not None and pool._loop is asyncio.get_running_loop():
-            is_suspect = isinstance(owner, session_owner.SessionOwner) and owner.broken
-            pool._mark_broken(dead, True, is_suspect)
+    def tell(seen: Verdict) -> None:
+        pool, session = pool_ref(), pooled_ref()
+        if pool is not None and session is not None and pool._loop is asyncio.get_running_loop():
+            apply(pool, session, seen)
 
-    def doubtful() -> None:
-        pool, idle = pool_ref(), pooled_ref()
-        if pool is not None and idle is not None and pool._loop is asyncio.get_running_loop():
-            standing_stream_ended(pool, idle)
+    def stream_ended() -> None:
+        pool, session = pool_ref(), pooled_ref()
+        if pool is not None and session is not None and pool._loop is asyncio.get_running_loop():
+            standing_stream_ended(pool, session)
 
-    if isinstance(owner, session_owner.SessionOwner):
-        owner.on_broken(broken)
-        owner.on_doubt(doubtful)
-    else:
-        assert isinstance(task, asyncio.Future)
-        task.add_done_callback(broken)
+    if isinstance(owner, SessionOwner):
+        owner.on_verdict(tell)
+        owner.on_stream_end(stream_ended)
+    elif isinstance(task, asyncio.Future):
+        task.add_done_callback(lambda _: tell(verdict.LOST))
+
+
+def doubt_unwatched(pool: MCPSessionPool, pooled: Any) -> None:
+    """After a block that raised: look at a session that nobody watches, and have it checked before its next
+    hand-out. Of one that is watched, everything is known already.
+    """
+    owner = session = None
+    with contextlib.suppress(Exception):
+        owner = getattr(pooled, "transport_context", None)
+        session = getattr(pooled, "session", None)
+    if not (isinstance(owner, SessionOwner) and owner.is_watched):
+        is_lost = sdk.is_loaded() and sdk.is_transport_closed(session)
+        apply(pool, pooled, verdict.LOST if is_lost else verdict.DOUBTFUL)

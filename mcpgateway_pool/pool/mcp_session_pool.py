@@ -273,7 +273,8 @@ class MCPSessionPool(PoolCore):
     ) -> SessionContext:
         """Check out a session for the length of an ``async with`` block; arguments as of :meth:`acquire`.
 
-        When the block raises, the session is closed instead of being pooled, and the exception goes on.
+        When the block raises, the exception goes on, and the session is pooled again, unless it is lost: its
+        connection has failed, or its server knows it no more.
         """
         return _make_context(
             SessionContext,

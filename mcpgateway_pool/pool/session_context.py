@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from mcpgateway_pool._core import VERDICT_BROKEN, VERDICT_GOOD, Pending, PooledSession, SessionContextCore
+from mcpgateway_pool._core import VERDICT_GOOD, Pending, PooledSession, SessionContextCore
 from mcpgateway_pool._core import enter as _enter
 from mcpgateway_pool._core import leave as _leave
 from mcpgateway_pool._core import release as _release
 from mcpgateway_pool.config import TransportType
-from mcpgateway_pool.failures import is_session_fatal
 from mcpgateway_pool.redact import safe_url
 
+from .liveness import doubt_unwatched
 from .release import finish_release
 
 logger = logging.getLogger("mcpgateway_pool")
@@ -50,8 +49,8 @@ class AcquireArguments(NamedTuple):
 class SessionContext(SessionContextCore):
     """Acquires on entry, releases exactly that checkout on exit; what :meth:`MCPSessionPool.session` returns.
 
-    When the block raises, the session is closed instead of being pooled, and the exception goes on. Use it
-    once.
+    When the block raises, the exception goes on, and the session is pooled again unless it is lost: see
+    :mod:`mcpgateway_pool.verdict`. Use it once.
     """
 
     __slots__ = ()
@@ -88,22 +87,21 @@ class SessionContext(SessionContextCore):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        closing = NotImplemented if error is not None else _leave(self)
+        pool: Any = self._pool
+        if error is not None and self._pooled is not None:
+            doubt_unwatched(pool, self._pooled)
+        closing = _leave(self)
         if closing is None:
             return
-        pool: Any = self._pool
         pooled: Any = self._pooled
         self._pooled = None
         if closing is NotImplemented:
             if not pool._holds(pooled, self._lease or None):
                 logger.debug("a session was released inside its own session() block")
                 return
-            if error is not None:
-                is_fatal = not isinstance(error, asyncio.CancelledError) and is_session_fatal(error)
-                pool._mark_broken(pooled, True, is_fatal)
             if not pool._is_plain:
-                await pool.release(pooled, discard=error is not None)
+                await pool.release(pooled, discard=False)
                 return
-            closing = _release(pool, pooled, VERDICT_GOOD if error is None else VERDICT_BROKEN)
+            closing = _release(pool, pooled, VERDICT_GOOD)
         if closing is not None:
             await finish_release(pool, pooled, closing)

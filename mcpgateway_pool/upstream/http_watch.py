@@ -1,34 +1,40 @@
 """A watch on what becomes of each HTTP request of an MCP transport.
 
-The SDK's transports let a request wait for ever in several cases (SDK 1.x: the answer's stream
-ends without an answer, or resuming it is given up; both generations, over SSE: the POST is refused).
-:class:`HttpWatch` sits on the ``send`` method of a session's client, above authentication and redirects,
-which therefore work as ever.
+The SDK's transports let a request wait for ever in several cases (SDK 1.x: the answer's stream ends without
+an answer, or resuming it is given up; both generations, over SSE: the POST is refused), and say little of
+what they saw. :class:`HttpWatch` sits on the ``send`` method of a session's client, above authentication and
+redirects, which therefore work as ever.
 
 - Streamable HTTP: the SDK runs each request in a task of its own, which ends when the request was answered or
   never will be (reconnecting with Last-Event-ID included). When it ends, the request is reported as over;
   whoever listens fails it if it is still waiting. A request that is refused with a status, or cannot be
   sent, gets an error as its answer: left alone, the SDK would end the session under the requests beside it.
-- SSE: answers come on another stream, so a refused or failed POST leaves its caller without one: the session
-  is over.
+- SSE: answers come on another stream. A POST that is refused fails its request; one that cannot be sent ends
+  the session, because nobody knows what the server still has of it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any, NoReturn, Protocol
+from typing import Any, Protocol
 
+from mcpgateway_pool import verdict
 from mcpgateway_pool.redact import safe_text, safe_url
+from mcpgateway_pool.verdict import Verdict
 
 from . import sdk
+from .client_view import restore, view_of
 from .sending import Sender
+from .watched_body import EndpointEvent, EventSeen, MessageSeen, watch_body
 
 RequestId = int | str
 
+# Text from a server is cut first, and not waited for long: what matters, the status, is there.
 _MAX_ERROR_BODY_BYTES = 1 << 20
+_ERROR_BODY_SECONDS = 1.5
 # Servers may end a request's stream on purpose and have it resumed, as often as they like; the SDK follows
 # them for ever. But one that has lost the request can do the same: so there is an end after that many resumed
 # streams in a row that came to nothing at once. A stream that brought an event, or was kept open for a while,
@@ -59,16 +65,19 @@ def status_text(response: Any) -> str:
 class HttpListener(Protocol):
     """Who wants to know what the watch sees. All calls come in the event loop, and must not raise."""
 
+    def judged(self, seen: Verdict, problem: str) -> None:
+        """Something was seen that says more about the session than that it is well."""
+
     def request_over(self, request_id: RequestId, problem: str) -> bool:
         """A streamable HTTP request will get no answer any more, unless it had one already: whether it still
         waited for one.
         """
 
-    def refused(self, status: int) -> None:
-        """A request was answered with an HTTP status of 400 or more, or redirected where nobody follows."""
+    def request_refused(self, request_id: RequestId, error: dict[str, Any]) -> None:
+        """A request was refused over SSE, where no answer to it will come; with the error for its caller."""
 
-    def connection_failed(self, problem: str) -> None:
-        """A POST failed, or one that is no request was refused. On SSE, the listener ends the session."""
+    def cannot_begin(self, error: Exception) -> None:
+        """The event stream of an SSE session failed before it said where messages go."""
 
     def standing_stream_over(self) -> None:
         """The event stream that a streamable HTTP session keeps open beside its requests has ended. Servers
@@ -77,53 +86,74 @@ class HttpListener(Protocol):
 
 
 class HttpWatch:
-    """Watches the POSTs of one session.
+    """Watches the requests of one session.
 
     Args:
         transport: whose rules apply.
         listener: gets what was seen; held strongly.
+        clean: takes out of a text from outside what must not be shown.
+
+    Attributes:
+        failure: why ``initialize`` got no answer: an ``HTTPStatusError`` whose message is safe to show, or
+            what the HTTP library raised.
+        silences: how often a request got no answer: a lost connection, a session that the server has
+            forgotten, HTTP 5xx, something else than an answer.
+        lost_streams: how often the stream beside all requests has ended.
     """
 
-    def __init__(self, transport: sdk.TransportName, listener: HttpListener) -> None:
+    def __init__(
+        self,
+        transport: sdk.TransportName,
+        listener: HttpListener,
+        clean: Callable[[str], str] = str,
+    ) -> None:
         self._sse = transport == "sse"
         self._listener: HttpListener | None = listener
-        self._clients: list[Any] = []
+        self._clean = clean
+        self._views: list[Any] = []
         self._exchanges: dict[RequestId, _Exchange] = {}
         self._tasks: dict[asyncio.Task[Any], _Exchange] = {}
-        self._sender = Sender()
+        self.failure: Exception | None = None
         self.silences = 0
-        """How often a request got no answer: lost connections, and HTTP statuses 404 and from 500 on."""
         self.lost_streams = 0
-        """How often the stream beside all requests has ended."""
-        self.refusal: Exception | None = None
-        """The latest refusal of ``initialize``: an ``HTTPStatusError`` whose message is safe to show."""
+        self._sender = Sender()
+        self._answer = MessageSeen()
 
-    def factory(self, inner: sdk.ClientFactory) -> sdk.ClientFactory:
-        """The same factory, its clients watched."""
-
-        def watched(headers: dict[str, str] | None = None, timeout: Any = None, auth: Any = None) -> Any:
-            client = inner(headers=headers, timeout=timeout, auth=auth)
-            self.attach(client)
-            return client
-
-        return watched
-
-    def attach(self, client: Any) -> None:
-        """Watch a client."""
-        # Above authentication and redirects; and whatever class of client a caller's factory makes.
-        client.send = functools.partial(self._send, client.send)
-        self._clients.append(client)
+    @property
+    def is_mcp(self) -> bool:
+        """Whether what answered ``initialize`` over streamable HTTP looks like a JSON-RPC message."""
+        return self._answer.is_seen
 
     @property
     def is_attached(self) -> bool:
         """Whether it watches a client."""
-        return bool(self._clients)
+        return bool(self._views)
+
+    def factory(self, inner: sdk.ClientFactory) -> sdk.ClientFactory:
+        """The same factory, its clients watched."""
+
+        def watched(*arguments: Any, **options: Any) -> Any:
+            return self.watch(inner(*arguments, **options))
+
+        return watched
+
+    def watch(self, client: Any, send: Callable[..., Any] | None = None) -> Any:
+        """This session's view of a client: what is sent through it is watched.
+
+        Args:
+            client: any client of the HTTP library.
+            send: what to watch by in place of :meth:`send`; called as that is.
+        """
+        # Above authentication and redirects; and whatever class of client a caller's factory makes.
+        view = view_of(client, functools.partial(send or self.send, client.send))
+        self._views.append(view)
+        return view
 
     def detach(self) -> None:
         """Leave the clients and the listener, so that no cycle holds them for the collector."""
-        for client in self._clients:
-            client.__dict__.pop("send", None)
-        self._clients.clear()
+        for view in self._views:
+            restore(view)
+        self._views.clear()
         self._listener = None
 
     def forsake(self) -> None:
@@ -136,9 +166,11 @@ class HttpWatch:
         """
         return [request_id for request_id, exchange in self._exchanges.items() if exchange.has_data]
 
-    async def _send(self, inner: Callable[..., Any], request: Any, **options: Any) -> Any:
-        if request.method == "GET" and not self._sse:
-            return await self._stream(inner, request, options)
+    async def send(self, inner: Callable[..., Any], request: Any, **options: Any) -> Any:
+        """Send a request by ``inner``, and see what becomes of it."""
+        if request.method == "GET":
+            stream = self._message_stream if self._sse else self._event_stream
+            return await stream(inner, request, options)
         message = sdk.request_of(_body_of(request)) if request.method == "POST" else None
         if message is None:
             return await self._sender.send(inner, request, options)
@@ -147,23 +179,20 @@ class HttpWatch:
         try:
             response = await self._sender.send(inner, request, options, method)
         except Exception as error:
-            self.silences += 1
-            problem = f"the connection to the server failed ({type(error).__name__})"
-            self._tell_failure(problem)
-            if exchange is None or request_id is None or method == "initialize":
-                raise
-            return _error_response(request, request_id, None, problem)
-        if response.status_code < HTTPStatus.BAD_REQUEST:
-            if exchange is not None:
-                exchange.answered(response)
-            elif self._sse and response.status_code >= HTTPStatus.MULTIPLE_CHOICES:
-                # Only the SDK knows whether it follows. Where not, it asks this, and logs what is raised.
-                response.raise_for_status = functools.partial(self._give_up, response, method)
-            return response
-        return await self._refused(response, method, request_id)
+            return self._failed(request, method, request_id, error)
+        if response.status_code >= HTTPStatus.BAD_REQUEST:
+            return await self._refused(response, method, request_id)
+        if exchange is not None:
+            exchange.answered(response, self._answer if method == "initialize" else None)
+        elif self._sse and response.status_code >= HTTPStatus.MULTIPLE_CHOICES:
+            # Only the SDK knows whether it follows. Where not, it asks this, and logs what is raised.
+            response.raise_for_status = functools.partial(self._redirected, response, method, request_id)
+        return response
 
-    async def _stream(self, inner: Callable[..., Any], request: Any, options: dict[str, Any]) -> Any:
-        """The response to a GET: a request's stream resumed, or the standing stream."""
+    # ---- event streams
+
+    async def _event_stream(self, inner: Callable[..., Any], request: Any, options: dict[str, Any]) -> Any:
+        """The response to a GET over streamable HTTP: a request's stream resumed, or the standing stream."""
         task = asyncio.current_task()
         exchange = None if task is None else self._tasks.get(task)
         if exchange is not None and exchange.fruitless_resumptions >= _MAX_FRUITLESS_RESUMPTIONS:
@@ -175,89 +204,95 @@ class HttpWatch:
             if exchange is not None:
                 exchange.answered(response)
             else:
-                response.stream = _watched_stream_class()(response.stream, _StandingStream(self._stream_over))
+                watch_body(response, _StandingStream(self._standing_stream_over))
         return response
 
-    def _stream_over(self, error: Exception | None) -> None:
-        if error is not None:
-            self._sender.broke_off(error)
-        self.lost_streams += 1
-        if self._listener is not None:
-            self._listener.standing_stream_over()
+    async def _message_stream(self, inner: Callable[..., Any], request: Any, options: dict[str, Any]) -> Any:
+        """The response to a GET over SSE: the stream of all messages."""
+        response = await self._sender.send(inner, request, options)
+        if _is_event_stream(response):
+            watch_body(response, _MessageStream(str(request.url), self._tell_no_beginning))
+        return response
 
-    def _no_answer(self, error: Exception | None) -> None:
-        """A response is none, or has ended by an error."""
-        self.silences += 1
-        if error is not None:
-            self._sender.broke_off(error)
+    # ---- requests that got no answer
 
-    def _tell_failure(self, problem: str) -> None:
-        if self._listener is not None:
-            self._listener.connection_failed(problem)
-
-    def _tell_refusal(self, status: int) -> None:
-        if self._listener is not None:
-            self._listener.refused(status)
+    def _failed(self, request: Any, method: str, request_id: RequestId | None, error: Exception) -> Any:
+        """What the transport gets where the HTTP library raised an error in place of a response."""
+        seen = verdict.of_request_error(error)
+        what = (
+            "the request could not be sent" if seen is verdict.KEPT else "the connection to the server failed"
+        )
+        problem = f"{what} ({verdict.describe(error, self._clean)})"
+        if method == "initialize":
+            self.failure = error
+        self._tell(seen, problem)
+        if method == "initialize" or (self._sse and seen is verdict.LOST):
+            raise error
+        return self._refusal(request, request_id, None, problem)
 
     async def _refused(self, response: Any, method: str, request_id: RequestId | None) -> Any:
         """What the transport gets in place of a response of status 400 or more."""
-        if self._sse:
-            await response.aclose()
-            self._give_up(response, method)
-        error = status_error(response)
+        request, problem = response.request, f"the server answered {status_text(response)}"
+        body = await self._body(response)
+        names_session = self._sse or "mcp-session-id" in request.headers
         if method == "initialize":
-            self.refusal = error
-        if (
-            response.status_code == HTTPStatus.NOT_FOUND
-            or response.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR
-        ):
-            self.silences += 1
-        if response.status_code == HTTPStatus.NOT_FOUND:
-            return response  # the SDK's business: it means that the session has expired
-        if request_id is not None:
-            body = await self._body(response)
-            await response.aclose()
-            self._tell_refusal(response.status_code)
-            return _error_response(
-                response.request, request_id, body, f"the server answered {status_text(response)}"
-            )
-        if sdk.generation() == 1:
-            # As the transport would; but its exception, which it logs, would show the URL's query.
-            await response.aclose()
-            self._tell_failure(f"the server refused a message: {status_text(response)}")
-            raise error
+            self.failure = status_error(response)
+        self._tell(verdict.of_status(response.status_code, names_session=names_session), problem)
+        if response.status_code == HTTPStatus.NOT_FOUND and names_session and not self._sse:
+            # The SDK's own business: it means that the session has expired.
+            headers = {"content-type": "application/json"} if body is not None else None
+            return sdk.http_library().Response(404, headers=headers, content=body or b"", request=request)
+        return self._refusal(request, request_id, body, problem)
+
+    def _refusal(self, request: Any, request_id: RequestId | None, body: bytes | None, problem: str) -> Any:
+        """A response that fails one request, and leaves the transport as it is."""
+        if request_id is None:
+            return sdk.http_library().Response(HTTPStatus.ACCEPTED, request=request)
+        if self._sse:
+            if self._listener is not None:
+                error = sdk.error_of(body, problem, self._clean)
+                self._listener.request_refused(request_id, error)
+            return sdk.http_library().Response(HTTPStatus.ACCEPTED, request=request)
+        content = sdk.error_answer(request_id, sdk.error_of(body, problem, self._clean))
+        return sdk.http_library().Response(
+            HTTPStatus.OK, headers={"content-type": "application/json"}, content=content, request=request
+        )
+
+    def _redirected(self, response: Any, method: str, request_id: RequestId | None) -> Any:
+        """A message was redirected over SSE where nobody follows."""
+        if method == "initialize":
+            self.failure = status_error(response)
+        self._refusal(response.request, request_id, None, f"the server answered {status_text(response)}")
         return response
 
-    def _give_up(self, response: Any, method: str) -> NoReturn:
-        """A message was refused over SSE: no answer to it can come, on whichever stream."""
-        error = status_error(response)
-        if method == "initialize":
-            self.refusal = error
-        self._tell_refusal(response.status_code)
-        self._tell_failure(f"the server refused a message: {status_text(response)}")
-        raise error
-
     async def _body(self, response: Any) -> bytes | None:
-        """A JSON body; None for others, for one beyond 1 MiB, and when it cannot be read."""
-        if not response.headers.get("content-type", "").lower().startswith("application/json"):
-            return None
+        """A JSON body, and the end of the response; None for others, for one beyond 1 MiB, and when it cannot
+        be read in time.
+        """
         parts: list[bytes] = []
         size = 0
         try:
-            async for part in response.aiter_bytes():
-                parts.append(part)
-                size += len(part)
-                if size > _MAX_ERROR_BODY_BYTES:
+            async with asyncio.timeout(_ERROR_BODY_SECONDS):
+                if not response.headers.get("content-type", "").lower().startswith("application/json"):
                     return None
-        except (sdk.http_library().HTTPError, sdk.http_library().StreamError):
+                async for part in response.aiter_bytes():
+                    parts.append(part)
+                    size += len(part)
+                    if size > _MAX_ERROR_BODY_BYTES:
+                        return None
+                return b"".join(parts)
+        except (TimeoutError, sdk.http_library().HTTPError, sdk.http_library().StreamError):
             return None
-        return b"".join(parts)
+        finally:
+            await response.aclose()
+
+    # ---- exchanges
 
     def _exchange(self, request_id: RequestId) -> _Exchange:
         """The exchange of a request; a redirected request comes by here twice."""
         exchange = self._exchanges.get(request_id)
         if exchange is None:
-            exchange = self._exchanges[request_id] = _Exchange(self._no_answer)
+            exchange = self._exchanges[request_id] = _Exchange(self._clean, self._no_answer)
             task = asyncio.current_task()
             assert task is not None
             self._tasks[task] = exchange
@@ -273,22 +308,37 @@ class HttpWatch:
 
     def _over(self, request_id: RequestId) -> None:
         exchange = self._exchanges.pop(request_id, None)
-        if (
-            exchange is not None
-            and self._listener is not None
-            and self._listener.request_over(request_id, exchange.problem)
-        ):
+        if exchange is None:
+            return
+        self._tell(exchange.seen, exchange.problem)
+        if self._listener is not None and self._listener.request_over(request_id, exchange.problem):
             self.silences += 1
 
+    # ---- telling
 
-def _error_response(request: Any, request_id: RequestId, body: bytes | None, problem: str) -> Any:
-    """A response that fails one request, with the server's own JSON-RPC error where ``body`` is one."""
-    return sdk.http_library().Response(
-        HTTPStatus.OK,
-        headers={"content-type": "application/json"},
-        content=sdk.error_answer(request_id, body, sdk.CONNECTION_CLOSED, problem),
-        request=request,
-    )
+    def _tell(self, seen: Verdict, problem: str) -> None:
+        if seen is verdict.KEPT:
+            return
+        self.silences += 1
+        if self._listener is not None:
+            self._listener.judged(seen, problem)
+
+    def _no_answer(self, error: Exception | None) -> None:
+        """A response is none, or has ended by an error."""
+        self.silences += 1
+        if error is not None:
+            self._sender.broke_off(error)
+
+    def _standing_stream_over(self, error: Exception | None) -> None:
+        if error is not None:
+            self._sender.broke_off(error)
+        self.lost_streams += 1
+        if self._listener is not None:
+            self._listener.standing_stream_over()
+
+    def _tell_no_beginning(self, error: Exception) -> None:
+        if self._listener is not None:
+            self._listener.cannot_begin(error)
 
 
 def _body_of(request: Any) -> bytes:
@@ -311,52 +361,73 @@ class _Exchange:
 
     __slots__ = (
         "_begin",
+        "_clean",
+        "_events",
         "_has_event",
+        "_message",
         "_no_answer",
         "fruitless_resumptions",
         "has_data",
         "problem",
+        "seen",
     )
 
-    def __init__(self, no_answer: Callable[[Exception | None], None]) -> None:
+    def __init__(self, clean: Callable[[str], str], no_answer: Callable[[Exception | None], None]) -> None:
         self._no_answer = no_answer
-        self.problem = "the request was not sent"
+        self.problem = "the request ended before an answer came"
+        self.seen = verdict.KEPT
         self.has_data = False
         self.fruitless_resumptions = 0
+        self._clean = clean
         self._begin = 0.0
         self._has_event = False
+        self._events: EventSeen | None = None
+        self._message: MessageSeen | None = None
 
-    def answered(self, response: Any) -> None:
-        """The response has begun."""
+    def answered(self, response: Any, message: MessageSeen | None = None) -> None:
+        """The response has begun; ``message`` looks at its body, too."""
         content_type = response.headers.get("content-type", "").lower()
+        self.seen = verdict.KEPT
+        self._events = None
+        self._message = message
         if response.status_code == HTTPStatus.ACCEPTED:
             self.problem = "the server accepted the request without an answer (HTTP 202)"
             self._no_answer(None)
+        elif response.status_code >= HTTPStatus.MULTIPLE_CHOICES:
+            self.problem = f"the server answered {status_text(response)}"
         elif content_type.startswith("application/json"):
             self.problem = "the server's answer is not an answer to this request"
+            watch_body(response, self)
         elif content_type.startswith("text/event-stream"):
             self.problem = "the server ended its event stream without an answer"
             self._begin = asyncio.get_running_loop().time()
             self._has_event = False
-            response.stream = _watched_stream_class()(response.stream, self)
-        elif response.status_code >= HTTPStatus.MULTIPLE_CHOICES:
-            self.problem = f"the server answered {status_text(response)}"
+            self._events = EventSeen()
+            watch_body(response, self)
         else:
-            self.problem = f"the server's answer has content type {safe_text(content_type, 60)!r}"
             self._no_answer(None)
+            shown = safe_text(self._clean(content_type), 60)
+            self.problem = f"the server's answer has content type {shown!r}"
 
-    def stream_delivered(self, chunk: bytes) -> None:
-        """See :class:`_StreamWatcher`."""
-        # Not what servers send to keep a stream open: comments.
-        if b"data" in chunk:
+    def body_part(self, part: bytes) -> None:
+        """See :class:`mcpgateway_pool.upstream.watched_body.BodyWatcher`."""
+        if self._events is not None and self._events.feed(part):
             self.has_data = self._has_event = True
+        if self._message is not None:
+            self._message.feed(part)
 
-    def stream_over(self, error: Exception | None) -> None:
-        """See :class:`_StreamWatcher`."""
-        if error is not None or not self.has_data:
-            self._no_answer(error)
+    def body_over(self, error: Exception | None) -> None:
+        """See :class:`mcpgateway_pool.upstream.watched_body.BodyWatcher`."""
         if error is not None:
-            self.problem = f"the server's event stream broke off ({type(error).__name__})"
+            self._no_answer(error)
+            self.seen = verdict.of_request_error(error)
+            self.problem = f"the server's answer broke off ({verdict.describe(error, self._clean)})"
+        elif self._events is not None:
+            # The SDK reads no further than the answer. Another stream may go on from here.
+            self._no_answer(None)
+            self.seen = verdict.LOST
+        if self._events is None:
+            return
         lasted = asyncio.get_running_loop().time() - self._begin
         if self._has_event or lasted > _AT_ONCE_SECONDS:
             self.fruitless_resumptions = 0
@@ -372,55 +443,41 @@ class _StandingStream:
     def __init__(self, over: Callable[[Exception | None], None]) -> None:
         self._over = over
 
-    def stream_delivered(self, chunk: bytes) -> None:
-        """See :class:`_StreamWatcher`."""
+    def body_part(self, part: bytes) -> None:
+        """See :class:`mcpgateway_pool.upstream.watched_body.BodyWatcher`."""
 
-    def stream_over(self, error: Exception | None) -> None:
-        """See :class:`_StreamWatcher`."""
+    def body_over(self, error: Exception | None) -> None:
+        """See :class:`mcpgateway_pool.upstream.watched_body.BodyWatcher`."""
         self._over(error)
 
 
-class _StreamWatcher(Protocol):
-    """Who wants to know what becomes of a stream."""
-
-    def stream_delivered(self, chunk: bytes) -> None:
-        """Something came."""
-
-    def stream_over(self, error: Exception | None) -> None:
-        """The server has ended it, or it broke off. Not when the client closes it."""
-
-
-@functools.cache
-def _watched_stream_class() -> Any:
-    """A stream class of the HTTP library that tells a watcher what becomes of it. (The library insists on its
-    own base class.)
+class _MessageStream:
+    """The stream of all messages over SSE, of interest until it has said where messages go: what goes wrong
+    before, the SDK keeps to itself, and its caller waits.
     """
 
-    class WatchedStream(sdk.http_library().AsyncByteStream):  # type: ignore[misc]
-        def __init__(self, inner: Any, watcher: _StreamWatcher) -> None:
-            self._inner = inner
-            self._watcher = watcher
-            self._chunks: AsyncIterator[bytes] | None = None
+    __slots__ = ("_endpoint", "_fail", "_url")
 
-        # Not an async generator: one that is left half-way is finalized by a task of its own, later.
-        def __aiter__(self) -> AsyncIterator[bytes]:
-            self._chunks = aiter(self._inner)
-            return self
+    def __init__(self, url: str, fail: Callable[[Exception], None]) -> None:
+        self._url = url
+        self._endpoint = EndpointEvent(url)
+        self._fail = fail
 
-        async def __anext__(self) -> bytes:
-            assert self._chunks is not None
-            try:
-                chunk = await anext(self._chunks)
-            except StopAsyncIteration:
-                self._watcher.stream_over(None)
-                raise
-            except Exception as error:
-                self._watcher.stream_over(error)
-                raise
-            self._watcher.stream_delivered(chunk)
-            return chunk
+    def body_part(self, part: bytes) -> None:
+        """See :class:`mcpgateway_pool.upstream.watched_body.BodyWatcher`."""
+        if self._endpoint.feed(part):
+            self._fail(
+                sdk.http_library().RemoteProtocolError(
+                    f"the server of {safe_url(self._url)} wants messages to be sent to another origin"
+                )
+            )
 
-        async def aclose(self) -> None:
-            await self._inner.aclose()
-
-    return WatchedStream
+    def body_over(self, error: Exception | None) -> None:
+        """See :class:`mcpgateway_pool.upstream.watched_body.BodyWatcher`."""
+        if not self._endpoint.is_seen:
+            self._fail(
+                error
+                or sdk.http_library().RemoteProtocolError(
+                    f"the server of {safe_url(self._url)} did not say where messages go"
+                )
+            )

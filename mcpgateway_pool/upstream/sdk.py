@@ -15,6 +15,7 @@ The SDK is imported at first use; without it every function here raises an Impor
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import importlib
@@ -26,8 +27,6 @@ TransportName = Literal["sse", "streamablehttp"]
 ClientFactory = Callable[..., Any]
 
 CONNECTION_CLOSED = -32000
-# "Session terminated" and "not found": 1.x synthesizes 32600, 2.x and servers send -32600.
-BROKEN_CODES = frozenset({CONNECTION_CLOSED, 32600, -32600})
 # What SDK 2.x makes of an answer that it cannot read.
 PARSE_ERROR = -32700
 
@@ -66,6 +65,22 @@ class _Sdk:
 @functools.cache
 def _sdk() -> _Sdk:
     return _Sdk()
+
+
+def load() -> None:
+    """Import the SDK and what it needs to connect, which takes about a second, unless that is done already.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+    _sdk()
+    importlib.import_module("httpcore2" if generation() == 2 else "httpcore")
+    importlib.import_module("anyio._backends._asyncio")  # what anyio imports within the first call
+
+
+def is_loaded() -> bool:
+    """Whether the SDK was used already; where not, there is no session of its."""
+    return _sdk.cache_info().currsize > 0
 
 
 def generation() -> int:
@@ -167,6 +182,11 @@ def make_error(code: int, message: str, namespace: object | None = None) -> Exce
     return error_class(sdk.types.ErrorData(code=code, message=message))
 
 
+def error_class() -> type[Exception]:
+    """``McpError`` or ``MCPError``."""
+    return _sdk().error_class
+
+
 def error_code(error: BaseException) -> int | None:
     """The JSON-RPC code of an SDK error, None for any other exception. Needs no SDK."""
     code = getattr(getattr(error, "error", None), "code", None)
@@ -193,13 +213,6 @@ def is_surely_answer(error: BaseException) -> bool:
     return is_answer(error) and error_code(error) not in _AMBIGUOUS_CODES
 
 
-def message_error_code(item: object) -> int | None:
-    """The JSON-RPC error code of an item from a read stream, None when it is no error answer."""
-    message = getattr(item, "message", None)
-    message = getattr(message, "root", message)
-    return error_code(message) if isinstance(message, _sdk().types.JSONRPCError) else None
-
-
 def request_of(body: bytes) -> tuple[str, int | str | None] | None:
     """Method and id of the JSON-RPC message in a POST's body; the id is None for what expects no answer.
 
@@ -207,7 +220,7 @@ def request_of(body: bytes) -> tuple[str, int | str | None] | None:
     """
     try:
         message = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(message, dict) or "jsonrpc" not in message:
         return None
@@ -218,20 +231,27 @@ def request_of(body: bytes) -> tuple[str, int | str | None] | None:
     return method, request_id if isinstance(request_id, (int, str)) else None
 
 
-def error_answer(request_id: int | str, body: bytes | None, code: int, message: str) -> bytes:
-    """The body of an answer that fails one request: the server's own JSON-RPC error where ``body`` is one,
-    else ours.
+def error_of(body: bytes | None, problem: str, clean: Callable[[str], str] = str) -> dict[str, Any]:
+    """The JSON-RPC error for a request that was refused: the server's own where ``body`` is one, else ours.
+
+    Args:
+        body: of the refusal; None where it has none that can be read.
+        problem: the message of ours.
+        clean: takes out of the server's message what must not be shown.
     """
     error: Any = None
     if body is not None:
         try:
             error = json.loads(body)["error"]
-        except (ValueError, TypeError, KeyError, IndexError):
+        except (ValueError, TypeError, KeyError, IndexError, RecursionError):
             error = None
-    if not (
-        isinstance(error, dict) and type(error.get("code")) is int and isinstance(error.get("message"), str)
-    ):
-        error = {"code": code, "message": message}
+    if isinstance(error, dict) and type(error.get("code")) is int and isinstance(error.get("message"), str):
+        return {**error, "message": clean(error["message"])}
+    return {"code": CONNECTION_CLOSED, "message": problem}
+
+
+def error_answer(request_id: int | str, error: dict[str, Any]) -> bytes:
+    """The body of an answer that fails one request."""
     return json.dumps({"jsonrpc": "2.0", "id": request_id, "error": error}).encode()
 
 
@@ -244,8 +264,10 @@ def _pending(session: Any) -> dict[Any, Any]:
     return pending if isinstance(pending, dict) else {}
 
 
-def fail_request(session: Any, request_id: int | str, message: str) -> bool:
-    """Fail one request in flight with code -32000.
+def fail_request(
+    session: Any, request_id: int | str, message: str, error: dict[str, Any] | None = None
+) -> bool:
+    """Fail one request in flight with code -32000, or with an error of the server's.
 
     Returns:
         False when it is answered already, or unknown.
@@ -257,7 +279,7 @@ def fail_request(session: Any, request_id: int | str, message: str) -> bool:
     if waiter is None:
         return False
     sdk = _sdk()
-    data = sdk.types.ErrorData(code=CONNECTION_CLOSED, message=message)
+    data = sdk.types.ErrorData(**(error or {"code": CONNECTION_CLOSED, "message": message}))
     try:
         if sdk.generation == 2:
             waiter.send.send_nowait(data)
@@ -273,6 +295,50 @@ def fail_request(session: Any, request_id: int | str, message: str) -> bool:
 def fail_requests(session: Any, message: str) -> int:
     """Fail all requests in flight with code -32000; how many there were."""
     return sum(fail_request(session, request_id, message) for request_id in list(_pending(session)))
+
+
+class _Requests(dict[Any, Any]):
+    """SDK 1.x: the requests in flight of a session, by id. Whoever takes out what it has put in has given its
+    request up; an answered one was taken out by the task that receives.
+    """
+
+    def __init__(self, on_given_up: Callable[[], None]) -> None:
+        super().__init__()
+        self._on_given_up = on_given_up
+        self._tasks: dict[Any, Any] = {}
+
+    def __setitem__(self, request_id: Any, waiter: Any) -> None:
+        self._tasks[request_id] = asyncio.current_task()
+        super().__setitem__(request_id, waiter)
+
+    def __delitem__(self, request_id: Any) -> None:
+        self._tasks.pop(request_id, None)
+        super().__delitem__(request_id)
+
+    def pop(self, request_id: Any, *default: Any) -> Any:
+        task = self._tasks.pop(request_id, None)
+        if request_id in self and task is asyncio.current_task():
+            self._on_given_up()
+        return super().pop(request_id, *default)
+
+
+def on_given_up(session: Any, callback: Callable[[], None]) -> None:
+    """Have a function called whenever a request of a session ends without an answer because its caller was
+    cancelled, or because its own time was up. Nothing happens for what is no SDK session.
+    """
+    if _sdk().generation == 2:
+        dispatcher: Any = getattr(session, "_dispatcher", None)
+        send_cancel = getattr(dispatcher, "_cancel_outbound", None)
+        if send_cancel is None:
+            return
+
+        def noted(*arguments: Any, **options: Any) -> Any:
+            callback()
+            return send_cancel(*arguments, **options)
+
+        dispatcher._cancel_outbound = noted
+    elif type(_pending(session)) is dict and hasattr(session, "_response_streams"):
+        session._response_streams = _Requests(callback)
 
 
 def is_transport_closed(session: Any) -> bool:

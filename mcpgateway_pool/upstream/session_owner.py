@@ -12,15 +12,17 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-import re
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from mcpgateway_pool import verdict
-from mcpgateway_pool.redact import safe_error, safe_repr, safe_text, safe_url
+from mcpgateway_pool.redact import safe_repr, safe_url
+from mcpgateway_pool.verdict import Verdict
 
 from . import http_client, http_watch, sdk
+from .client_view import check_client
+from .request_headers import Cleaner, are_unusually_long, upstream_headers
 from .streams import ExplainingWriteStream, WatchedReadStream
 
 logger = logging.getLogger(__name__)
@@ -28,48 +30,8 @@ logger = logging.getLogger(__name__)
 CLOSE_TIMEOUT_SECONDS = 5.0
 CANCEL_GRACE_SECONDS = 1.0
 
-_ACCEPT = "application/json, text/event-stream"
-_INTERNAL_HEADERS = frozenset({"x-mcp-session-id", "mcp-session-id"})
-# RFC 9110: a token; and what is visible, blanks and tabs. HTTP libraries let other control characters pass,
-# or quote the value when they do not.
-_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-_HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")
-
 # The loop keeps only weak references to tasks; these must run to their end although nobody awaits them.
 _background: set[asyncio.Task[Any]] = set()
-
-
-def upstream_headers(headers: Mapping[str, str] | None) -> dict[str, str]:
-    """The headers to send upstream: ``Accept`` unless the caller has its own, and the caller's, but for
-    ``x-mcp-session-id`` and ``mcp-session-id``, which belong to the downstream session.
-
-    Raises:
-        TypeError: not a mapping, or a name or value that is no string.
-        ValueError: a name or value that cannot be sent. Neither message shows a value.
-    """
-    if headers is None:
-        return {"Accept": _ACCEPT}
-    if not isinstance(headers, Mapping):
-        raise TypeError(f"headers must be a mapping, not {safe_repr(headers)}")
-    result: dict[str, str] = {}
-    for name, value in headers.items():
-        if not isinstance(name, str):
-            raise TypeError(f"header names must be strings, not {safe_repr(name)}")
-        if not isinstance(value, str):
-            raise TypeError(
-                f"the value of header {safe_text(name)!r} must be a string, not {safe_repr(value)}"
-            )
-        # As the strings that they are, whatever a subclass makes of itself: as they count for the identity.
-        name, value = str.__str__(name), str.__str__(value)  # noqa: PLW2901
-        if not _HEADER_NAME.fullmatch(name):
-            raise ValueError(f"{safe_text(name)!r} is no header name")
-        if not _HEADER_VALUE.fullmatch(value) or value != value.strip(" \t"):
-            raise ValueError(f"the value of header {safe_text(name)!r} cannot be sent: {safe_repr(value)}")
-        if name.lower() not in _INTERNAL_HEADERS:
-            result[name] = value
-    if not any(name.lower() == "accept" for name in result):
-        result = {"Accept": _ACCEPT, **result}
-    return result
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -93,8 +55,7 @@ class SessionOwner:
         task: the owner's task; done if and only if nothing of the session is open any more. It raises
             nothing.
         shutdown_event: set it, and the task leaves the contexts.
-        broken: the session must not be pooled again: its transport ended, a request was refused or left
-            without an answer, the codes ±32600 or -32000 were seen, or the task ended unasked.
+        broken: the session is lost; see :mod:`mcpgateway_pool.verdict`.
         problem: what happened, once broken; safe to show.
     """
 
@@ -106,14 +67,17 @@ class SessionOwner:
         self.problem = ""
         self._target = target
         self._loop = loop
-        self._watch = http_watch.HttpWatch(target.transport, self)
+        self._clean = Cleaner(target.headers)
+        self._watch = http_watch.HttpWatch(target.transport, self, self._clean)
+        self._is_native = sdk.is_native(target.transport, target.namespace)
         self._hint = ""
         self._error: BaseException | None = None
         self._is_unanswered = False
         self._initialized = False
         self._leaving = False
-        self._on_broken: list[Callable[[], None]] = []
-        self._on_doubt: Callable[[], None] | None = None
+        self._gravest = verdict.KEPT
+        self._on_verdict: Callable[[Verdict], None] | None = None
+        self._on_stream_end: Callable[[], None] | None = None
         self._closer: asyncio.Task[bool] | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._ready: asyncio.Future[bool] = loop.create_future()
@@ -130,27 +94,31 @@ class SessionOwner:
         return f"<SessionOwner {safe_url(self._target.url)} {state}>"
 
     @property
+    def is_watched(self) -> bool:
+        """Whether what becomes of its requests is seen. Not where a namespace has replaced the transport."""
+        return self._is_native
+
+    @property
     def watch(self) -> http_watch.HttpWatch:
         """What sees its HTTP requests."""
         return self._watch
 
-    def on_broken(self, callback: Callable[[], None]) -> None:
-        """Have a function called, once, in the loop, as soon as the session is broken; soon, if it is
-        already.
-
-        A session that ends because it was asked to is not broken. What the function raises goes to the loop's
-        handler.
+    def on_stream_end(self, callback: Callable[[], None]) -> None:
+        """Have a function called, in the loop, whenever the stream beside all requests has ended; one
+        function, which must not raise.
         """
-        if self.broken:
-            self._loop.call_soon(callback)
-        else:
-            self._on_broken.append(callback)
+        self._on_stream_end = callback
 
-    def on_doubt(self, callback: Callable[[], None]) -> None:
-        """Have a function called, in the loop, whenever something gives reason to ask whether the server
-        still knows the session; one function, which must not raise.
+    def on_verdict(self, callback: Callable[[Verdict], None]) -> None:
+        """Have a function called, in the loop, with whatever is seen that says more about the session than
+        that it is well; soon with the gravest that was seen already. The last call is that it is lost.
+
+        One function. A session that ends because it was asked to is not lost. What the function raises goes
+        to the loop's handler.
         """
-        self._on_doubt = callback
+        self._on_verdict = callback
+        if self._gravest is not verdict.KEPT:
+            self._loop.call_soon(self._tell, self._gravest)
 
     async def close(self, timeout: float = CLOSE_TIMEOUT_SECONDS) -> bool:
         """End the session: ask its task, wait; cancel it, wait a little; at most ``timeout`` plus 1 s.
@@ -187,56 +155,56 @@ class SessionOwner:
             await asyncio.wait({self.task}, timeout=seconds)
         return self.task.done()
 
-    # ---- what HttpWatch reports
+    # ---- what HttpWatch reports: see mcpgateway_pool.upstream.http_watch.HttpListener
 
-    def request_over(self, request_id: http_watch.RequestId, problem: str) -> bool:
-        """See :class:`mcpgateway_pool.upstream.http_watch.HttpListener`."""
-        has_waited = self.session is not None and sdk.fail_request(self.session, request_id, problem)
-        if has_waited:
-            self._is_unanswered = True
-            self._break(problem)
-        return has_waited
-
-    def refused(self, status: int) -> None:
-        """See :class:`mcpgateway_pool.upstream.http_watch.HttpListener`."""
-        self._break(f"the server refused a request (HTTP {status})")
-
-    def connection_failed(self, problem: str) -> None:
-        """See :class:`mcpgateway_pool.upstream.http_watch.HttpListener`."""
-        self._hint = self._hint or problem
-        if self._target.transport == "sse" and self.session is not None:
+    def judged(self, seen: Verdict, problem: str) -> None:
+        if self._leaving:
+            return
+        if seen.session is not verdict.State.LOST:
+            self._doubt(seen, problem)
+        elif self._target.transport == "sse" and self.session is not None:
             self._transport_ended(problem)
         else:
             self._break(problem)
 
+    def request_over(self, request_id: http_watch.RequestId, problem: str) -> bool:
+        has_waited = self.session is not None and sdk.fail_request(self.session, request_id, problem)
+        self._is_unanswered = self._is_unanswered or has_waited
+        return has_waited
+
+    def request_refused(self, request_id: http_watch.RequestId, error: dict[str, Any]) -> None:
+        if self.session is not None:
+            sdk.fail_request(self.session, request_id, "", error)
+
+    def cannot_begin(self, error: Exception) -> None:
+        if self.session is None and not self.task.done():
+            self._error = error
+            self.task.cancel()
+
     def standing_stream_over(self) -> None:
-        """See :class:`mcpgateway_pool.upstream.http_watch.HttpListener`."""
-        if self._on_doubt is not None and not self.broken and not self._leaving:
-            self._on_doubt()
+        if self._on_stream_end is not None and not self.broken and not self._leaving:
+            self._on_stream_end()
 
     # ---- what the read stream reports
 
     def _received(self, item: object) -> None:
-        if isinstance(item, Exception):
-            # pydantic's ValidationError is a ValueError: something that is no message. Others are of the
-            # connection.
-            garbage = isinstance(item, ValueError)
-            self._hint = (
-                "the server sent something that is no JSON-RPC message"
-                if garbage
-                else f"the connection to the server failed ({type(item).__name__})"
-            )
-            if self._target.transport == "sse":
-                # It may have been anybody's answer.
-                self._transport_ended(self._hint)
-            elif garbage and sdk.generation() == 1:
-                # SDK 2.x fails the request by itself; here it would wait until its stream ends.
-                for request_id in self._watch.possible_victims():
-                    self.request_over(request_id, self._hint)
-        else:
-            code = sdk.message_error_code(item)
-            if code in sdk.BROKEN_CODES or code == sdk.PARSE_ERROR:
-                self._break(f"the server answered with code {code}")
+        if not isinstance(item, Exception):
+            return
+        # pydantic's ValidationError is a ValueError: something that is no message. Others are of the
+        # connection.
+        garbage = isinstance(item, ValueError)
+        self._hint = (
+            "the server sent something that is no JSON-RPC message"
+            if garbage
+            else f"the connection to the server failed ({verdict.describe(item, self._clean)})"
+        )
+        if self._target.transport == "sse":
+            # It may have been anybody's answer.
+            self._transport_ended(self._hint)
+        elif garbage and sdk.generation() == 1:
+            # SDK 2.x fails the request by itself; here it would wait until its stream ends.
+            for request_id in self._watch.possible_victims():
+                self.request_over(request_id, self._hint)
 
     def _stream_ended(self) -> None:
         self._transport_ended(self._hint or "the server ended the connection")
@@ -258,15 +226,31 @@ class SessionOwner:
             return
         self.broken = True
         self.problem = problem
-        logger.debug("broken session: %s: %s", safe_url(self._target.url), problem)
-        callbacks, self._on_broken = self._on_broken, []
-        for callback in callbacks:
-            try:
-                callback()
-            except Exception as error:
-                self._loop.call_exception_handler(
-                    {"message": "on_broken callback failed", "exception": error}
-                )
+        logger.debug("lost session: %s: %s", safe_url(self._target.url), problem)
+        self._gravest = verdict.LOST
+        self._tell(verdict.LOST)
+        self._on_verdict = None
+
+    def _doubt(self, seen: Verdict, problem: str) -> None:
+        if self.broken:
+            return
+        logger.debug("doubtful session: %s: %s", safe_url(self._target.url), problem)
+        if self._gravest is not verdict.FAILING:
+            self._gravest = seen
+        self._tell(seen)
+
+    def _given_up(self) -> None:
+        """A caller was cancelled, or its time was up, before the answer came."""
+        if not self._leaving:
+            self._doubt(verdict.DOUBTFUL, "a request was given up before its answer came")
+
+    def _tell(self, seen: Verdict) -> None:
+        if self._on_verdict is None:
+            return
+        try:
+            self._on_verdict(seen)
+        except Exception as error:
+            self._loop.call_exception_handler({"message": "on_verdict callback failed", "exception": error})
 
     # ---- the task
 
@@ -278,14 +262,16 @@ class SessionOwner:
             if isinstance(cause, (KeyboardInterrupt, SystemExit, GeneratorExit)):
                 # GeneratorExit: the loop is gone, and this may be any thread.
                 raise
-            self._error = cause
+            if self._error is None or not isinstance(cause, asyncio.CancelledError):
+                self._error = cause
             if not isinstance(cause, asyncio.CancelledError):
-                self._hint = self._hint or f"the session's transport failed ({safe_error(cause)})"
+                shown = verdict.describe(cause, self._clean)
+                self._hint = self._hint or f"the session's transport failed ({shown})"
         self._ended()
 
     async def _serve(self) -> None:
         target = self._target
-        native = sdk.is_native(target.transport, target.namespace)
+        native = self._is_native
         factory = (
             self._watch.factory(target.client_factory)
             if native and target.client_factory
@@ -301,6 +287,8 @@ class SessionOwner:
             explains = native and sdk.generation() == 1
             write = ExplainingWriteStream(outgoing, self._gone_error) if explains else outgoing
             session = sdk.new_session(read, write, target.message_handler, target.namespace)
+            if native:
+                sdk.on_given_up(session, self._given_up)
             try:
                 async with session:
                     self.session = session
@@ -323,6 +311,7 @@ class SessionOwner:
             if isinstance(error, asyncio.CancelledError):
                 # anyio says so when it cancels: then a task of the transport has failed.
                 by_scope = "cancel scope" in str(error)
+                self._is_unanswered = self._is_unanswered or by_scope
                 self._hint = self._hint or (
                     "the session's transport failed" if by_scope else "the session's task was cancelled"
                 )
@@ -363,8 +352,7 @@ class SessionOwner:
         if not self.shutdown_event.is_set():
             self._break(self._farewell())
         self._not_ready()
-        self._on_broken.clear()
-        self._on_doubt = None
+        self._on_verdict = self._on_stream_end = None
         self._watch.detach()
 
     def _not_ready(self, _task: object = None) -> None:
@@ -373,33 +361,55 @@ class SessionOwner:
 
     def _creation_error(self) -> BaseException:
         """Why there is no session, and whose fault that is."""
-        error = self._why_not_created()
-        if error is not self._watch.refusal and sdk.error_code(error) is not None:
-            # Where the server sent it, it lives. Else the SDK or this package has made it up.
-            if self._is_unanswered or self._watch.silences > 0 or not sdk.is_answer(error):
-                verdict.blame(error, verdict.Fault.SERVER)
-            elif isinstance(self._error, asyncio.CancelledError):
-                verdict.blame(error, verdict.Fault.UNKNOWN)
-        return error
+        error = self._plain_creation_error()
+        if verdict.fault_of(error) is verdict.Fault.SERVER and are_unusually_long(self._target.headers):
+            # Many servers end the connection where they do not say HTTP 431.
+            verdict.blame(error, verdict.Fault.CALLER)
+        return self._without_secrets(error)
 
-    def _why_not_created(self) -> BaseException:
+    def _plain_creation_error(self) -> BaseException:
+        if self._watch.failure is not None:
+            return self._watch.failure
         error = verdict.real_cause(self._error) if self._error is not None else None
-        if self._watch.refusal is not None:
-            if error is not None and sdk.error_code(error) is not None:
-                self._watch.refusal.__cause__ = error
-            return self._watch.refusal
         if error is None or isinstance(error, asyncio.CancelledError):
-            return sdk.make_error(
+            failure = sdk.make_error(
                 sdk.CONNECTION_CLOSED, self._hint or "the session ended", self._target.namespace
             )
+            # Without a sign of the server's, its task was cancelled by somebody else.
+            fault = verdict.Fault.SERVER if self._is_silent() else verdict.Fault.UNKNOWN
+            verdict.blame(failure, fault)
+            return failure
+        if self._is_native and isinstance(error, sdk.error_class()):
+            if self._is_silent() or not sdk.is_answer(error) or not self._is_answered():
+                # No server has sent this: the SDK, or this class, made it up.
+                verdict.blame(error, verdict.Fault.SERVER)
+        elif self._is_native and verdict.fault_of(error) is None and self._watch.is_mcp:
+            verdict.blame(error, verdict.Fault.REFUSAL)  # such as another version of the protocol
         response = getattr(error, "response", None)
         if isinstance(error, sdk.http_library().HTTPStatusError) and response is not None:
             # The library's message shows the whole URL.
             return http_watch.status_error(response)
-        if isinstance(error, sdk.http_library().InvalidURL):
-            safe: Exception = type(error)(f"not a valid URL: {safe_url(self._target.url)}")
-            return safe
         return error
+
+    def _is_silent(self) -> bool:
+        return self._is_unanswered or self._watch.silences > 0
+
+    def _is_answered(self) -> bool:
+        """Whether a message answered ``initialize``; over SSE, whatever is no message ends the session."""
+        return self._watch.is_mcp or self._target.transport == "sse"
+
+    def _without_secrets(self, error: BaseException) -> BaseException:
+        """The same, or one like it where a library or the server echoes what must not be shown."""
+        if not any(self._clean.finds_in(text) for text in verdict.texts_of(error)):
+            return error
+        message = self._clean(str(error))
+        clean = sdk.make_error(
+            sdk.error_code(error) or sdk.CONNECTION_CLOSED, message, self._target.namespace
+        )
+        fault = verdict.fault_of(error)
+        if fault is not None:
+            verdict.blame(clean, fault)
+        return clean
 
 
 async def open_session(
@@ -478,7 +488,7 @@ def _callers_factory(factory: sdk.ClientFactory) -> sdk.ClientFactory:
 
     def marked(headers: dict[str, str] | None = None, timeout: Any = None, auth: Any = None) -> Any:
         try:
-            return factory(headers=headers, timeout=timeout, auth=auth)
+            return check_client(factory(headers=headers, timeout=timeout, auth=auth))
         except Exception as error:
             verdict.blame(error, verdict.Fault.CALLER)
             raise

@@ -39,7 +39,7 @@ class Client:
     """A watched client, with a call that has the session."""
 
     def __init__(self, headers: dict[str, str] | None = None, transport: Any = "streamablehttp") -> None:
-        self.watch = CallWatch(transport)
+        self.watch = CallWatch(transport, {})
         self.call = CallRequests(headers or {})
         self.watch.requests = self.call
         factory = self.watch.client_factory(http_client.default_client_factory())

@@ -18,10 +18,9 @@ from unittest import mock
 
 import pytest
 
-from mcpgateway_pool.failures import is_session_fatal
 from mcpgateway_pool.upstream import sdk, session_owner
 from mcpgateway_pool.upstream.session_owner import SessionOwner, open_session
-from mcpgateway_pool.verdict import Fault, fault_of
+from mcpgateway_pool.verdict import DOUBTFUL, FAILING, LOST, Fault, Verdict, fault_of
 from servers.process import ServerProcess
 from servers.proxy import BreakingProxy
 from support.leaks import settle
@@ -120,7 +119,7 @@ async def running_call(server: ServerProcess, owner: SessionOwner, seconds: floa
 async def broken(owner: SessionOwner, within: float = AT_ONCE) -> None:
     """Wait for the session's own word that it is broken."""
     event = asyncio.Event()
-    owner.on_broken(event.set)
+    owner.on_verdict(lambda seen: event.set() if seen is LOST else None)
     await asyncio.wait_for(event.wait(), within)
     assert owner.broken
     assert owner.problem
@@ -129,7 +128,6 @@ async def broken(owner: SessionOwner, within: float = AT_ONCE) -> None:
 def assert_sdk_error(error: BaseException, *words: str) -> None:
     assert isinstance(error, type(sdk.make_error(0, "")))
     assert sdk.error_code(error) == -32000
-    assert is_session_fatal(error)
     for word in words:
         assert word in str(error)
     assert SECRET not in str(error)
@@ -323,8 +321,7 @@ def test_a_session_of_a_restarted_server_is_found_dead_by_its_first_call(mortal:
     async def test() -> None:
         async with opened(mortal) as owner:
             await asyncio.to_thread(mortal.restart)
-            error = await failure_of(tool(owner, "echo", text="x"))
-            assert is_session_fatal(error)
+            await failure_of(tool(owner, "echo", text="x"))
             await broken(owner)
         async with opened(mortal) as owner:
             assert await tool(owner, "echo", text="again") == "again"
@@ -335,14 +332,47 @@ def test_a_session_of_a_restarted_server_is_found_dead_by_its_first_call(mortal:
 # ---- the server answers wrongly
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 500, 503])
-def test_a_refused_call_fails_at_once_and_breaks_the_session(server: ServerProcess, status: int) -> None:
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [*((status, []) for status in (400, 401, 403, 413, 422, 429)), (500, [FAILING]), (503, [FAILING])],
+)
+def test_a_refused_call_fails_at_once_and_its_session_lives(
+    server: ServerProcess, status: int, expected: list[Verdict]
+) -> None:
     async def test() -> None:
         async with opened(server, f"{server.url}?key={SECRET}") as owner:
+            told: list[Verdict] = []
+            owner.on_verdict(told.append)
             server.fault("status", status=status, method="tools/call", body=SECRET)
             assert_sdk_error(await failure_of(tool(owner, "echo", text="x")), f"HTTP {status}")
-            assert owner.broken
-            assert SECRET not in owner.problem
+            assert told == expected
+            assert await tool(owner, "echo", text="works") == "works"
+            assert not owner.broken
+
+    run(test)
+
+
+@pytest.mark.parametrize("code", [-32000, -32600, 32600, -32601, -32001, -1])
+def test_no_code_of_an_answer_says_anything_about_its_session(streamable: ServerProcess, code: int) -> None:
+    async def test() -> None:
+        async with opened(streamable) as owner:
+            told: list[Verdict] = []
+            owner.on_verdict(told.append)
+            before = await tool(owner, "counter")
+            streamable.fault("error", code=code, method="tools/call")
+            assert sdk.error_code(await failure_of(tool(owner, "echo", text="x"))) == code
+            assert int(await tool(owner, "counter")) == int(before) + 1
+            assert told == []
+
+    run(test)
+
+
+def test_a_stalling_body_of_a_refusal_does_not_hold_its_error_back(streamable: ServerProcess) -> None:
+    async def test() -> None:
+        async with opened(streamable) as owner:
+            streamable.fault("stalled-refusal", status=503, method="tools/call")
+            assert_sdk_error(await failure_of(tool(owner, "echo", text="x"), within=2), "HTTP 503")
+            assert await tool(owner, "echo", text="works") == "works"
 
     run(test)
 
@@ -366,7 +396,7 @@ def test_a_call_that_cannot_be_sent_does_not_fail_a_call_beside_it(streamable: S
 
             async def handle_async_request(self, request: Any) -> Any:
                 if b"cannot be sent" in await request.aread():
-                    raise sdk.http_library().ReadTimeout("in vain")
+                    raise sdk.http_library().ReadError("in vain")
                 return await self.inner.handle_async_request(request)
 
             async def aclose(self) -> None:
@@ -378,7 +408,7 @@ def test_a_call_that_cannot_be_sent_does_not_fail_a_call_beside_it(streamable: S
         async with opened(streamable, httpx_client_factory=factory) as owner:
             other = await running_call(streamable, owner, seconds=0.3)
             error = await failure_of(tool(owner, "echo", text="cannot be sent"))
-            assert_sdk_error(error, "ReadTimeout")
+            assert_sdk_error(error, "ReadError: in vain")
             assert owner.broken
             assert await other == "slept 0.3"
 
@@ -398,38 +428,45 @@ def test_a_json_rpc_error_in_a_refusal_reaches_the_caller_unchanged(streamable: 
     run(test)
 
 
-def test_a_lost_session_is_broken(streamable: ServerProcess) -> None:
+@pytest.mark.parametrize("code", [None, -32001, -32600, -32601])
+def test_a_session_that_its_server_has_forgotten_is_lost_whatever_code_it_names(
+    streamable: ServerProcess, code: int | None
+) -> None:
+    body = json.dumps({"jsonrpc": "2.0", "id": None, "error": {"code": code, "message": "Session not found"}})
+
     async def test() -> None:
         async with opened(streamable) as owner:
-            streamable.fault("status", status=404, method="tools/call")
-            error = await failure_of(tool(owner, "echo", text="x"))
-            assert sdk.error_code(error) in (32600, -32600)
-            assert is_session_fatal(error)
+            answer = {} if code is None else {"type": "application/json", "body": body}
+            streamable.fault("status", status=404, method="tools/call", **answer)
+            await failure_of(tool(owner, "echo", text="x"))
             assert owner.broken
 
     run(test)
 
 
 @pytest.mark.parametrize(
-    "fault",
+    ("fault", "is_lost"),
     [
-        {"kind": "garbage"},
-        {"kind": "garbage-sse"},
-        {"kind": "cut"},
-        {"kind": "end"},
-        {"kind": "status", "status": 202},
-        {"kind": "status", "status": 200, "type": "text/html", "body": "<html>"},
-        {
-            "kind": "status",
-            "status": 200,
-            "type": "application/json",
-            "body": '{"jsonrpc":"2.0","id":987,"result":{}}',
-        },
+        ({"kind": "garbage"}, False),
+        ({"kind": "garbage-sse"}, None),
+        ({"kind": "cut"}, True),
+        ({"kind": "end"}, True),
+        ({"kind": "status", "status": 202}, False),
+        ({"kind": "status", "status": 200, "type": "text/html", "body": "<html>"}, False),
+        (
+            {
+                "kind": "status",
+                "status": 200,
+                "type": "application/json",
+                "body": '{"jsonrpc":"2.0","id":987,"result":{}}',
+            },
+            False,
+        ),
     ],
     ids=["garbage", "garbage-event", "cut", "end", "202", "html", "foreign-id"],
 )
-def test_a_call_whose_answer_never_comes_fails_and_breaks_its_session(
-    streamable: ServerProcess, fault: dict[str, Any]
+def test_a_call_whose_answer_never_comes_fails_and_loses_its_session_where_its_stream_ended(
+    streamable: ServerProcess, fault: dict[str, Any], is_lost: bool | None
 ) -> None:
     async def test() -> None:
         async with opened(streamable) as owner:
@@ -437,7 +474,9 @@ def test_a_call_whose_answer_never_comes_fails_and_breaks_its_session(
             error = await failure_of(tool(owner, "echo", text="x"))
             assert isinstance(error, type(sdk.make_error(0, "")))
             assert str(error)
-            assert owner.broken
+            assert "not sent" not in str(error)
+            await settle()
+            assert is_lost is None or owner.broken is is_lost
 
     run(test)
 
@@ -518,14 +557,19 @@ def test_a_spoilt_event_stream_fails_the_call_and_ends_the_session(sse: ServerPr
     run(test)
 
 
-def test_a_tool_error_or_a_cancelled_call_does_not_break_the_session(server: ServerProcess) -> None:
+def test_a_tool_error_leaves_a_session_alone_and_a_cancelled_call_raises_a_doubt(
+    server: ServerProcess,
+) -> None:
     async def test() -> None:
         async with opened(server) as owner:
             assert "fail" in await tool(owner, "fail")
             call = await running_call(server, owner)
             call.cancel()
+            told: list[Verdict] = []
+            owner.on_verdict(told.append)
             with pytest.raises(asyncio.CancelledError):
                 await call
+            assert told == [DOUBTFUL]
             assert await tool(owner, "echo", text="x") == "x"
             assert not owner.broken
 
@@ -648,30 +692,30 @@ def test_goodbye_that_is_never_answered_is_bounded_where_nobody_closes(
     run(test)
 
 
-def test_on_broken_calls_each_function_once_and_survives_what_it_raises() -> None:
+def test_what_is_seen_is_told_once_and_survives_what_the_listener_raises() -> None:
     async def test() -> None:
         with ServerProcess("sse") as server:
             owner = await open_session(server.url, None, "sse")
-            calls: list[str] = []
+            told: list[Verdict] = []
             unhandled: list[dict[str, Any]] = []
             loop = asyncio.get_running_loop()
             loop.set_exception_handler(lambda _, context: unhandled.append(context))
 
-            def bad() -> None:
-                calls.append("bad")
+            def listener(seen: Verdict) -> None:
+                told.append(seen)
                 raise ZeroDivisionError
 
-            owner.on_broken(bad)
-            owner.on_broken(lambda: calls.append("good"))
+            owner.on_verdict(listener)
             server.kill()
-            await broken(owner)
+            await asyncio.wait_for(asyncio.wait({owner.task}), AT_ONCE)
             assert await owner.close(1) is True
-            assert calls == ["bad", "good"]
+            assert told == [LOST]
             assert [type(context["exception"]) for context in unhandled] == [ZeroDivisionError]
-            owner.on_broken(lambda: calls.append("late"))
-            assert calls == ["bad", "good"]
+            late: list[Verdict] = []
+            owner.on_verdict(late.append)
+            assert late == []
             await asyncio.sleep(0)
-            assert calls == ["bad", "good", "late"]
+            assert late == [LOST]
 
     run(test)
 
@@ -731,7 +775,7 @@ def test_a_refused_connection_raises_the_http_librarys_error(kind: sdk.Transport
             url = server.url
         with pytest.raises(sdk.http_library().ConnectError) as caught:
             await open_session(url, HEADERS, kind)
-        assert is_session_fatal(caught.value)
+        assert fault_of(caught.value) is Fault.SERVER
 
     run(test)
 

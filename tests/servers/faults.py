@@ -7,6 +7,8 @@ then gone.
 ``kind`` is one of:
 
 - ``status``: answer a POST with ``status`` (and ``body``), without asking the MCP server;
+- ``error``: answer a POST with a JSON-RPC error of ``code``, in a 200;
+- ``stalled-refusal``: refuse a POST with ``status`` and a JSON body that never ends;
 - ``garbage``: answer a POST with ``200 application/json`` that is no JSON; ``garbage-sse``: with an event
   that is none; ``garbage-open``: the same, but the stream stays open;
 - ``cut``: answer a POST with half an event, then drop the connection; ``end``: end the stream cleanly without
@@ -213,23 +215,22 @@ class FaultLayer:
 
     async def _spoil(self, fault: dict[str, str], request_id: Any, receive: Receive, send: Send) -> None:
         kind = fault["kind"]
-        if kind == "status":
-            await _respond(
-                send, int(fault["status"]), fault.get("body", "").encode(), fault.get("type", "text/plain")
-            )
-        elif kind == "garbage":
-            await _respond(send, 200, b"{this is no JSON", "application/json")
+        if kind in ("status", "garbage", "error"):
+            await _answer(fault, request_id, send)
+        elif kind == "stalled-refusal":
+            headers = [(b"content-type", b"application/json")]
+            await send({"type": "http.response.start", "status": int(fault["status"]), "headers": headers})
+            await _events(send, b"{", more=True)
+            await _wait_for_end(receive)
         elif kind == "hang":
-            while (await receive())["type"] != "http.disconnect":
-                pass
+            await _wait_for_end(receive)
         else:
             await _start_events(send)
             if kind == "garbage-sse":
                 await _events(send, b"event: message\ndata: {this is no JSON\n\n", more=False)
             elif kind == "garbage-open":
                 await _events(send, b"event: message\ndata: {this is no JSON\n\n", more=True)
-                while (await receive())["type"] != "http.disconnect":
-                    pass
+                await _wait_for_end(receive)
             elif kind == "end":
                 await _events(send, b": nothing\n\n", more=False)
             elif kind == "resumable":
@@ -241,6 +242,22 @@ class FaultLayer:
                 raise CutConnection
             else:
                 raise ValueError(f"unknown fault {kind!r}")
+
+
+async def _answer(fault: dict[str, str], request_id: Any, send: Send) -> None:
+    if fault["kind"] == "status":
+        content_type = fault.get("type", "text/plain")
+        await _respond(send, int(fault["status"]), fault.get("body", "").encode(), content_type)
+    elif fault["kind"] == "garbage":
+        await _respond(send, 200, b"{this is no JSON", "application/json")
+    else:
+        error = {"code": int(fault["code"]), "message": fault.get("body", "no")}
+        await _respond(send, 200, json.dumps({"jsonrpc": "2.0", "id": request_id, "error": error}).encode())
+
+
+async def _wait_for_end(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 async def _read_body(receive: Receive) -> tuple[bytes, Receive]:

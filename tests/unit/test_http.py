@@ -14,11 +14,14 @@ from typing import Any
 
 import pytest
 
+from mcpgateway_pool import verdict
 from mcpgateway_pool.upstream import sdk
 from mcpgateway_pool.upstream.http_client import default_client_factory, drop_tls_contexts, tls_context
 from mcpgateway_pool.upstream.http_watch import HttpWatch
+from mcpgateway_pool.upstream.request_headers import Cleaner
 
 http = sdk.http_library()
+URL = "http://u:p@host/mcp?secret=1"
 
 
 @pytest.fixture(autouse=True)
@@ -100,11 +103,17 @@ class Listener:
         self.seen.append(("over", (request_id, problem)))
         self.over.set()
 
-    def refused(self, status: int) -> None:
-        self.seen.append(("refused", status))
+    def request_refused(self, request_id: int | str, error: dict[str, Any]) -> None:
+        self.seen.append(("refused", (request_id, error)))
 
-    def connection_failed(self, problem: str) -> None:
-        self.seen.append(("failed", problem))
+    def judged(self, seen: verdict.Verdict, _problem: str) -> None:
+        self.seen.append(("judged", seen))
+
+    def cannot_begin(self, error: Exception) -> None:
+        self.seen.append(("no beginning", str(error)))
+
+    def standing_stream_over(self) -> None:
+        self.seen.append(("standing stream", None))
 
 
 def call(request_id: int | None = 1, method: str = "tools/call") -> dict[str, Any]:
@@ -117,7 +126,7 @@ async def watched(
     transport: sdk.TransportName, answer: Callable[[Any], Any], **options: Any
 ) -> AsyncIterator[tuple[Any, Listener, HttpWatch]]:
     listener = Listener()
-    watch = HttpWatch(transport, listener)
+    watch = HttpWatch(transport, listener, Cleaner({"Authorization": "Bearer t0ken"}))
     make = functools.partial(http.AsyncClient, transport=http.MockTransport(answer), **options)
 
     def factory(headers: Any = None, timeout: Any = None, auth: Any = None) -> Any:
@@ -127,19 +136,26 @@ async def watched(
         yield client, listener, watch
 
 
-async def post(client: Any, message: Any) -> Any:
+async def parts(*given: bytes) -> AsyncIterator[bytes]:
+    for part in given:
+        yield part
+
+
+async def post(client: Any, message: Any, headers: dict[str, str] | None = None) -> Any:
     """A POST in a task of its own, as the SDK's streamable HTTP transport makes it."""
 
     async def send() -> Any:
-        async with client.stream("POST", "http://u:p@host/mcp?secret=1", json=message) as response:
+        async with client.stream("POST", URL, json=message, headers=headers) as response:
             await response.aread()
         return response
 
     return await asyncio.create_task(send())
 
 
-@pytest.mark.parametrize("status", [401, 500])
-def test_a_refused_request_gets_an_error_answer_with_its_id(status: int) -> None:
+@pytest.mark.parametrize(("status", "expected"), [(401, []), (429, []), (500, [verdict.FAILING])])
+def test_a_refused_request_gets_an_error_answer_with_its_id(
+    status: int, expected: list[verdict.Verdict]
+) -> None:
     async def test() -> None:
         async with watched("streamablehttp", lambda _: http.Response(status, text="secret")) as (
             client,
@@ -153,7 +169,7 @@ def test_a_refused_request_gets_an_error_answer_with_its_id(status: int) -> None
             assert f"HTTP {status}" in answer["error"]["message"]
             assert "secret" not in response.text
             await seen.over.wait()
-            assert ("refused", status) in seen.seen
+            assert [said for kind, said in seen.seen if kind == "judged"] == expected
 
     asyncio.run(test())
 
@@ -178,10 +194,27 @@ def test_only_a_json_rpc_error_in_a_refusal_is_passed_on(body: Any, code: int) -
     asyncio.run(test())
 
 
-def test_an_expired_session_is_left_to_the_sdk() -> None:
+@pytest.mark.parametrize("code", [-32001, -32600, -32601, None])
+def test_404_to_a_named_session_loses_it_and_is_left_to_the_sdk(code: int | None) -> None:
+    body = {"jsonrpc": "2.0", "id": None, "error": {"code": code, "message": "m"}}
+
+    async def test() -> None:
+        async with watched(
+            "streamablehttp", lambda _: http.Response(404, json=body) if code else http.Response(404)
+        ) as (client, seen, _):
+            response = await post(client, call(7), {"mcp-session-id": "s"})
+            assert response.status_code == 404
+            assert response.content == (json.dumps(body, separators=(",", ":")).encode() if code else b"")
+            await seen.over.wait()
+            assert seen.seen[0] == ("judged", verdict.LOST)
+
+    asyncio.run(test())
+
+
+def test_404_to_a_request_without_a_session_id_is_an_ordinary_refusal() -> None:
     async def test() -> None:
         async with watched("streamablehttp", lambda _: http.Response(404)) as (client, seen, _):
-            assert (await post(client, call(7))).status_code == 404
+            assert "HTTP 404" in (await post(client, call(7))).json()["error"]["message"]
             await seen.over.wait()
             assert [kind for kind, _ in seen.seen] == ["over"]
 
@@ -190,30 +223,76 @@ def test_an_expired_session_is_left_to_the_sdk() -> None:
 
 def test_a_request_that_cannot_be_sent_gets_an_error_answer_but_initialize_raises() -> None:
     def answer(_: Any) -> Any:
-        raise http.ConnectError("no route to secret")
+        raise http.ConnectError("no route for Bearer t0ken") from OSError(111, "refused, t0ken")
 
     async def test() -> None:
         async with watched("streamablehttp", answer) as (client, seen, _):
             error = json.loads((await post(client, call(7))).content)["error"]
             assert error["code"] == -32000
-            assert "ConnectError" in error["message"]
-            assert "secret" not in error["message"]
-            assert "failed" in dict(seen.seen)
+            assert "ConnectError: " in error["message"]
+            assert "[Errno 111] refused" in error["message"]
+            assert "t0ken" not in error["message"]
+            assert ("judged", verdict.LOST) in seen.seen
             with pytest.raises(http.ConnectError):
                 await post(client, call(0, "initialize"))
 
     asyncio.run(test())
 
 
-def test_over_sse_a_refused_or_failed_message_raises_without_the_urls_secrets() -> None:
+@pytest.mark.parametrize(
+    ("status", "expected"), [(401, []), (429, []), (404, [verdict.LOST]), (503, [verdict.FAILING])]
+)
+def test_over_sse_a_refused_message_fails_its_request_and_the_transport_goes_on(
+    status: int, expected: list[verdict.Verdict]
+) -> None:
     async def test() -> None:
-        for answer in (lambda _: http.Response(401), lambda _: http.Response(404)):
-            async with watched("sse", answer) as (client, seen, watch):
-                with pytest.raises(http.HTTPStatusError, match=r"^HTTP 40") as caught:
-                    await client.post("http://u:p@host/mcp?secret=1", json=call(7))
-                assert "secret" not in str(caught.value)
-                assert [kind for kind, _ in seen.seen] == ["refused", "failed"]
-                assert watch.refusal is None
+        async with watched("sse", lambda _: http.Response(status)) as (client, seen, watch):
+            response = await client.post(URL, json=call(7))
+            response.raise_for_status()
+            assert [said for kind, said in seen.seen if kind == "judged"] == expected
+            ((request_id, error),) = [said for kind, said in seen.seen if kind == "refused"]
+            assert (request_id, error["code"]) == (7, -32000)
+            assert f"HTTP {status}" in error["message"]
+            assert watch.failure is None
+            (await client.post(URL, json=call(None, "notifications/cancelled"))).raise_for_status()
+
+    asyncio.run(test())
+
+
+def test_over_sse_a_message_that_cannot_be_sent_loses_the_session() -> None:
+    def answer(_: Any) -> Any:
+        raise http.ConnectError("x")
+
+    async def test() -> None:
+        async with watched("sse", answer) as (client, seen, _):
+            with pytest.raises(http.ConnectError):
+                await client.post(URL, json=call(7))
+            assert seen.seen == [("judged", verdict.LOST)]
+
+    asyncio.run(test())
+
+
+@pytest.mark.parametrize("status", [400, 404, 405, 500])
+def test_a_refused_notification_leaves_the_transport_alone(status: int) -> None:
+    async def test() -> None:
+        async with watched("streamablehttp", lambda _: http.Response(status)) as (client, seen, _):
+            assert (await post(client, call(None, "notifications/initialized"))).status_code == 202
+            assert seen.seen == ([("judged", verdict.FAILING)] if status == 500 else [])
+
+    asyncio.run(test())
+
+
+def test_the_callers_own_mistake_is_none_of_the_connection() -> None:
+    def answer(_: Any) -> Any:
+        raise http.LocalProtocolError("Illegal header value b'Bearer t0ken'")
+
+    async def test() -> None:
+        async with watched("streamablehttp", answer) as (client, seen, _):
+            message = (await post(client, call(7))).json()["error"]["message"]
+            assert "could not be sent" in message
+            assert "t0ken" not in message
+            await seen.over.wait()
+            assert [kind for kind, _ in seen.seen] == ["over"]
 
     asyncio.run(test())
 
@@ -222,7 +301,7 @@ def test_a_refused_initialize_is_remembered() -> None:
     async def test() -> None:
         async with watched("streamablehttp", lambda _: http.Response(403)) as (client, _, watch):
             await post(client, call(0, "initialize"))
-            assert str(watch.refusal) == "HTTP 403 Forbidden from http://host/mcp"
+            assert str(watch.failure) == "HTTP 403 Forbidden from http://host/mcp"
 
     asyncio.run(test())
 
@@ -253,7 +332,7 @@ def test_authentication_sees_the_refusal_first_and_may_cure_it() -> None:
         async with watched("streamablehttp", answer, auth=Auth()) as (client, seen, _):
             assert (await post(client, call(7))).json() == {"ok": True}
             await seen.over.wait()
-            assert "refused" not in dict(seen.seen)
+            assert [kind for kind, _ in seen.seen] == ["over"]
 
     asyncio.run(test())
 
@@ -285,11 +364,9 @@ def test_a_redirect_over_sse_is_a_refusal_only_where_the_sdk_does_not_follow_it(
             response = await post(client, call(7, "initialize"))
             assert response.next_request is not None
             assert listener.seen == []
-            with pytest.raises(http.HTTPStatusError, match="307") as caught:
-                response.raise_for_status()
-            assert "secret" not in str(caught.value)
-            assert [what for what, _ in listener.seen] == ["refused", "failed"]
-            assert watch.refusal is caught.value
+            response.raise_for_status()
+            assert [what for what, _ in listener.seen] == ["refused"]
+            assert str(watch.failure) == "HTTP 307 Temporary Redirect from http://host/mcp"
 
     asyncio.run(test())
 
@@ -304,7 +381,7 @@ def test_a_redirect_over_sse_is_a_refusal_only_where_the_sdk_does_not_follow_it(
         ),
         (lambda: http.Response(200, text="hi", headers={"content-type": "text/html"}), "text/html"),
         (
-            lambda: http.Response(200, text=": x", headers={"content-type": "text/event-stream"}),
+            lambda: http.Response(200, content=parts(b": x"), headers={"content-type": "text/event-stream"}),
             "event stream",
         ),
     ],
@@ -314,8 +391,9 @@ def test_the_end_of_a_requests_task_is_reported_with_what_was_seen(response: Any
         async with watched("streamablehttp", lambda _: response()) as (client, seen, _):
             await post(client, call(7))
             await seen.over.wait()
-            ((kind, (request_id, problem)),) = seen.seen
-            assert (kind, request_id) == ("over", 7)
+            lost = [("judged", verdict.LOST)] if words == "event stream" else []
+            *judged, (kind, (request_id, problem)) = seen.seen
+            assert (judged, kind, request_id) == (lost, "over", 7)
             assert words in problem
 
     asyncio.run(test())
@@ -325,7 +403,7 @@ def test_a_stream_that_breaks_off_is_reported_so() -> None:
     class Broken(http.AsyncByteStream):  # type: ignore[misc]
         async def __aiter__(self) -> AsyncIterator[bytes]:
             yield b"event: mess"
-            raise http.ReadError("secret")
+            raise http.ReadError("the rest")
 
     def answer(_: Any) -> Any:
         return http.Response(200, headers={"content-type": "text/event-stream"}, stream=Broken())
@@ -335,7 +413,10 @@ def test_a_stream_that_breaks_off_is_reported_so() -> None:
             with pytest.raises(http.ReadError):
                 await post(client, call(7))
             await seen.over.wait()
-            assert seen.seen == [("over", (7, "the server's event stream broke off (ReadError)"))]
+            assert seen.seen == [
+                ("judged", verdict.LOST),
+                ("over", (7, "the server's answer broke off (ReadError: the rest)")),
+            ]
 
     asyncio.run(test())
 

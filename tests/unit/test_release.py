@@ -24,7 +24,9 @@ from mcpgateway_pool import (
     SessionCreateTimeoutError,
     TransportType,
     tasks,
+    verdict,
 )
+from mcpgateway_pool.pool import liveness
 from support.fakes import (
     URL,
     FakeClock,
@@ -458,7 +460,7 @@ both_ways = pytest.mark.parametrize("pool_class", [FakePool, PlainPool])
 @pytest.mark.parametrize(
     "error", [ValueError("mine"), ConnectionError(), KeyError(1), BaseExceptionGroup("g", [OSError()])]
 )
-async def test_block_that_raises_closes_its_session_and_passes_the_exception(
+async def test_block_that_raises_keeps_its_session_and_passes_the_exception(
     pool_class: type[FakePool], error: BaseException
 ):
     pool = pool_class(max_sessions_per_key=1)
@@ -466,8 +468,36 @@ async def test_block_that_raises_closes_its_session_and_passes_the_exception(
         async with pool.session(URL):
             raise error
     assert caught.value is error
+    assert pool.evictions == {}
+    assert pool.checked == []
+    pooled = await pool.acquire(URL)
+    assert pool.checked == [pooled]  # nobody watches it, so it is asked whether it is well
+    await pool.release(pooled)
+    await assert_all_places_usable(pool)
+
+
+@both_ways
+async def test_block_that_raises_over_a_lost_session_closes_it(pool_class: type[FakePool]):
+    pool = pool_class(max_sessions_per_key=1)
+    with pytest.raises(ValueError, match="mine"):  # noqa: PT012
+        async with pool.session(URL) as pooled:
+            liveness.apply(pool, pooled, verdict.LOST)
+            raise ValueError("mine")
     assert pool.evictions == {"broken": 1}
     await turns()
+    await assert_all_places_usable(pool)
+
+
+@both_ways
+async def test_what_stood_in_the_context_of_an_exception_says_nothing(pool_class: type[FakePool]):
+    pool = pool_class(max_sessions_per_key=1)
+    with pytest.raises(KeyError):  # noqa: PT012
+        async with pool.session(URL):
+            try:
+                raise ConnectionResetError
+            except OSError:
+                raise KeyError("mine")  # noqa: B904
+    assert pool.evictions == {}
     await assert_all_places_usable(pool)
 
 
@@ -542,14 +572,15 @@ async def test_session_whose_checkout_ended_inside_leaves_the_new_holder_alone_e
 
 
 @both_ways
-async def test_transport_error_makes_the_other_idle_sessions_of_its_url_suspects(pool_class: type[FakePool]):
+async def test_lost_session_makes_the_other_idle_sessions_of_its_url_suspects(pool_class: type[FakePool]):
     pool = pool_class()
     others = [await pool.acquire(URL) for _ in range(2)]
     elsewhere = await pool.acquire(URL + "/other")
     with pytest.raises(ConnectionError):  # noqa: PT012
-        async with pool.session(URL):
+        async with pool.session(URL) as lost:
             for pooled in [*others, elsewhere]:
                 await pool.release(pooled)
+            liveness.apply(pool, lost, verdict.LOST)
             raise ConnectionError
     assert pool.checked == []
     assert await pool.acquire(URL + "/other") is elsewhere
@@ -612,7 +643,7 @@ async def test_session_calls_an_overridden_acquire_and_release(where: str, monke
     with pytest.raises(ValueError, match="mine"):
         async with pool.session(URL):
             raise ValueError("mine")
-    assert calls == [("acquire", URL), ("release", False), ("acquire", URL), ("release", True)]
+    assert calls == [("acquire", URL), ("release", False), ("acquire", URL), ("release", False)]
     await turns()
     assert_at_rest(pool)
 

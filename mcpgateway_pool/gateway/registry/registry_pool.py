@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import re
 import weakref
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
@@ -22,6 +21,7 @@ from mcpgateway_pool._core import Ticket
 from mcpgateway_pool.config import TransportType
 from mcpgateway_pool.errors import SessionCreateError
 from mcpgateway_pool.gateway.settings import GatewaySettings
+from mcpgateway_pool.pool import liveness
 from mcpgateway_pool.pool.checking import standing_stream_ended
 from mcpgateway_pool.redact import safe_url
 from mcpgateway_pool.tasks import CANCEL_GRACE_SECONDS
@@ -45,8 +45,6 @@ _CREATE_MARGIN_SECONDS = 10.0
 _HEALTH_CHECK_METHODS = ("ping", "list_tools", "list_prompts", "list_resources", "skip")
 _INTERNAL_HEADERS = frozenset({"x-mcp-session-id", "mcp-session-id"})
 _ACCEPT = "application/json, text/event-stream"
-# How the release words that the caller was refused: it says nothing about the server.
-_REFUSAL = re.compile(r"\[(?:auth_unauthorized|auth_forbidden|url_policy)\]|\[http_error\] \w+: \D*'?400\b")
 
 
 @dataclass(slots=True)
@@ -56,7 +54,7 @@ class _Open:
     Attributes:
         upstream: the release's object.
         generation: see :attr:`RegistryPool.generation`.
-        watch: what sees its HTTP requests; None where an injected factory opened it.
+        watch: what sees its HTTP requests; None where nothing does.
         doubted_for: its ``last_used`` when a check was last asked for.
     """
 
@@ -124,6 +122,12 @@ class RegistryPool(MCPSessionPool):
         self._creating: dict[asyncio.Task[Any], int] = {}
 
     # ---- what the registry asks
+
+    def doubt_after_error(self, upstream: Any) -> None:
+        """After a call that raised: of a session that is watched, everything is known already."""
+        record = self._open.get(id(upstream))
+        if record is not None and record.watch is None:
+            liveness.doubt_unwatched(self, upstream)
 
     def look_after(self, key: tuple[str, str], url: str, transport: TransportType) -> None:
         """See to it that a session that must not be handed out, or not unchecked, is not."""
@@ -221,10 +225,6 @@ class RegistryPool(MCPSessionPool):
                     f"Failed to create MCP session for {safe_url(url)}: the registry was closed"
                 ) from None
             raise
-        except RuntimeError as error:
-            if _REFUSAL.search(str(error)):
-                verdict.blame(error, verdict.Fault.CALLER)
-            raise
         finally:
             del self._creating[task]
         self._open[id(upstream)] = _Open(upstream, generation, watch)
@@ -242,6 +242,7 @@ class RegistryPool(MCPSessionPool):
         httpx_client_factory: Callable[..., Any] | None,
         gateway_id: str | None,
     ) -> tuple[Any, HttpWatch | None]:
+        """The session, and what sees its requests."""
         release, registry = self._release, self._registry
         downstream_session_id = self._whose_session()
         transport = release.TransportType(transport_type.value)
@@ -249,7 +250,7 @@ class RegistryPool(MCPSessionPool):
         watch: SessionWatch | None = None
         if factory is None:
             factory = release._default_session_factory
-            watch = self._make_watch(transport_type)
+            watch = self._make_watch(transport_type, headers or {})
             httpx_client_factory = watch.client_factory(httpx_client_factory)
         try:
             request = release.SessionCreateRequest(
@@ -265,7 +266,13 @@ class RegistryPool(MCPSessionPool):
         except ValueError as error:
             verdict.blame(error, verdict.Fault.CALLER)
             raise
-        session, second = await factory(request)
+        try:
+            session, second = await factory(request)
+        except Exception as error:
+            fault = None if watch is None else watch.fault(error)
+            if fault is not None:
+                verdict.blame(error, fault)
+            raise
         if hasattr(release, "SessionLifecycle"):
             parts = {
                 "client": second.client,
@@ -292,8 +299,8 @@ class RegistryPool(MCPSessionPool):
     def _whose_session(self) -> str:
         return downstream_session.get()
 
-    def _make_watch(self, transport_type: TransportType) -> SessionWatch:
-        return SessionWatch(transport_type.value)
+    def _make_watch(self, transport_type: TransportType, headers: dict[str, str]) -> SessionWatch:
+        return SessionWatch(transport_type.value, headers)
 
     def _message_handler_factory(self) -> Callable[..., Any] | None:
         return self._registry._message_handler_factory
@@ -301,18 +308,21 @@ class RegistryPool(MCPSessionPool):
     def _begin_watch(self, watch: SessionWatch, upstream: Any) -> None:
         pool_ref = weakref.ref(self)
 
-        def broken() -> None:
+        def tell(seen: verdict.Verdict) -> None:
             pool = pool_ref()
             if pool is not None:
-                pool._mark_broken(upstream, True, True)
+                liveness.apply(pool, upstream, seen)
 
-        def doubtful() -> None:
+        def stream_ended() -> None:
             pool = pool_ref()
             if pool is not None:
                 standing_stream_ended(pool, upstream)
 
         watch.begin(
-            upstream.session, on_end=upstream._shutdown_event.set, on_broken=broken, on_doubt=doubtful
+            upstream.session,
+            on_end=upstream._shutdown_event.set,
+            on_verdict=tell,
+            on_stream_end=stream_ended,
         )
         upstream._owner_task.add_done_callback(lambda _task: watch.end())
 

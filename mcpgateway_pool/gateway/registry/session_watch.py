@@ -2,18 +2,23 @@
 
 The release makes transport, session and owner task; here its HTTP client is watched, on top of whatever TLS,
 authentication or pinned address that client has. So a call in flight fails when its server dies, where the
-SDK would let it wait for ever, and the session is not used again. Requests of the handshake pass unwatched:
-what the release makes of a refusal there stays as it is.
+SDK would let it wait for ever, and the session is not used again. Requests of the handshake pass as they are:
+what the release makes of a refusal there stays as it is; only what was seen of them is remembered.
 """
 
 from __future__ import annotations
 
-import functools
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
 from typing import Any
 
+from mcpgateway_pool import verdict
 from mcpgateway_pool.upstream import http_watch, sdk
+from mcpgateway_pool.upstream.client_view import check_client
+from mcpgateway_pool.upstream.request_headers import Cleaner
+from mcpgateway_pool.upstream.watched_body import MessageSeen, watch_body
+from mcpgateway_pool.verdict import Fault, Verdict
 
 ClientFactory = Callable[..., Any]
 
@@ -25,20 +30,26 @@ class SessionWatch:
 
     Args:
         transport: ``"sse"`` or ``"streamablehttp"``.
+        headers: those that are sent; no message shows their values.
     """
 
-    def __init__(self, transport: sdk.TransportName) -> None:
+    def __init__(self, transport: sdk.TransportName, headers: Mapping[str, str]) -> None:
         self._is_sse = transport == "sse"
-        self._http = http_watch.HttpWatch(transport, self)
+        self._http = http_watch.HttpWatch(transport, self, Cleaner(headers))
         self._session: Any = None
         self._on_end: Callable[[], None] | None = None
-        self._on_broken: Callable[[], None] | None = None
-        self._on_doubt: Callable[[], None] | None = None
+        self._on_verdict: Callable[[Verdict], None] | None = None
+        self._on_stream_end: Callable[[], None] | None = None
+        self._handshake = _Handshake()
 
     @property
     def http(self) -> http_watch.HttpWatch | None:
         """What sees the requests; None where the release has made its client by itself."""
         return self._http if self._http.is_attached else None
+
+    def fault(self, error: BaseException) -> Fault | None:
+        """Whose fault it is that the release's factory raised this, from what was seen of the handshake."""
+        return self._handshake.fault(error) if self._http.is_attached else verdict.fault_of(error)
 
     def client_factory(self, callers: ClientFactory | None) -> ClientFactory | None:
         """What to give to the release's factory in place of the caller's.
@@ -56,11 +67,12 @@ class SessionWatch:
         make = inner
 
         def watched(*args: Any, **kwargs: Any) -> Any:
-            client = make(*args, **kwargs)
-            plain = client.send
-            self._http.attach(client)
-            client.send = functools.partial(self._send, plain, client.send)
-            return client
+            try:
+                client = check_client(make(*args, **kwargs))
+            except Exception as error:
+                verdict.blame(error, Fault.CALLER)
+                raise
+            return self._http.watch(client, self._send)
 
         return watched
 
@@ -69,64 +81,103 @@ class SessionWatch:
         session: Any,
         *,
         on_end: Callable[[], None],
-        on_broken: Callable[[], None],
-        on_doubt: Callable[[], None],
+        on_verdict: Callable[[Verdict], None],
+        on_stream_end: Callable[[], None],
     ) -> None:
         """The handshake is over: watch from now on.
 
         Args:
             session: the SDK's.
             on_end: asks the owner task to end.
-            on_broken: the session must not be used again.
-            on_doubt: the server may have lost the session.
+            on_verdict: called with what is seen that says more about the session than that it is well.
+            on_stream_end: called when the stream beside all requests has ended.
         """
         self._session = session
         self._on_end = on_end
-        self._on_broken = on_broken
-        self._on_doubt = on_doubt
+        self._on_verdict = on_verdict
+        self._on_stream_end = on_stream_end
+        sdk.on_given_up(session, self._given_up)
 
     def end(self) -> None:
         """The session is over: fail what still waits for an answer, and let go."""
         session, self._session = self._session, None
         if session is not None:
             sdk.fail_requests(session, _CLOSED)
-        self._on_end = self._on_broken = self._on_doubt = None
+        self._on_end = self._on_verdict = self._on_stream_end = None
         self._http.detach()
 
-    async def _send(
-        self, plain: Callable[..., Any], watched: Callable[..., Any], request: Any, **options: Any
-    ) -> Any:
+    def _given_up(self) -> None:
+        self.judged(verdict.DOUBTFUL, "")
+
+    async def _send(self, plain: Callable[..., Any], request: Any, **options: Any) -> Any:
         # The stream beside all requests may begin within the handshake.
-        send = plain if self._session is None and request.method != "GET" else watched
-        return await send(request, **options)
+        if self._session is not None or request.method == "GET":
+            return await self._http.send(plain, request, **options)
+        try:
+            response = await plain(request, **options)
+        except Exception as error:
+            self._handshake.error = error
+            raise
+        self._handshake.answered(response)
+        return response
 
-    # ---- what HttpWatch reports
+    # ---- what HttpWatch reports: see mcpgateway_pool.upstream.http_watch.HttpListener
 
-    def request_over(self, request_id: http_watch.RequestId, problem: str) -> bool:
-        """See :class:`mcpgateway_pool.upstream.http_watch.HttpListener`."""
-        has_waited = self._session is not None and sdk.fail_request(self._session, request_id, problem)
-        if has_waited:
-            self._broken()
-        return has_waited
-
-    def refused(self, _status: int) -> None:
-        """See :class:`mcpgateway_pool.upstream.http_watch.HttpListener`."""
-        self._broken()
-
-    def connection_failed(self, problem: str) -> None:
-        """See :class:`mcpgateway_pool.upstream.http_watch.HttpListener`."""
-        self._broken()
-        if self._is_sse and self._session is not None:
+    def judged(self, seen: Verdict, problem: str) -> None:
+        if self._on_verdict is not None:
+            self._on_verdict(seen)
+        if self._is_sse and seen is verdict.LOST and self._session is not None:
             # Answers come on another stream: none can be told from one that will never come.
             sdk.fail_requests(self._session, problem)
             if self._on_end is not None:
                 self._on_end()
 
-    def standing_stream_over(self) -> None:
-        """See :class:`mcpgateway_pool.upstream.http_watch.HttpListener`."""
-        if self._on_doubt is not None:
-            self._on_doubt()
+    def request_over(self, request_id: http_watch.RequestId, problem: str) -> bool:
+        return self._session is not None and sdk.fail_request(self._session, request_id, problem)
 
-    def _broken(self) -> None:
-        if self._on_broken is not None:
-            self._on_broken()
+    def request_refused(self, request_id: http_watch.RequestId, error: dict[str, Any]) -> None:
+        if self._session is not None:
+            sdk.fail_request(self._session, request_id, "", error)
+
+    def cannot_begin(self, error: Exception) -> None:
+        self._handshake.error = error  # the release bounds its handshake
+
+    def standing_stream_over(self) -> None:
+        if self._on_stream_end is not None:
+            self._on_stream_end()
+
+
+class _Handshake:
+    """What was seen of the requests that open a session; the latest counts."""
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+        self._message = MessageSeen()
+
+    def answered(self, response: Any) -> None:
+        """A response has begun."""
+        is_refused = response.status_code >= HTTPStatus.BAD_REQUEST
+        self.error = http_watch.status_error(response) if is_refused else None
+        if not is_refused:
+            watch_body(response, self)
+
+    def body_part(self, part: bytes) -> None:
+        """See :class:`mcpgateway_pool.upstream.watched_body.BodyWatcher`."""
+        self._message.feed(part)
+
+    def body_over(self, error: Exception | None) -> None:
+        """See :class:`mcpgateway_pool.upstream.watched_body.BodyWatcher`."""
+        self.error = error or self.error
+
+    def fault(self, error: BaseException) -> Fault:
+        """Whose fault the end of this handshake by an exception is."""
+        shown = verdict.fault_of(error)
+        if shown in (Fault.CALLER, Fault.MACHINE):
+            return shown
+        if self.error is not None:
+            return verdict.fault_of(self.error) or Fault.SERVER
+        if self._message.is_seen:
+            return Fault.REFUSAL
+        # Nothing was sent, or nothing came. The release's own rules (addresses that it may not connect to,
+        # for one) refuse before a request; what it met on the network hangs on its exception.
+        return shown or Fault.CALLER

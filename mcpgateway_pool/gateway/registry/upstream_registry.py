@@ -13,12 +13,9 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-import anyio
-
-from mcpgateway_pool._core import VERDICT_BROKEN, VERDICT_GOOD, Pending, Ticket
+from mcpgateway_pool._core import VERDICT_GOOD, Pending, Ticket
 from mcpgateway_pool._core import acquire as _acquire
 from mcpgateway_pool.config import TransportType
-from mcpgateway_pool.failures import is_session_fatal
 from mcpgateway_pool.gateway import settings as own_settings
 from mcpgateway_pool.pool.release import wait_for_goodbye
 from mcpgateway_pool.pool.session_context import AcquireArguments
@@ -33,7 +30,6 @@ MODULE = "mcpgateway.services.upstream_session_registry"
 NAME = "UpstreamSessionRegistry"
 
 _TRANSPORTS = {transport.value: transport for transport in TransportType}
-_DEAD_TRANSPORT = (OSError, anyio.ClosedResourceError, anyio.BrokenResourceError)
 
 
 class UpstreamSessionRegistry:
@@ -205,13 +201,8 @@ class UpstreamSessionLease:
         self._upstream = self._ticket = None
         if ticket is None:
             return
-        verdict = VERDICT_GOOD
-        if error is not None and not isinstance(error, asyncio.CancelledError):
-            # Anything else that a call may raise, a tool's error for one, says nothing against the session.
-            is_fatal = is_session_fatal(error)
-            if is_fatal or isinstance(error, _DEAD_TRANSPORT):
-                verdict = VERDICT_BROKEN
-                pool._mark_broken(upstream, False, is_fatal)
-        closing = pool._release_lease(ticket, verdict)
+        if error is not None:
+            pool.doubt_after_error(upstream)
+        closing = pool._release_lease(ticket, VERDICT_GOOD)
         if isinstance(closing, asyncio.Task):
             await wait_for_goodbye(closing)

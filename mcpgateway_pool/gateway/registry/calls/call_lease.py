@@ -27,7 +27,6 @@ from .call_watch import CallRequests
 if TYPE_CHECKING:
     from mcpgateway_pool.pool.session_context import AcquireArguments
 
-_DEAD_TRANSPORT = (OSError, anyio.ClosedResourceError, anyio.BrokenResourceError)
 _NO_ROOM = (AcquireTimeoutError, PoolExhaustedError, CircuitOpenError)
 
 
@@ -134,14 +133,9 @@ class CallLease:
         if ticket is None:
             await pool._close_session(upstream)
             return
-        verdict = VERDICT_GOOD
-        if isinstance(error, (asyncio.CancelledError, TimeoutError)):
-            if self._requests is not None and self._requests.count:
-                pool._doubt(upstream)  # a request may be in flight
-        elif error is not None and (self._was_unknown() or isinstance(error, _DEAD_TRANSPORT)):
-            verdict = VERDICT_BROKEN
-            pool._mark_broken(upstream, False, True)
-        closing = pool._release_lease(ticket, verdict)
+        if error is not None:
+            pool.doubt_after_error(upstream)
+        closing = pool._release_lease(ticket, VERDICT_GOOD)
         if isinstance(closing, asyncio.Task):
             await wait_for_goodbye(closing)
 
@@ -177,9 +171,6 @@ class CallLease:
         if requests is None or requests.may_be_executed or isinstance(error, TimeoutError):
             return False
         return requests.was_unknown or requests.count > 0 or self._upstream.is_closed
-
-    def _was_unknown(self) -> bool:
-        return self._requests is not None and self._requests.was_unknown
 
     async def _change_session(self, error: Exception) -> None:
         lost = self._upstream.session

@@ -127,8 +127,8 @@ class CallPool(RegistryPool):
     def _message_handler_factory(self) -> Callable[..., Any] | None:
         return None  # nobody listens: the release has none for such calls either
 
-    def _make_watch(self, transport_type: TransportType) -> SessionWatch:
-        watch = CallWatch(transport_type.value)
+    def _make_watch(self, transport_type: TransportType, headers: dict[str, str]) -> SessionWatch:
+        watch = CallWatch(transport_type.value, headers)
         watch.requests = opening.get().requests
         return watch
 

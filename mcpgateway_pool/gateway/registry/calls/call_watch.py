@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
 from mcpgateway_pool.gateway.registry.session_watch import ClientFactory, SessionWatch
 from mcpgateway_pool.upstream import http_client, sdk
+from mcpgateway_pool.upstream.client_view import check_client, view_of
 
 from .keys import Headers
 
@@ -57,8 +58,8 @@ class CallWatch(SessionWatch):
         requests: of the call that has the session now; None between two calls.
     """
 
-    def __init__(self, transport: sdk.TransportName) -> None:
-        super().__init__(transport)
+    def __init__(self, transport: sdk.TransportName, headers: Mapping[str, str]) -> None:
+        super().__init__(transport, headers)
         self.requests: CallRequests | None = None
 
     def client_factory(self, callers: ClientFactory | None) -> ClientFactory | None:
@@ -66,9 +67,9 @@ class CallWatch(SessionWatch):
         make = _default_factory() if callers is None else callers
 
         def observed(*args: Any, **kwargs: Any) -> Any:
-            client = make(*args, **kwargs)
-            client.send = functools.partial(self._observe, client.send)
-            return client
+            client = check_client(make(*args, **kwargs))
+            # A view: what several sessions share must not set the headers of one on the requests of another.
+            return view_of(client, functools.partial(self._observe, client.send))
 
         return super().client_factory(observed)
 
