@@ -37,6 +37,7 @@ PROGRAM = (
     + """
 import ctypes
 SIZE = int(sys.argv[1])
+LONG_URL = URL + "/" + "x" * int(sys.argv[2])
 token = "".join(["."] * SIZE)
 start = id(token) + sys.getsizeof("") - 1  # of its characters
 for place in range(SIZE):
@@ -50,7 +51,7 @@ async def main():
     pool = PlainPool()
     say("made")
     for _ in range(3):
-        pooled = await pool.acquire(URL, None, user_identity=token, gateway_id="g")
+        pooled = await pool.acquire(LONG_URL, None, user_identity=token, gateway_id="g")
         await pool.release(pooled)
     assert pool.attempts == 1
     ctypes.memset(start, ord("."), SIZE)
@@ -86,12 +87,13 @@ def line_of(stream: IO[str]) -> str:
 
 @pytest.mark.release_build  # its compiler is the one that might drop what it takes for useless
 @pytest.mark.parametrize("allocator", ["pymalloc", "malloc"])
+@pytest.mark.parametrize("path", [0, 100_000], ids=["one buffer", "a buffer that it outgrows"])
 def test_key_that_the_pool_has_let_go_is_nowhere_in_memory(
-    allocator: str, monkeypatch: pytest.MonkeyPatch
+    path: int, allocator: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", _TESTS)
     monkeypatch.setenv("PYTHONMALLOC", allocator)
-    command = [sys.executable, "-P", "-c", PROGRAM, str(SIZE)]
+    command = [sys.executable, "-P", "-c", PROGRAM, str(SIZE), str(path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None
         assert process.stdout is not None
