@@ -259,3 +259,34 @@ async def test_missing_descriptors_do_not_count(
     no_descriptors()
     await fail(pool, server.url.replace("127.0.0.1", host))
     assert pool.get_metrics()["circuit_breaker_trips"] == 0
+
+
+# ---- a server that lives, and takes no more sessions
+
+
+async def test_server_at_its_session_limit_serves_on_the_sessions_that_it_has(server: ScriptedServer):
+    async def limit(_request: Request, _message: Any) -> Response | None:
+        return Response(status_code=503) if len(server.sessions) >= 3 else None
+
+    server.answers["initialize"] = limit
+    async with MCPSessionPool(circuit_breaker_threshold=THRESHOLD) as pool:
+        held = [await pool.acquire(server.url, GOOD) for _ in range(3)]
+        await fail(pool, server.url)
+        await assert_refused_as(pool, server.url, BAD)
+        for pooled in held:
+            await pool.release(pooled)
+
+        async def call() -> None:
+            async with pool.session(server.url, GOOD) as pooled:
+                await pooled.session.call_tool("echo", {})
+
+        await asyncio.gather(*(call() for _ in range(30)))
+        assert server.seen["initialize"] == 3 + THRESHOLD
+        assert server.seen["tools/call"] == 30
+        assert not any(pool._totals()["evictions"].values())
+        await assert_refused_as(pool, server.url, BAD)  # that alone does not close the breaker
+
+
+async def assert_refused_as(pool: MCPSessionPool, url: str, headers: dict[str, str]) -> None:
+    with pytest.raises(CircuitOpenError, match=r"opened by .*HTTP 503"):
+        await pool.acquire(url, headers)

@@ -434,3 +434,22 @@ async def test_what_opened_circuits_is_remembered_of_the_newest_of_many():
         await fail(pool, 1, OSError(f"refused {number}"), url=f"{URL}/{number}")
     assert list(pool._opened_by) == [f"{URL}/3", f"{URL}/4"]
     assert_at_rest(pool)
+
+
+async def test_time_out_before_the_server_was_asked_does_not_count():
+    """A gateway asks Redis first."""
+
+    class Asking(FakePool):
+        async def _permit_creation(self, _headers: dict[str, str] | None) -> None:
+            await asyncio.Event().wait()
+
+    clock = FakeClock()
+    pool = Asking(circuit_breaker_threshold=1, session_create_timeout_seconds=5, clock=clock)
+    acquiring = asyncio.ensure_future(pool.acquire(URL))
+    await turns()
+    clock.advance(6)
+    with pytest.raises(SessionCreateTimeoutError):
+        await acquiring
+    assert pool.count("circuit_breaker_trips") == 0
+    await turns()
+    assert_at_rest(pool)
