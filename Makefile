@@ -126,7 +126,7 @@ demo-lite: $(VENV)/.installed ## the pool without the gateway: real servers, rea
 
 # ---------------------------------------------------------------- measuring
 
-.PHONY: bench bench-quick bench-instructions bench-gateway bench-plots
+.PHONY: bench bench-quick bench-instructions bench-gateway bench-gateway-pool bench-plots
 bench: $(VENV)/.installed ## every performance target, beside the gateway's own pool (DOCS=1: into docs/performance.md)
 	$(BIN)/python benchmarks/run.py $(if $(DOCS),--docs)
 
@@ -136,7 +136,14 @@ bench-quick: $(VENV)/.installed ## the same with less of everything, to try a ch
 bench-instructions: $(VENV)/.installed ## instructions of acquire and release, by valgrind (DOCS=1)
 	$(BIN)/python benchmarks/instructions.py $(if $(DOCS),--docs)
 
-bench-gateway: $(VENV)-gateway/.installed ## tool calls through the real gateway: its pool, this one, none (DOCS=1)
+bench-gateway: ## tool calls through the newest gateway, without this package and with it (DOCS=1)
+	@$(MAKE) bench-gateway-$(NEWEST_GATEWAY)
+
+bench-gateway-1.%: $(VENV)-gateway-1.%/.installed
+	$(VENV)-gateway-1.$*/bin/python -P benchmarks/gateway_calls.py \
+		$(if $(DOCS),--docs --json benchmarks/figures/gateway-calls.json)
+
+bench-gateway-pool: $(VENV)-gateway/.installed ## tool calls through 1.0.0rc1: its pool, this one, none (DOCS=1)
 	$(VENV)-gateway/bin/python -P benchmarks/gateway.py \
 		$(if $(DOCS),--docs --json benchmarks/figures/gateway.json)
 

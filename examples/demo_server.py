@@ -1,8 +1,11 @@
-"""A small MCP server for the demo, as a process of its own: ``demo_server.py TRANSPORT [PORT [SECONDS]]``.
+"""A small MCP server for the demo, as a process of its own.
 
-TRANSPORT is ``streamablehttp`` or ``sse``. Each request waits SECONDS first, as if it came from afar. When it
-listens it prints its port on standard output. ``GET /requests`` answers how many requests there were. It ends
-when its standard input ends, so it cannot outlive the demo.
+    demo_server.py TRANSPORT [PORT [SECONDS [old]]]
+
+TRANSPORT is ``streamablehttp`` or ``sse``. Each request waits SECONDS first, as if it came from afar. With
+``old`` it knows only revisions of the protocol before 2026-07-28, as most servers do: those have sessions.
+When it listens it prints its port on standard output. ``GET /requests`` answers how many requests there were.
+It ends when its standard input ends, so it cannot outlive the demo.
 """
 
 from __future__ import annotations
@@ -40,9 +43,10 @@ async def slow(seconds: float) -> str:
 class Distance:
     """Counts the requests of an ASGI application, and lets each wait."""
 
-    def __init__(self, app: Any, seconds: float) -> None:
+    def __init__(self, app: Any, seconds: float, *, is_old: bool) -> None:
         self._app = app
         self._seconds = seconds
+        self._is_old = is_old
         self._count = 0
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -55,6 +59,10 @@ class Distance:
             self._count += 1
             if self._seconds:
                 await asyncio.sleep(self._seconds)
+            if self._is_old and (b"mcp-method", b"server/discover") in scope["headers"]:
+                await send({"type": "http.response.start", "status": 400, "headers": []})
+                await send({"type": "http.response.body", "body": b"Missing session ID"})
+                return
             await self._app(scope, receive, send)
 
 
@@ -82,7 +90,11 @@ def main() -> None:
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind(("127.0.0.1", port))
-    http_server = AnnouncingServer(uvicorn.Config(Distance(app, seconds), log_level="critical", ws="none"))
+    http_server = AnnouncingServer(
+        uvicorn.Config(
+            Distance(app, seconds, is_old=sys.argv[4:] == ["old"]), log_level="critical", ws="none"
+        )
+    )
     http_server.port = listener.getsockname()[1]
     threading.Thread(target=end_with_stdin, daemon=True).start()
     asyncio.run(http_server.serve(sockets=[listener]))

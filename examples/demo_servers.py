@@ -17,13 +17,14 @@ class DemoServer:
         name: by which the demo calls it.
         transport: ``"streamablehttp"`` or ``"sse"``.
         away_seconds: how long each request waits, as if the server were far away.
+        is_old: whether it knows only revisions of the protocol before 2026-07-28.
     """
 
-    def __init__(self, name: str, transport: str, away_seconds: float = 0.0) -> None:
+    def __init__(self, name: str, transport: str, away_seconds: float = 0.0, *, is_old: bool = False) -> None:
         self.name = name
         self.transport = transport
         self.port = 0
-        self._away_seconds = away_seconds
+        self._arguments = [str(away_seconds), *(["old"] if is_old else [])]
         self._process: subprocess.Popen[str] | None = None
 
     @property
@@ -36,7 +37,7 @@ class DemoServer:
         """Start it, on the port that it had before; returns when it listens."""
         # A process group of its own: Ctrl-C is for the demo, which then ends the servers.
         process = self._process = subprocess.Popen(
-            [sys.executable, str(SCRIPT), self.transport, str(self.port), str(self._away_seconds)],
+            [sys.executable, str(SCRIPT), self.transport, str(self.port), *self._arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

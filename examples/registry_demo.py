@@ -227,8 +227,8 @@ def main() -> int:
     parser.add_argument("--keep", action="store_true", help="go on serving until Ctrl-C")
     keep = parser.parse_args().keep
     servers = [
-        DemoServer("near", "streamablehttp"),
-        DemoServer("far", "streamablehttp", away_seconds=AWAY_SECONDS),
+        DemoServer("near", "streamablehttp", is_old=True),
+        DemoServer("far", "streamablehttp", AWAY_SECONDS, is_old=True),
     ]
     with tempfile.TemporaryDirectory(prefix="mcpgateway-pool-demo-") as folder:
         environments = {STOCK: SETTINGS, OURS: {**SETTINGS, **SWITCH}}

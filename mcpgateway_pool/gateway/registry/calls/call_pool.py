@@ -17,6 +17,7 @@ from mcpgateway_pool.gateway.settings import GatewaySettings
 from mcpgateway_pool.upstream.http_watch import HttpWatch
 
 from .call_watch import CallRequests, CallWatch
+from .schemas import forgive_old_schemas
 
 # Defaults of the pool that the gateway had before 1.0.0.
 MAX_SESSIONS_PER_KEY = 10
@@ -119,6 +120,7 @@ class CallPool(RegistryPool):
         if watch is not None and watch.requests is requests:
             watch.requests = None
         self._openings[id(upstream)] = wanted
+        forgive_old_schemas(upstream.session)
         return upstream, http
 
     def _whose_session(self) -> str:
