@@ -156,6 +156,16 @@ PARTS: tuple[Part, ...] = (
         seconds=120,
     ),
     Part(
+        name="binding",
+        shows="finalizers, weak references, forks and loops that move neither crash the binding nor lose anything",
+        command="{debug} -P -X faulthandler -m support.binding_fuzz 1000 {length}",
+        variables={"PYTHONPATH": "tests", "PYTHONMALLOC": "debug"},
+        makes=DEBUG,
+        seconds=150,
+        length=1000,
+        least=20,
+    ),
+    Part(
         name="refleaks",
         shows="nothing that is done again and again leaves a reference behind",
         command="{debug} -P tests/refleaks/refleaks.py",
