@@ -277,8 +277,8 @@ is_overdue(const struct session *session)
 static bool
 is_due_for_a_check(const struct session *session)
 {
-    bool is_suspect = session->is_used && session->state == MGP_SESSION_IDLE &&
-                      session->is_idle_since_opening;
+    bool is_suspect =
+        session->is_used && session->state == MGP_SESSION_IDLE && session->is_idle_since_opening;
     return (is_suspect || (is_overdue(session) && !session->may_lack_background_checks)) &&
            surely_may_probe(endpoint_of(session->key));
 }

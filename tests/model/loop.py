@@ -111,7 +111,8 @@ class SteppedLoop(asyncio.AbstractEventLoop):
     def call_soon(
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.Handle:
-        assert not self._is_closed
+        if self._is_closed:
+            raise RuntimeError("the loop is closed")  # as asyncio's own do
         handle = asyncio.Handle(callback, args, self, context)
         self.ready.append(handle)
         return handle
