@@ -111,7 +111,7 @@ FORCE:
 
 .PHONY: demo demo-lite
 # GATEWAY=1.1.0, 1.0.7 or 1.0.0rc1; default the newest that a Python of this machine can run.
-NEWEST_GATEWAY = $$(scripts/find-python $(PYTHON_1.1.0) >/dev/null 2>&1 && echo 1.1.0 || echo 1.0.7)
+NEWEST_GATEWAY = $$(scripts/gateways newest registry)
 demo: ## a gateway in its default configuration, without this package and with it (GATEWAY=1.0.0rc1, 1.0.7, 1.1.0; KEEP=1 goes on serving)
 	@$(MAKE) demo-in-$(or $(GATEWAY),$(NEWEST_GATEWAY))
 
@@ -174,9 +174,9 @@ LENGTH ?= all
 WORKERS ?= $(shell nproc)
 MARKS_short := and not long
 MARKS_long := and long
-# $(1) environment, $(2) marks, $(3) what, $(4) how pytest-xdist spreads it, $(5) variables. -P: the checkout must not come before
+# $(1) environment, $(2) marks, $(3) what, $(4) how pytest-xdist spreads it, $(5) variables, $(6) another LENGTH. -P: the checkout must not come before
 # the installed package. Exit code 5, nothing was selected, is well where the choice may be empty.
-PYTEST = { $(5) $(1)/bin/python -P -m pytest -n $(WORKERS) --dist $(4) -m '$(2) $(MARKS_$(LENGTH))' $(PYTEST_ARGS) $(3) \
+PYTEST = { $(5) $(1)/bin/python -P -m pytest -n $(WORKERS) --dist $(4) -m '$(2) $(MARKS_$(or $(6),$(LENGTH)))' $(PYTEST_ARGS) $(3) \
 	|| [ $$? = 5 -a -n "$(PYTEST_ARGS)$$TEST_ONLY$(filter long,$(LENGTH))" ]; }
 # Its goals run all, also after one that failed; then it sums up. The standard library is all that it needs.
 RUN_TESTS = $$(scripts/find-python $(PYTHON)) scripts/run_tests.py $(if $(REPEAT),--repeat)
@@ -234,6 +234,9 @@ test-gateway: $(VENV)-gateway/.installed ## the tests inside the real gateway
 
 test-registry: $(addprefix test-registry-,$(or $(filter-out 1.0.0rc1,$(GATEWAY)),$(REGISTRY_GATEWAYS))) ## the tests inside the gateways with the session registry (GATEWAY=1.1.0: in one)
 
+# `make test` tries the newest release that this machine can run, so that `make test-long` owes it only the rest.
+REGISTRY_LENGTH = $(if $(filter long,$(LENGTH)),$(if $(filter $*,$(shell scripts/gateways newest registry)),long,all),$(LENGTH))
+
 .PHONY: $(REGISTRY_GATEWAYS:%=test-registry-%)
 $(REGISTRY_GATEWAYS:%=test-registry-%): test-registry-%:
 	@pythons=$$(scripts/gateways pythons $*); if ! scripts/find-python $$pythons >/dev/null; then \
@@ -241,7 +244,7 @@ $(REGISTRY_GATEWAYS:%=test-registry-%): test-registry-%:
 		[ -z "$$TEST_RECORD" ] || printf 'skipped\t1\t0\t$@\tit needs one of %s\n' "$$pythons" >>"$$TEST_RECORD"; \
 		exit 0; fi; \
 	$(MAKE) $(VENV)-gateway-$*/.installed && set -x && \
-	$(call PYTEST,$(VENV)-gateway-$*,not release_build,$(IN_GATEWAY) tests/gateway_registry,loadfile)
+	$(call PYTEST,$(VENV)-gateway-$*,not release_build,$(IN_GATEWAY) tests/gateway_registry,loadfile,,$(REGISTRY_LENGTH))
 
 SOAK_VENV := $(VENV)$(if $(filter 2,$(SDK)),-sdk2)
 soak: $(SOAK_VENV)/.installed $(if $(filter 2,$(SDK)),,$(VENV)/.group-test) ## 10 minutes of calls while servers are killed and stopped (SECONDS=60, SDK=2)
