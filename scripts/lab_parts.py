@@ -157,7 +157,7 @@ PARTS: tuple[Part, ...] = (
     ),
     Part(
         name="binding",
-        shows="finalizers, weak references, forks and loops that move neither crash the binding nor lose anything",
+        shows="finalizers, weak references, forks, loops that move: nothing crashes, nothing is lost",
         command="{debug} -P -X faulthandler -m support.binding_fuzz 1000 {length}",
         variables={"PYTHONPATH": "tests", "PYTHONMALLOC": "debug"},
         makes=DEBUG,
