@@ -64,6 +64,19 @@ def seconds(name: str, value: object) -> float:
     return float(min(value, _MAX_SECONDS))
 
 
+def duration(name: str, value: object) -> float:
+    """Check a number of seconds that is more than none.
+
+    Raises:
+        TypeError: not a number.
+        ValueError: zero, negative, or NaN.
+    """
+    result = seconds(name, value)
+    if result <= 0:
+        raise ValueError(f"{name} must be more than 0 seconds, not {safe_repr(value)}")
+    return result
+
+
 def fraction(name: str, value: object) -> float:
     """Check a number from 0 to 1.
 

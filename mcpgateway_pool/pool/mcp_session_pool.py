@@ -7,6 +7,7 @@ Everything else (waiting, creating, closing, checking) is a future or a task her
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import logging
 import time
@@ -34,7 +35,7 @@ from mcpgateway_pool.prometheus import shared_counters
 from mcpgateway_pool.redact import safe_error, safe_text, safe_url
 from mcpgateway_pool.standstill import Standstill
 from mcpgateway_pool.timers import Timer
-from mcpgateway_pool.upstream import health, http_client, session_owner
+from mcpgateway_pool.upstream import health, http_client, sdk, session_owner
 from mcpgateway_pool.upstream.http_watch import HttpWatch
 
 from . import checking, upkeep, views
@@ -183,6 +184,9 @@ class MCPSessionPool(PoolCore):
         self._opened_by: dict[str, str] = {}
         self._streamless = checking.StreamlessUrls(max_tracked_urls)
         self._forget_loop()
+        if type(self)._create_session is _CREATE_SESSION and not _is_loop_running():
+            with contextlib.suppress(ImportError):  # said by the first creation
+                sdk.load()
         add_pool(self)
         shared_counters.open_file()
 
@@ -235,6 +239,8 @@ class MCPSessionPool(PoolCore):
             SessionCreateError: a session could not be opened (SessionCreateTimeoutError: not in time).
             RuntimeError: the pool belongs to another event loop.
         """
+        if timeout is not None:
+            config.duration("timeout", timeout)
         pooled = _acquire(self, url, headers, transport_type, user_identity, gateway_id)
         if pooled.__class__ is not Pending:
             return pooled  # type: ignore[no-any-return]
@@ -276,6 +282,8 @@ class MCPSessionPool(PoolCore):
         When the block raises, the exception goes on, and the session is pooled again, unless it is lost: its
         connection has failed, or its server knows it no more.
         """
+        if timeout is not None:
+            config.duration("timeout", timeout)
         return _make_context(
             SessionContext,
             self,
@@ -363,6 +371,9 @@ class MCPSessionPool(PoolCore):
             await asyncio.wait({listener}, timeout=tasks.CANCEL_GRACE_SECONDS)
 
     async def __aenter__(self) -> Self:
+        if type(self)._create_session is _CREATE_SESSION:
+            with contextlib.suppress(ImportError):
+                await sdk.load_aside()
         return self
 
     async def __aexit__(
@@ -391,6 +402,7 @@ class MCPSessionPool(PoolCore):
         """
         if timeout is None:
             timeout = self._settings.default_transport_timeout_seconds
+        await sdk.load_aside()
         try:
             owner = await session_owner.open_session(
                 url,
@@ -676,6 +688,15 @@ def _when_done(report: Callable[..., object], *arguments: Any) -> None:
     report(*owed)
 
 
+def _is_loop_running() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+_CREATE_SESSION = MCPSessionPool._create_session
 _VALIDATE_SESSION = MCPSessionPool._validate_session
 MCPSessionPool._OWN_CHAINS = frozenset({MCPSessionPool._run_health_check_chain})
 

@@ -11,7 +11,8 @@ import ssl
 import urllib.parse
 from typing import Any
 
-from mcpgateway_pool.redact import safe_url
+from mcpgateway_pool import verdict
+from mcpgateway_pool.redact import safe_text, safe_url
 
 from . import sdk
 
@@ -94,20 +95,41 @@ def default_client_factory(verify: Verify = True, cert: Cert = None) -> sdk.Clie
         http = sdk.http_library()
         if timeout is None:
             timeout = http.Timeout(_CONNECT_TIMEOUT_SECONDS, read=_READ_TIMEOUT_SECONDS)
-        return http.AsyncClient(
-            headers=headers,
-            timeout=timeout,
-            auth=auth,
-            verify=tls_context(verify, cert),
-            limits=http.Limits(
-                max_connections=_MAX_CONNECTIONS,
-                max_keepalive_connections=_MAX_KEEPALIVE_CONNECTIONS,
-                keepalive_expiry=_KEEPALIVE_SECONDS,
-            ),
-            follow_redirects=sdk.follows_redirects(),
-        )
+        context = tls_context(verify, cert)
+        try:
+            return http.AsyncClient(
+                headers=headers,
+                timeout=timeout,
+                auth=auth,
+                verify=context,
+                limits=http.Limits(
+                    max_connections=_MAX_CONNECTIONS,
+                    max_keepalive_connections=_MAX_KEEPALIVE_CONNECTIONS,
+                    keepalive_expiry=_KEEPALIVE_SECONDS,
+                ),
+                follow_redirects=sdk.follows_redirects(),
+            )
+        except (http.InvalidURL, ValueError) as error:
+            problem = ValueError(_bad_proxy_setting(error))
+            verdict.blame(problem, verdict.Fault.MACHINE)
+            raise problem from None
 
     return factory
+
+
+def _bad_proxy_setting(error: Exception) -> str:
+    """Which of the environment's variables the HTTP library cannot read. Only ``NO_PROXY`` is quoted from:
+    the others may hold a password.
+    """
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        for variable in (name, name.upper()):
+            value = os.environ.get(variable)
+            try:
+                if value:
+                    sdk.http_library().Proxy(value if "://" in value else f"http://{value}")
+            except Exception:
+                return f"the proxy that the environment variable {variable} names cannot be used"
+    return f"the environment variable NO_PROXY cannot be used: {safe_text(str(error))}"
 
 
 def check_url(url: str) -> None:

@@ -78,6 +78,12 @@ def load() -> None:
     importlib.import_module("anyio._backends._asyncio")  # what anyio imports within the first call
 
 
+async def load_aside() -> None:
+    """The same in a thread, so that the event loop goes on meanwhile."""
+    if not is_loaded():
+        await asyncio.to_thread(load)
+
+
 def is_loaded() -> bool:
     """Whether the SDK was used already; where not, there is no session of its."""
     return _sdk.cache_info().currsize > 0

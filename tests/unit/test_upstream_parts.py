@@ -1,0 +1,238 @@
+"""Bodies as they are read, views of clients, headers: the small parts of a session over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import zlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from mcpgateway_pool import MCPSessionPool, SessionCreateError
+from mcpgateway_pool.upstream import sdk
+from mcpgateway_pool.upstream.client_view import check_client, view_of
+from mcpgateway_pool.upstream.request_headers import Cleaner, are_unusually_long, upstream_headers
+from mcpgateway_pool.upstream.watched_body import EndpointEvent, EventSeen, watch_body
+
+http = sdk.http_library()
+URL = "http://127.0.0.1:9/mcp"
+
+
+# ---- bodies
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 1000])
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        (b"data: x\n\n", 1),
+        (b": data: x\n\n", 0),
+        (b"event: data\n\nid: 1\n\n", 0),
+        (b": hi\r\ndata\r\n\r\n", 1),
+        (b"id: 1\ndata: 1\n\n: no data\n\ndata: 2\n\n", 2),
+    ],
+)
+def test_an_event_is_told_from_a_comment_however_it_is_cut(text: bytes, count: int, size: int) -> None:
+    seen = EventSeen()
+    found = [seen.feed(text[i : i + size]) for i in range(0, len(text), size)]
+    assert seen.is_seen is (count > 0)
+    if size == 1:
+        assert sum(found) == count
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+@pytest.mark.parametrize(
+    ("data", "is_foreign"),
+    [
+        (b"/messages?session_id=1", False),
+        (b"http://host:1/messages", False),
+        (b"http://other:1/messages", True),
+        (b"https://host:1/messages", True),
+        (b"http://host:2/messages", True),
+        (b"//other/messages", True),
+        (b"http://[bad", True),
+    ],
+)
+def test_an_endpoint_of_another_origin_is_found_in_any_order_and_cut(
+    data: bytes, is_foreign: bool, size: int
+) -> None:
+    for text in (
+        b": hello\n\nevent: endpoint\ndata: " + data + b"\n\n",
+        b"event: other\ndata: http://evil/\n\ndata:" + data + b"\r\nevent:endpoint\r\n\r\n",
+    ):
+        endpoint = EndpointEvent("http://host:1/sse")
+        found = [endpoint.feed(text[i : i + size]) for i in range(0, len(text), size)]
+        assert any(found) is is_foreign
+        assert endpoint.is_seen
+
+
+def test_an_endpoint_event_without_an_end_is_not_looked_for_without_end() -> None:
+    endpoint = EndpointEvent("http://host/sse")
+    for _ in range(100):
+        assert not endpoint.feed(b"event: endpoint\n" * 1000)
+    assert len(endpoint._rest) < 100
+
+
+class Notes:
+    """Notes what a body brought."""
+
+    def __init__(self) -> None:
+        self.parts: list[bytes] = []
+        self.ends: list[Exception | None] = []
+
+    def body_part(self, part: bytes) -> None:
+        self.parts.append(part)
+
+    def body_over(self, error: Exception | None) -> None:
+        self.ends.append(error)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "identity"])
+@pytest.mark.parametrize("how", ["aread", "aiter_lines"])
+async def test_a_body_is_watched_after_content_decoding(encoding: str, how: str) -> None:
+    packed = zlib.compressobj(wbits=31)
+    text = b"data: hello\n\n"
+    raw = packed.compress(text) + packed.flush() if encoding == "gzip" else text
+
+    async def parts() -> AsyncIterator[bytes]:
+        yield raw
+
+    response = http.Response(200, headers={"content-encoding": encoding}, content=parts())
+    notes = Notes()
+    watch_body(response, notes)
+    if how == "aread":
+        assert await response.aread() == text
+    else:
+        lines = [line async for line in response.aiter_lines()]
+        assert lines == ["data: hello", ""]
+    assert b"".join(notes.parts) == text
+    assert notes.ends == [None]
+
+
+# ---- views of clients
+
+
+async def test_views_of_one_client_have_a_send_of_their_own_and_the_last_one_closes_it() -> None:
+    client = http.AsyncClient(transport=http.MockTransport(lambda _: http.Response(200)))
+    sent: list[tuple[str, str]] = []
+
+    def sending(name: str) -> Any:
+        async def send(request: Any, **options: Any) -> Any:
+            sent.append((name, str(request.url)))
+            return await client.send(request, **options)
+
+        return send
+
+    one, two = view_of(client, sending("one")), view_of(view_of(client, sending("no")), sending("two"))
+    async with one:
+        async with two:
+            await asyncio.gather(one.get("http://h/1"), two.get("http://h/2"))
+        assert not client.is_closed
+        await one.get("http://h/3")
+    assert client.is_closed
+    assert sorted(sent) == [("one", "http://h/1"), ("one", "http://h/3"), ("two", "http://h/2")]
+    with pytest.raises(ValueError, match="closed"):
+        check_client(client)
+
+
+async def test_a_client_that_its_owner_has_opened_is_left_open() -> None:
+    async with http.AsyncClient(transport=http.MockTransport(lambda _: http.Response(200))) as client:
+        async with view_of(client, client.send) as view:
+            await view.get("http://h/")
+        assert not client.is_closed
+        await client.get("http://h/")
+
+
+@pytest.mark.parametrize("client", [None, object(), "client"])
+async def test_what_is_no_client_is_refused_clearly_and_counts_for_no_breaker(client: Any) -> None:
+    async with MCPSessionPool(circuit_breaker_threshold=1) as pool:
+        for _ in range(2):
+            with pytest.raises(SessionCreateError, match=r"must return an httpx2?\.AsyncClient"):
+                await pool.acquire(URL, httpx_client_factory=lambda **_: client, user_identity="u")
+
+
+# ---- headers
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Content-Length", "transfer-encoding", "CONNECTION", "Host", "Expect", "mcp-protocol-version", "TE"],
+)
+def test_what_frames_a_message_is_not_sent(name: str) -> None:
+    assert set(upstream_headers({name: "5", "X-Own": "1"})) == {"Accept", "X-Own"}
+
+
+def test_values_that_were_sent_are_taken_out_of_any_text() -> None:
+    clean = Cleaner({"Authorization": "Bearer s3cret-t0ken", "X-Short": "a", "Accept": "text/event-stream"})
+    text = "no: Bearer s3cret-t0ken, s3cret-t0ken, a, text/event-stream"
+    assert clean(text) == "no: …, …, a, text/event-stream"
+    assert clean.finds_in(text)
+    assert not clean.finds_in(clean(text))
+
+
+def test_headers_beyond_what_servers_take_are_known() -> None:
+    assert are_unusually_long({"Cookie": "x" * 100_000})
+    assert not are_unusually_long({"Cookie": "x" * 4000})
+
+
+# ---- arguments
+
+
+@pytest.mark.parametrize(
+    ("timeout", "error"),
+    [("5", TypeError), (True, TypeError), ([], TypeError), (0, ValueError), (-1, ValueError)],
+)
+async def test_a_bad_timeout_is_refused_at_the_call(timeout: Any, error: type[Exception]) -> None:
+    async with MCPSessionPool() as pool:
+        with pytest.raises(error, match="timeout must "):
+            await pool.acquire(URL, timeout=timeout)
+        with pytest.raises(error, match="timeout must "):
+            pool.session(URL, timeout=timeout)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("no_proxy", "localhost,[::1]", "NO_PROXY cannot be used"),
+        ("http_proxy", "http://u:s3cret@host:bad", "http_proxy names cannot be used"),
+    ],
+)
+async def test_a_bad_proxy_setting_is_called_what_it_is(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, words: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    if name == "no_proxy":
+        monkeypatch.setenv("NO_PROXY", value)
+        with contextlib.suppress(http.InvalidURL):
+            http.AsyncClient()
+            pytest.skip("this library reads it")
+    async with MCPSessionPool(circuit_breaker_threshold=1) as pool:
+        for _ in range(2):
+            with pytest.raises(SessionCreateError, match=words) as caught:
+                await pool.acquire(URL, user_identity="u")
+            assert "s3cret" not in str(caught.value)
+
+
+def test_a_pool_that_is_made_before_its_loop_runs_imports_the_sdk_at_once() -> None:
+    sdk._sdk.cache_clear()
+    MCPSessionPool()
+    assert sdk.is_loaded()
+
+
+async def test_a_pool_that_is_made_within_its_loop_imports_the_sdk_aside(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    threads: list[bool] = []
+    load = sdk.load
+    monkeypatch.setattr(
+        sdk, "load", lambda: (threads.append(threading.current_thread() is threading.main_thread()), load())
+    )
+    sdk._sdk.cache_clear()
+    pool = MCPSessionPool()
+    assert threads == []
+    async with pool:
+        assert threads == [False]
+        assert sdk.is_loaded()
