@@ -336,6 +336,23 @@ def test_own_is_the_gateways_own_way_and_is_counted(tmp_path: Path) -> None:
         assert "are not pooled" in gateway.output
 
 
+def test_call_that_finds_no_room_in_time_gets_a_session_of_its_own(tmp_path: Path) -> None:
+    settings = {
+        **SETTINGS,
+        "AUTH_REQUIRED": "false",
+        "MCPGATEWAY_POOL_MAX_SESSIONS_PER_KEY": "1",
+        "MCPGATEWAY_POOL_ACQUIRE_TIMEOUT_SECONDS": "0.2",
+    }
+    with GatewayProcess(tmp_path, environment=settings) as gateway, ServerProcess() as server:
+        identifier = gateway.register("server", server.url)
+        answers = gateway.call_many(3, 3, "server", "slow", seconds=3.0)
+        assert failures(answers) == []
+        assert gateway.sum(PREFIX + "acquire_timeouts_total", gateway_id=identifier) == 2
+        assert gateway.sum(PREFIX + "creates_total", gateway_id=identifier) == 1
+        server.wait_for(lambda stats: stats["sessions_deleted"] == stats["sessions_opened"] - 1)
+        assert gateway.stop() in (0, -signal.SIGTERM)
+
+
 def test_callers_that_nobody_knows_are_pooled_only_where_nobody_is_authenticated(tmp_path: Path) -> None:
     with (
         AuthenticatingGateway(

@@ -223,3 +223,4 @@ def test_doctor_says_which_gateway_this_is_and_what_is_replaced(capsys: pytest.C
     said = capsys.readouterr().out
     assert f"ContextForge {version('mcp-contextforge-gateway')}" in said
     assert "upstream_session_registry.UpstreamSessionRegistry" in said
+    assert "calls without a downstream session are pooled" in said
