@@ -1,8 +1,8 @@
 """Random programs against the binding.
 
 Sessions are dropped, finalized, weakly referenced, of subclasses; pools are dropped; the process forks with
-all of it under way; the loop moves between threads; tasks begin at once (from Python 3.12 on); uvloop runs them,
-where it is installed. A seed says what happens, but for the moments of threads.
+all of it under way; the loop moves between threads; tasks begin at once (from Python 3.12 on);
+uvloop runs them, where it is installed. A seed says what happens, but for the moments of threads.
 
     python -m support.binding_fuzz FIRST_SEED COUNT
 """
