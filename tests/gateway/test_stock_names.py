@@ -347,7 +347,7 @@ async def test_session_uses_replaced_acquire_and_release(stand_in: ModuleType) -
     with pytest.raises(ValueError, match="boom"):
         async with pool.session(URL):
             raise ValueError("boom")
-    pool.release.assert_awaited_with(pooled, discard=True)
+    pool.release.assert_awaited_with(pooled, discard=False)  # nothing speaks against the session
 
 
 async def test_writing_closed_refuses_acquires_until_it_is_taken_back(stand_in: ModuleType) -> None:
