@@ -97,8 +97,8 @@ async def use(
 
 
 async def test_refused_creation_and_refused_call_show_nothing(server: ServerProcess) -> None:
-    async with talkative_pool() as pool:
-        for status in (302, 307, 400, 401, 404, 500, 503):
+    for status in (302, 307, 400, 401, 404, 500, 503):
+        async with talkative_pool() as pool:  # a refused call keeps its session
             server.fault("status", status=status, method="initialize", body=CANARY)
             assert isinstance(await use(pool, server), SessionCreateError)
             server.fault("status", status=status, method="tools/call", body=CANARY)
