@@ -129,10 +129,11 @@ def measure(arguments: argparse.Namespace) -> Results:
             gateways[side] = running.enter_context(gateway)
             for server in servers.values():
                 gateway.register(server.name, server.url, arguments.transport.upper())
-                Level().add(gateway, server, WARM_UP_CALLS, 4)
         for away, server in servers.items():
             for concurrency in arguments.concurrency:
                 levels = {side: Level() for side in gateways}
+                for gateway in gateways.values():  # so many at a time open sessions of their own first
+                    Level().add(gateway, server, max(WARM_UP_CALLS, 2 * concurrency), concurrency)
                 for number in range(arguments.rounds):
                     for side, gateway in gateways.items():
                         calls = max(arguments.calls, 2 * concurrency)
