@@ -175,25 +175,27 @@ begin_waiting(struct mgp_pool *pool, int64_t now_ns, struct mgp_key *key,
     mgp_key_serve(pool, now_ns, key);
 }
 
-/* The key, made where there is none, and room for its claims. NULL: out of memory, and nothing
- * was changed. */
+/* The key, made where there is none; with room for its claims at a new endpoint. NULL: out of
+ * memory, and nothing was changed. */
 static struct mgp_key *
 ensure_key(struct mgp_pool *pool, uint64_t hash, const struct mgp_key_spec *spec,
            struct mgp_key *key, struct mgp_endpoint *endpoint)
 {
     if (key != NULL) {
-        return reserve_claim(key->endpoint) < 0 ? NULL : key;
+        return key;
     }
-    struct mgp_endpoint *used =
-        endpoint != NULL ? endpoint : mgp_endpoint_new(pool, spec->endpoint);
-    if (used == NULL) {
+    if (endpoint != NULL) {
+        return mgp_key_new(pool, hash, spec, endpoint);
+    }
+    endpoint = mgp_endpoint_new(pool, spec->endpoint);
+    if (endpoint == NULL) {
         return NULL;
     }
-    if (reserve_claim(used) == MGP_OK) {
-        key = mgp_key_new(pool, hash, spec, used);
+    if (reserve_claim(endpoint) == MGP_OK) {
+        key = mgp_key_new(pool, hash, spec, endpoint);
     }
-    if (key == NULL && endpoint == NULL) {
-        mgp_endpoint_forget(pool, used);
+    if (key == NULL) {
+        mgp_endpoint_forget(pool, endpoint);
     }
     return key;
 }
@@ -220,6 +222,10 @@ mgp_pool_acquire(struct mgp_pool *pool, int64_t now_ns, uint64_t hash,
     if (status < 0) {
         return status;
     }
+    if (endpoint != NULL && reserve_claim(endpoint) < 0) { /* before anybody is served */
+        unreserve(pool, &reservation);
+        return MGP_ERR_NOMEM;
+    }
     if (is_due) {
         mgp_endpoint_serve(pool, now_ns, endpoint);
         status = check_limits(pool, now_ns, key, endpoint, spec->row);
@@ -234,7 +240,9 @@ mgp_pool_acquire(struct mgp_pool *pool, int64_t now_ns, uint64_t hash,
     key = ensure_key(pool, hash, spec, key, endpoint);
     if (key == NULL) {
         unreserve(pool, &reservation);
-        mgp_settle(pool, now_ns);
+        if (is_due) {
+            mgp_settle(pool, now_ns);
+        }
         return MGP_ERR_NOMEM;
     }
     mgp_key_set_retiring(pool, key, false);
