@@ -36,7 +36,7 @@ struct event {
     struct mgp_heap_node node;
     enum event_kind kind;
     bool is_unwanted;
-    uint32_t gateway;
+    uint32_t gateway; /* of a caller, and of a session under a check */
     struct mgp_waiter *waiter;
     struct mgp_ticket ticket;
     struct event *next_free;
@@ -124,6 +124,15 @@ is_out(const struct traffic *traffic, uint32_t gateway)
            traffic->world.now_ns < traffic->outage_ends_ns;
 }
 
+static struct mgp_ticket
+create(struct world *world, struct mgp_ticket creation, uint32_t gateway)
+{
+    struct mgp_ticket lease = world_create(world, creation);
+    struct opened *opened = mgp_pool_leased_payload(world->pool, lease);
+    opened->gateway = gateway;
+    return lease;
+}
+
 static void
 end_creation(struct traffic *traffic, struct event *caller)
 {
@@ -147,13 +156,15 @@ end_creation(struct traffic *traffic, struct event *caller)
     } else if (caller->is_unwanted) {
         struct mgp_session *session;
         struct mgp_ticket lease;
-        REQUIRE(mgp_pool_created(world->pool, world->now_ns, caller->ticket, world_open(world),
-                                 &session, &lease) == MGP_OK);
+        struct opened *opened = world_open(world);
+        opened->gateway = caller->gateway;
+        REQUIRE(mgp_pool_created(world->pool, world->now_ns, caller->ticket, opened, &session,
+                                 &lease) == MGP_OK);
         REQUIRE(lease.generation == 0);
         tally->unwanted_successes++;
         event_free(traffic, caller);
     } else {
-        caller->ticket = world_create(world, caller->ticket);
+        caller->ticket = create(world, caller->ticket, caller->gateway);
         event_schedule(traffic, caller, EVENT_RELEASES,
                        random_duration_ns(&traffic->random, HOLD_MEAN));
     }
@@ -204,7 +215,7 @@ apply_effects(struct traffic *traffic)
             break;
         case MGP_EFFECT_PROBE:
             world->tally.checks++;
-            event = event_new(traffic, EVENT_CHECKED, 0);
+            event = event_new(traffic, EVENT_CHECKED, ((struct opened *)effect.payload)->gateway);
             event->ticket = effect.ticket;
             event_schedule(traffic, event, EVENT_CHECKED,
                            random_duration_ns(&traffic->random, CHECK_MEAN));
@@ -234,7 +245,7 @@ happen(struct traffic *traffic, struct event *event)
         event_free(traffic, event);
         break;
     case EVENT_CHECKED:
-        is_usable = !random_chance(&traffic->random, 0.02);
+        is_usable = !is_out(traffic, event->gateway) && !random_chance(&traffic->random, 0.02);
         world->tally.failed_checks += !is_usable;
         REQUIRE(mgp_pool_checked(world->pool, world->now_ns, event->ticket, is_usable) == MGP_OK);
         event_free(traffic, event);
@@ -313,7 +324,8 @@ fill(struct world *world, uint32_t keys, int64_t span_ns)
         struct mgp_acquired acquired;
         REQUIRE(world_acquire(world, number, &acquired) == MGP_OK);
         REQUIRE(acquired.answer == MGP_ANSWER_CREATE);
-        world_release(world, world_create(world, acquired.ticket), MGP_VERDICT_GOOD);
+        uint32_t gateway = number % world->gateway_count;
+        world_release(world, create(world, acquired.ticket, gateway), MGP_VERDICT_GOOD);
         world->now_ns += span_ns / keys;
     }
 }

@@ -26,7 +26,8 @@ _Noreturn void fail_requirement(const char *file, int line, const char *conditio
 /* What the machine knows of a session: a payload. */
 struct opened {
     struct opened *next_free;
-    bool is_owed; /* the machine has it, and will give it back once */
+    uint32_t gateway; /* whose server it is a session of */
+    bool is_owed;     /* the machine has it, and will give it back once */
 };
 
 struct gateway {
