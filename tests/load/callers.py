@@ -140,9 +140,6 @@ class Callers:
             session = self._pool.hand_out(pooled, key)
             try:
                 await _use(session, chance)
-            except BaseException:
-                session.marks.add("raised")
-                raise
             finally:
                 self._pool.give_back(session)
 

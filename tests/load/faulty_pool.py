@@ -71,7 +71,7 @@ class FakeSession:
         begun: when its creation began, by the pool's clock.
         idle_since: when it was last given back, or made.
         uses: how often it was handed out.
-        marks: what happened to it: ``discarded``, ``raised``, ``dropped``, ``dead``, ``failed check``.
+        marks: what happened to it: ``discarded``, ``dropped``, ``dead``, ``failed check``.
         in_use: whether a caller holds it.
         is_closing: whether the pool has begun to close it.
         is_dead: whether its owner task has ended.
@@ -80,7 +80,7 @@ class FakeSession:
         owner: that task.
     """
 
-    def __init__(self, key: Key, begun: float, chance: random.Random) -> None:
+    def __init__(self, key: Key, begun: float, down: set[str], chance: random.Random) -> None:
         self.key = key
         self.begun = begun
         self.idle_since = time.monotonic()
@@ -94,6 +94,7 @@ class FakeSession:
         self.shutdown = asyncio.Event()
         self.owner = asyncio.create_task(_own(self.shutdown), name="owner")
         self.owner.add_done_callback(self._note_death)
+        self._down = down
         self._chance = chance
 
     def die(self) -> None:
@@ -115,6 +116,8 @@ class FakeSession:
             if how == "hangs":
                 await asyncio.get_running_loop().create_future()
             await asyncio.sleep(SLOW_SECONDS if how == "slow" else QUICK_SECONDS)
+            if self.key.url in self._down:
+                raise ConnectionRefusedError("the server is down")  # noqa: TRY301
             if how == "fails":
                 raise ConnectionError("the server does not know this session any more")  # noqa: TRY301
         except BaseException:  # cancelled: it took too long
@@ -148,7 +151,7 @@ class FaultyPool(MCPSessionPool):
 
     Attributes:
         is_healed: no more faults.
-        down: URLs whose server is down: creations fail.
+        down: URLs whose server is down: creations and checks fail.
         creations: how creations ended, by (gateway, ``"in time"``, ``"failed"`` or ``"late"``).
         closes: closes that the pool began, by (gateway, reason).
         deaf: creations and closes that ignore their cancellation now.
@@ -191,7 +194,7 @@ class FaultyPool(MCPSessionPool):
             self.problems.add("a session was handed to two callers at a time")
         if session.is_closing:
             self.problems.add("a session was handed out after its close had begun")
-        if session.is_long_dead or session.marks & {"discarded", "raised", "failed check"}:
+        if session.is_long_dead or session.marks & {"discarded", "failed check"}:
             self.problems.add(f"a session was handed out again after it was {sorted(session.marks)}")
         if session.uses and session.begun < self.drained_before:
             self.problems.add("a session older than a drain was handed out again")
@@ -255,7 +258,7 @@ class FaultyPool(MCPSessionPool):
             self._fail(key, "late")
         else:
             self.creations[key.gateway, "in time"] += 1
-        session = FakeSession(key, begun, self.chance)
+        session = FakeSession(key, begun, self.down, self.chance)
         session.is_extra = is_late
         self.sessions[id(session)] = session
         self.alive.add(session)
@@ -298,7 +301,9 @@ class FaultyPool(MCPSessionPool):
     # ---- books
 
     def _explains(self, session: FakeSession, reason: str) -> bool:
-        """Whether what happened to the session is a reason to close it thus."""
+        """Whether what happened to the session is a reason to close it thus. That a caller's block raised is
+        none; nor that its server's breaker opened, before a check has shown what it is worth.
+        """
         settings, now = self._settings, time.monotonic() + EPSILON_SECONDS
         if session.in_use and not self._is_ending:
             return False
@@ -306,9 +311,10 @@ class FaultyPool(MCPSessionPool):
         last_failure = self._last_failure.get(session.key.url, 0.0)
         is_drained = session.begun <= self._last_drain + EPSILON_SECONDS
         explanations = {
-            "broken": bool(session.marks & {"dead", "raised"}),
+            "broken": "dead" in session.marks,
             "capacity": settings.max_total_sessions > 0,
-            "circuit_breaker": last_failure >= session.idle_since - EPSILON_SECONDS,
+            "circuit_breaker": "failed check" in session.marks
+            and last_failure >= session.idle_since - EPSILON_SECONDS,
             "health_check": "failed check" in session.marks,
             "idle_timeout": now - session.idle_since >= settings.idle_pool_eviction_seconds,
             "leaked": "dropped" in session.marks,
