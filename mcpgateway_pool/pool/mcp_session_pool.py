@@ -297,21 +297,20 @@ class MCPSessionPool(PoolCore):
         )
 
     async def _acquire_slowly(self, pending: Pending, arguments: AcquireArguments) -> PooledSession:
-        timer = None
         try:
             arguments = arguments.copy()
             if pending.future is not None:
                 limit = self._settings.acquire_timeout_seconds
                 timer = self._timer(limit, self._acquire_timed_out, pending, arguments)
-                await pending.future
+                try:
+                    await pending.future
+                finally:
+                    timer.cancel()  # may find no memory: what was granted goes back then, too
         except BaseException:
             if pending.future is None:
                 self._create_failed(pending, False)  # it has its place, which nobody will use
             self._cancel(pending)
             raise
-        finally:
-            if timer is not None:
-                timer.cancel()
         if pending.future is not None:
             pooled = self._take(pending, arguments.url)
             if pooled is not pending:
