@@ -76,7 +76,7 @@ class Session:
         self.closing_since = 0.0
         self.closes = 0
         self.is_supply = False
-        self.is_broken = self.is_retired = self.is_dropped = False
+        self.is_broken = self.is_retired = self.is_dropped = self.is_doubtful = False
         self.was_idle_at_opening = self.is_checked_for_opening = False
         self.failed_check = self.is_given_up = False
 
@@ -213,8 +213,10 @@ class Oracle:
         return self.is_suspected(session) or self.now >= session.verified_at + interval - EPSILON
 
     def is_suspected(self, session: Session) -> bool:
-        return session.epoch < self.epochs[session.key.url] or (
-            session.state is State.IDLE and session.was_idle_at_opening
+        return (
+            session.is_doubtful
+            or session.epoch < self.epochs[session.key.url]
+            or (session.state is State.IDLE and session.was_idle_at_opening)
         )
 
     def is_fresh(self, session: Session) -> bool:
@@ -312,8 +314,12 @@ class Oracle:
         for session in self.of(caller.key, State.IDLE):
             session.used_at_most = self.now
 
-    def releasing(self, session: Session, *, discard: bool = False, is_broken: bool = False) -> None:
-        """Its holder gives it back."""
+    def releasing(self, session: Session, *, discard: bool = False, has_raised: bool = False) -> None:
+        """Its holder gives it back.
+
+        No exception of a holder's block says that a session is lost. But a request may have been in flight:
+        nobody watches these sessions, so that one whose block raised is checked before it serves again.
+        """
         assert session.state is State.ACTIVE
         assert session.holder is not None
         session.holder.session = None
@@ -322,7 +328,7 @@ class Oracle:
         session.used_at = session.used_at_most = session.verified_at = self.now
         session.epoch = max(session.epoch, session.lease_epoch)
         session.is_retired |= discard or self.is_single_use(session.key)
-        session.is_broken |= is_broken
+        session.is_doubtful |= has_raised
 
     def dropped(self, session: Session) -> None:
         """Its holder lets it go out of scope."""
@@ -330,11 +336,9 @@ class Oracle:
         session.is_dropped = True
 
     def died(self, session: Session) -> None:
+        """Its owner ended: it is lost, and its URL suspect, whose older sessions are checked once."""
         session.is_broken = True
-
-    def suspected(self, url: str) -> None:
-        """A call failed in a way that casts doubt on the URL's other sessions."""
-        self.epochs[url] += 1
+        self.epochs[session.key.url] += 1
 
     def drained(self) -> None:
         self.generation += 1
@@ -442,7 +446,7 @@ class Oracle:
         assert session.state is State.IDLE, f"checking {session}"
         assert self.may_need_check(session), f"checking {session}"
         session.is_checked_for_opening = session.was_idle_at_opening
-        session.was_idle_at_opening = False
+        session.was_idle_at_opening = session.is_doubtful = False
         session.state = State.CHECKING
         session.epoch = self.epochs[session.key.url]
         self.count(session.key, "health_checks")

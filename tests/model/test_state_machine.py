@@ -218,9 +218,7 @@ class PoolHistory(RuleBasedStateMachine):
         del self.blocks[caller]
         if caller.session is None:
             return  # the pool was closed meanwhile
-        if isinstance(error, ConnectionError):
-            self.oracle.suspected(caller.key.url)
-        self.oracle.releasing(caller.session, is_broken=error is not None)
+        self.oracle.releasing(caller.session, has_raised=error is not None)
 
     def _start(self, caller: Caller, coroutine: Any) -> None:
         """Run its first step alone: the pool has answered by then what it can answer at once."""
@@ -360,10 +358,10 @@ class PoolHistory(RuleBasedStateMachine):
             self.loop.settle()
 
     @precondition(lambda self: self.blocks)
-    @rule(data=st.data(), how=st.sampled_from(["well", "error", "fatal"]))
+    @rule(data=st.data(), how=st.sampled_from(["well", "error", "connection"]))
     def leave_block(self, data: st.DataObject, how: str) -> None:
         caller = data.draw(st.sampled_from(list(self.blocks)), "caller")
-        errors = {"well": None, "error": ValueError("in the block"), "fatal": ConnectionResetError()}
+        errors = {"well": None, "error": ValueError("in the block"), "connection": ConnectionResetError()}
         self.blocks[caller].set_result(errors[how])
         self.loop.settle()
 
