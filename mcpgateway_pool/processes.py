@@ -7,14 +7,26 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from . import _core
 
 if TYPE_CHECKING:
-    from .pool.mcp_session_pool import MCPSessionPool
+    from .config import Settings
 
-_pools: weakref.WeakSet[MCPSessionPool] = weakref.WeakSet()
+
+class LivePool(Protocol):
+    """What is asked of a pool here."""
+
+    @property
+    def settings(self) -> Settings:
+        """As they are now."""
+
+    def after_fork(self) -> None:
+        """In a forked child: become an empty pool."""
+
+
+_pools: weakref.WeakSet[LivePool] = weakref.WeakSet()
 # Not used by `with`: where memory fails, that leaves a lock held, and every later scrape would hang.
 _lock = threading.Lock()
 
@@ -22,7 +34,7 @@ _lock = threading.Lock()
 _parents: list[Any] = []
 
 
-def add_pool(pool: MCPSessionPool) -> None:
+def add_pool(pool: LivePool) -> None:
     """Remember a pool for as long as it lives."""
     _lock.acquire()
     try:
@@ -32,7 +44,7 @@ def add_pool(pool: MCPSessionPool) -> None:
     publish_limits()
 
 
-def live_pools() -> list[MCPSessionPool]:
+def live_pools() -> list[LivePool]:
     """Every pool of this process that is not garbage yet."""
     _lock.acquire()
     try:
@@ -43,7 +55,7 @@ def live_pools() -> list[MCPSessionPool]:
 
 def publish_limits() -> None:
     """Show what the pools of this process may do together; to be called whenever that may have changed."""
-    settings = [pool._settings for pool in live_pools()]
+    settings = [pool.settings for pool in live_pools()]
 
     def total(limits: list[int]) -> int | None:
         return None if 0 in limits else sum(limits)
@@ -66,7 +78,7 @@ def _after_fork_in_child() -> None:
     _core.after_fork()
     for pool in live_pools():
         try:
-            pool._after_fork()
+            pool.after_fork()
         except MemoryError:  # this one stays unusable, and says so
             continue
     publish_limits()

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from mcpgateway_pool.redact import safe_text
 from mcpgateway_pool.upstream import health
 
 if TYPE_CHECKING:
-    from .mcp_session_pool import MCPSessionPool
+    from .protocol import Pool
+
+
+def refuse_unknown(methods: Iterable[str]) -> None:
+    """Refuse health check methods that do not exist.
+
+    Raises:
+        ValueError: one of them.
+    """
+    for method in methods:
+        if not health.is_known(method):
+            known = ", ".join(health.METHODS)
+            raise ValueError(f"health_check_methods: {safe_text(method, 60)!r} is none of {known}")
 
 
 class StreamlessUrls:
@@ -32,7 +46,7 @@ class StreamlessUrls:
             del self._urls[next(iter(self._urls))]
 
 
-async def is_alive(pool: MCPSessionPool, pooled: Any) -> bool:
+async def is_alive(pool: Pool, pooled: Any) -> bool:
     """The pool's own check of a session, by answers; see :func:`mcpgateway_pool.upstream.health.is_alive`."""
     settings = pool._settings
     watch = pool._watch_of(pooled)
@@ -45,7 +59,7 @@ async def is_alive(pool: MCPSessionPool, pooled: Any) -> bool:
     return is_alive
 
 
-def standing_stream_ended(pool: MCPSessionPool, pooled: Any) -> None:
+def standing_stream_ended(pool: Pool, pooled: Any) -> None:
     """Doubt a session whose stream beside the requests has ended: its server may have ended, too."""
     if pooled.url not in pool._streamless:
         pool._doubt(pooled)

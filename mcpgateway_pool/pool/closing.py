@@ -1,4 +1,4 @@
-"""Closing sessions that this package did not open itself: what an overridden ``_create_session`` returned."""
+"""Closing a session: one that this package opened, or whatever an overridden ``_create_session`` returned."""
 
 from __future__ import annotations
 
@@ -6,9 +6,28 @@ import asyncio
 import logging
 from typing import Any
 
+from mcpgateway_pool._core import PooledSession
 from mcpgateway_pool.redact import safe_error
+from mcpgateway_pool.upstream.session_owner import SessionOwner
 
 logger = logging.getLogger("mcpgateway_pool")
+
+
+async def close_session(pooled: Any, timeout: float) -> None:
+    """Close a session and its transport; what ``_close_session()`` does where nobody has overridden it.
+
+    Args:
+        pooled: a PooledSession, or whatever has some of its attributes.
+        timeout: seconds to bound each step.
+    """
+    owner = getattr(pooled, "transport_context", None)
+    was_closed = getattr(pooled, "_closed", False) is True
+    if isinstance(pooled, PooledSession):
+        pooled.mark_closed()
+    if isinstance(owner, SessionOwner):
+        await owner.close(timeout)
+    elif not was_closed:
+        await close_contexts(pooled, timeout)
 
 
 async def close_contexts(pooled: Any, timeout: float) -> None:

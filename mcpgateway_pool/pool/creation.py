@@ -22,7 +22,7 @@ from .release import begin_close
 from .views import identity_digest
 
 if TYPE_CHECKING:
-    from .mcp_session_pool import MCPSessionPool
+    from .protocol import Pool
     from .session_context import AcquireArguments
 
 
@@ -42,7 +42,7 @@ class Creation:
         "task",
     )
 
-    def __init__(self, pool: MCPSessionPool, pending: Pending, arguments: AcquireArguments) -> None:
+    def __init__(self, pool: Pool, pending: Pending, arguments: AcquireArguments) -> None:
         loop = asyncio.get_running_loop()
         self._pool = pool
         self._pending = pending
@@ -144,7 +144,10 @@ class Creation:
         trips = pool._circuit_breaker_trips
         pool._create_failed(pending, self._is_evidence(error))
         if pool._circuit_breaker_trips != trips:
-            pool._circuit_opened(self._arguments[0], error)
+            url = self._arguments[0]
+            pool._log().warning(
+                "Circuit breaker opened for %s: %s", safe_url(url), pool._opened_by.note(url, error)
+            )
 
     def _is_evidence(self, error: BaseException) -> bool:
         """Whether this failure shows that the server is down."""
@@ -192,7 +195,7 @@ class Creation:
         self._answer()
 
 
-async def create(pool: MCPSessionPool, pending: Pending, arguments: AcquireArguments) -> PooledSession:
+async def create(pool: Pool, pending: Pending, arguments: AcquireArguments) -> PooledSession:
     """Create a session for a caller that has a place for it.
 
     Raises:

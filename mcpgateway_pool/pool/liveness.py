@@ -16,10 +16,10 @@ from mcpgateway_pool.verdict import State, Verdict
 from .checking import standing_stream_ended
 
 if TYPE_CHECKING:
-    from .mcp_session_pool import MCPSessionPool
+    from .protocol import Pool
 
 
-def apply(pool: MCPSessionPool, pooled: Any, seen: Verdict) -> None:
+def apply(pool: Pool, pooled: Any, seen: Verdict) -> None:
     """Tell the pool what a verdict says of one of its sessions."""
     if seen.session is State.LOST or seen.is_url_suspect:
         # A session is older than the suspicion that it raises, so it is among those that are checked.
@@ -28,7 +28,7 @@ def apply(pool: MCPSessionPool, pooled: Any, seen: Verdict) -> None:
         pool._doubt(pooled)
 
 
-def watch(pool: MCPSessionPool, pooled: Any) -> None:
+def watch(pool: Pool, pooled: Any) -> None:
     """Have the pool told whatever the session's owner sees, or that its owner task has ended.
 
     Neither the pool nor its session is kept alive by that. Sessions that have neither are not watched.
@@ -57,7 +57,7 @@ def watch(pool: MCPSessionPool, pooled: Any) -> None:
         task.add_done_callback(lambda _: tell(verdict.LOST))
 
 
-def doubt_unwatched(pool: MCPSessionPool, pooled: Any) -> None:
+def doubt_unwatched(pool: Pool, pooled: Any) -> None:
     """After a block that raised: look at a session that nobody watches, and have it checked before its next
     hand-out. Of one that is watched, everything is known already.
     """

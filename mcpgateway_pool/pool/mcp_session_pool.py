@@ -1,7 +1,8 @@
 """MCPSessionPool: the C side decides; this side awaits what it decided.
 
 The common path of :meth:`MCPSessionPool.acquire` and :meth:`MCPSessionPool.release` is one call into C each.
-Everything else (waiting, creating, closing, checking) is a future or a task here.
+Everything else (waiting, creating, closing, checking) is a future or a task. Each has a file of its own;
+:class:`.protocol.Pool` says what these need of the pool.
 """
 
 from __future__ import annotations
@@ -10,14 +11,12 @@ import asyncio
 import contextlib
 import contextvars
 import logging
-import time
 import weakref
 from collections.abc import Callable, Coroutine, Iterable
-from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
-from mcpgateway_pool import _core, config, tasks, verdict
+from mcpgateway_pool import _core, config
 from mcpgateway_pool._core import Pending, PoolCore, PooledSession, Ticket
 from mcpgateway_pool._core import acquire as _acquire
 from mcpgateway_pool._core import make_context as _make_context
@@ -29,25 +28,23 @@ from mcpgateway_pool.config import (
     Settings,
     TransportType,
 )
-from mcpgateway_pool.errors import AcquireTimeoutError, SessionCreateError
 from mcpgateway_pool.processes import add_pool, leave_to_parent
 from mcpgateway_pool.prometheus import shared_counters
-from mcpgateway_pool.redact import safe_error, safe_text, safe_url
 from mcpgateway_pool.standstill import Standstill
 from mcpgateway_pool.timers import Timer
 from mcpgateway_pool.upstream import health, http_client, sdk, session_owner
 from mcpgateway_pool.upstream.http_watch import HttpWatch
 
-from . import checking, upkeep, views
-from .closing import close_contexts
-from .creation import create
+from . import checking, identity, shutdown, upkeep, views
+from .breaker_causes import BreakerCauses
+from .closing import close_session
+from .opening import open_session
+from .recurring import RecurringWarnings
 from .release import finish_release
 from .session_context import AcquireArguments, SessionContext
+from .waiting import acquire_slowly
 
 logger = logging.getLogger("mcpgateway_pool")
-
-# A recurring warning is logged at most this often, in seconds.
-WARN_EVERY_SECONDS = 60.0
 
 
 class MCPSessionPool(PoolCore):
@@ -105,7 +102,7 @@ class MCPSessionPool(PoolCore):
         "_streamless",
         "_tasks",
         "_upkeep_timer",
-        "_warned",
+        "_warnings",
     )
 
     DEFAULT_IDENTITY_HEADERS = frozenset(config.DEFAULT_IDENTITY_HEADERS)
@@ -180,8 +177,8 @@ class MCPSessionPool(PoolCore):
         self._settings = settings
         self._rpc_listener_task: asyncio.Task[None] | None = None
         self._direct_anonymous_count = 0
-        self._warned: dict[str, float] = {}
-        self._opened_by: dict[str, str] = {}
+        self._warnings = RecurringWarnings()
+        self._opened_by = BreakerCauses(max_tracked_urls)
         self._streamless = checking.StreamlessUrls(max_tracked_urls)
         self._forget_loop()
         if type(self)._create_session is _CREATE_SESSION and not _is_loop_running():
@@ -189,6 +186,15 @@ class MCPSessionPool(PoolCore):
                 sdk.load()
         add_pool(self)
         shared_counters.open_file()
+
+    # What :mod:`mcpgateway_pool.processes` asks.
+
+    after_fork = PoolCore._after_fork
+
+    @property
+    def settings(self) -> Settings:
+        """The settings, checked, as they are now."""
+        return self._settings
 
     def _forget_loop(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -244,7 +250,8 @@ class MCPSessionPool(PoolCore):
         pooled = _acquire(self, url, headers, transport_type, user_identity, gateway_id)
         if pooled.__class__ is not Pending:
             return pooled  # type: ignore[no-any-return]
-        return await self._acquire_slowly(
+        return await acquire_slowly(
+            self,
             pooled,
             AcquireArguments(
                 url, headers, transport_type, httpx_client_factory, timeout, user_identity, gateway_id
@@ -296,41 +303,6 @@ class MCPSessionPool(PoolCore):
             gateway_id,
         )
 
-    async def _acquire_slowly(self, pending: Pending, arguments: AcquireArguments) -> PooledSession:
-        try:
-            arguments = arguments.copy()
-            if pending.future is not None:
-                limit = self._settings.acquire_timeout_seconds
-                timer = self._timer(limit, self._acquire_timed_out, pending, arguments)
-                try:
-                    await pending.future
-                finally:
-                    timer.cancel()  # may find no memory: what was granted goes back then, too
-        except BaseException:
-            if pending.future is None:
-                self._create_failed(pending, False)  # it has its place, which nobody will use
-            self._cancel(pending)
-            raise
-        if pending.future is not None:
-            pooled = self._take(pending, arguments.url)
-            if pooled is not pending:
-                return pooled  # type: ignore[no-any-return]
-        return await create(self, pending, arguments)
-
-    def _acquire_timed_out(self, pending: Pending, arguments: AcquireArguments) -> None:
-        numbers = self._time_out(pending)
-        if numbers is not None:
-            active, idle, creating, closing, waiting = numbers
-            pending.error = AcquireTimeoutError(
-                f"Timeout waiting for available session for {safe_url(arguments.url)} after "
-                f"{self._settings.acquire_timeout_seconds:g} s: {active} active, {idle} idle, {creating} "
-                f"being created, {closing} being closed, {waiting} waiting, "
-                f"limit {self._settings.max_sessions_per_key}"
-            )
-        # Also where it waits no longer, but there was no memory to wake it.
-        if pending.future is not None and not pending.future.done():
-            pending.future.set_result(None)
-
     # ---- drain and close
 
     async def drain_all(self) -> None:
@@ -340,12 +312,7 @@ class MCPSessionPool(PoolCore):
         closed when released. None opened before is handed out again. Shared TLS contexts are dropped.
         """
         http_client.drop_tls_contexts()
-        self._drain()
-        while self._upkeep():  # noqa: ASYNC110 - in slices, so that a drain of any size stops nobody
-            await asyncio.sleep(0)
-        closing = {task for task in self._tasks if task.get_name() == upkeep.close.__name__}
-        if closing:
-            await asyncio.wait(closing, timeout=self._close_bound())
+        await shutdown.drain(self)
 
     async def close_all(self) -> None:
         """Close the pool: refuse acquires, wake everyone who waits with PoolClosedError, close every session.
@@ -353,21 +320,7 @@ class MCPSessionPool(PoolCore):
         Sessions are closed in parallel, each bounded by ``cleanup_timeout_seconds``; calls in flight fail.
         Calling it again, also at the same time, waits for the same end.
         """
-        self._close()
-        for task in self._tasks:
-            if task.get_name() != upkeep.close.__name__:
-                task.cancel()
-        current = asyncio.current_task()
-        await tasks.wait_until_done(
-            {task for task in self._tasks if task is not current}, self._close_bound()
-        )
-        if self._upkeep_timer is not None:
-            self._upkeep_timer.cancel()
-            self._upkeep_timer = None
-        listener, self._rpc_listener_task = self._rpc_listener_task, None
-        if listener is not None and listener.get_loop() is asyncio.get_running_loop():  # else out of reach
-            listener.cancel()
-            await asyncio.wait({listener}, timeout=tasks.CANCEL_GRACE_SECONDS)
+        await shutdown.close(self)
 
     async def __aenter__(self) -> Self:
         if type(self)._create_session is _CREATE_SESSION:
@@ -379,9 +332,6 @@ class MCPSessionPool(PoolCore):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close_all()
-
-    def _close_bound(self) -> float:
-        return self._cleanup_timeout() + 2 * tasks.CANCEL_GRACE_SECONDS
 
     # ---- hooks: may be overridden on a subclass, on the class or on one instance
 
@@ -399,51 +349,13 @@ class MCPSessionPool(PoolCore):
         Raises:
             SessionCreateError: with the cause chained; its message shows no credentials.
         """
-        if timeout is None:
-            timeout = self._settings.default_transport_timeout_seconds
-        await sdk.load_aside()
-        try:
-            owner = await session_owner.open_session(
-                url,
-                headers,
-                transport_type.value,
-                httpx_client_factory=httpx_client_factory,
-                timeout=timeout,
-                message_handler=self._make_message_handler(url, gateway_id),
-                namespace=self._sdk_namespace(),
-                close_timeout=self._cleanup_timeout(),
-            )
-        except ImportError:
-            raise
-        except Exception as cause:
-            error = SessionCreateError(
-                f"Failed to create MCP session for {safe_url(url)}: {verdict.describe(cause)}"
-            )
-            if verdict.fault_of(cause) is None:
-                verdict.blame(error, verdict.Fault.UNKNOWN)
-            raise error from cause
-        return PooledSession(
-            session=owner.session,
-            transport_context=owner,
-            url=url,
-            transport_type=transport_type,
-            headers=session_owner.upstream_headers(headers),
-            identity_key="",  # the pool's key says it
-            gateway_id=gateway_id or "",
-            _owner_task=owner.task,
-            _shutdown_event=owner.shutdown_event,
+        return await open_session(
+            self, url, headers, transport_type, httpx_client_factory, timeout, gateway_id
         )
 
     async def _close_session(self, pooled: Any) -> None:
         """Close a session and its transport, bounded by ``cleanup_timeout_seconds``."""
-        owner = getattr(pooled, "transport_context", None)
-        was_closed = getattr(pooled, "_closed", False) is True
-        if isinstance(pooled, PooledSession):
-            pooled.mark_closed()
-        if isinstance(owner, session_owner.SessionOwner):
-            await owner.close(self._cleanup_timeout())
-        elif not was_closed:
-            await close_contexts(pooled, self._cleanup_timeout())
+        await close_session(pooled, self._cleanup_timeout())
 
     async def _validate_session(self, pooled: Any) -> bool:
         """Whether an idle session can be handed out: open, within its lifetime, checked where that is due.
@@ -492,17 +404,14 @@ class MCPSessionPool(PoolCore):
 
         Overridden, its result is the key.
         """
-        identity = self._compute_identity_hash(headers)
-        return (views.shown_user(user_identity), url, identity, transport_type.value, gateway_id or "")
+        shown = self._compute_identity_hash(headers)
+        return (views.shown_user(user_identity), url, shown, transport_type.value, gateway_id or "")
 
     # ---- what subclasses for a gateway replace
 
     def _refuse_unknown_methods(self, methods: Iterable[str]) -> None:
         """Refuses health check methods that do not exist."""
-        for method in methods:
-            if not health.is_known(method):
-                known = ", ".join(health.METHODS)
-                raise ValueError(f"health_check_methods: {safe_text(method, 60)!r} is none of {known}")
+        checking.refuse_unknown(methods)
 
     def _sdk_namespace(self) -> object | None:
         """Where the SDK's names are looked up at each use; None for the SDK itself."""
@@ -521,71 +430,24 @@ class MCPSessionPool(PoolCore):
 
     def _affinity_metrics(self) -> dict[str, Any]:
         """The part ``session_affinity`` of :meth:`get_metrics`."""
-        return {
-            "local_hits": 0,
-            "redis_hits": 0,
-            "misses": 0,
-            "hit_rate": 0.0,
-            "forwarded_requests": 0,
-            "forwarded_failures": 0,
-            "forwarded_timeouts": 0,
-        }
-
-    def _make_message_handler(self, url: str, gateway_id: str | None) -> Any:
-        factory = self._settings.message_handler_factory
-        if factory is None:
-            return None
-        try:
-            return factory(url, gateway_id)
-        except Exception as error:
-            self._warn("the message handler factory failed, there is no handler: %s", safe_error(error))
-            return None
-
-    def _circuit_opened(self, url: str, error: BaseException) -> None:
-        why = verdict.describe(error.__cause__ or error)
-        self._opened_by.pop(url, None)
-        self._opened_by[url] = why
-        while len(self._opened_by) > self._settings.max_tracked_urls:
-            del self._opened_by[next(iter(self._opened_by))]
-        self._log().warning("Circuit breaker opened for %s: %s", safe_url(url), why)
+        return dict(views.NO_AFFINITY)
 
     # ---- called by the C side
 
     def _why_open(self, url: str) -> str:
         """What opened the URL's circuit breaker, as the end of a message."""
-        why = self._opened_by.get(str.__str__(url))
-        return "" if why is None else f", opened by {why}"
+        cause = self._opened_by.of(str.__str__(url))
+        return "" if cause is None else f", opened by {cause}"
 
     def _extract_identity(self, headers: dict[str, str]) -> str | None:
         """What the identity extractor says; None when the headers are to decide."""
-        extractor = self._settings.identity_extractor
-        assert extractor is not None
-        try:
-            identity = extractor(headers)
-        except Exception as error:
-            self._warn_once("the identity extractor failed, the headers decide: %s", safe_error(error))
-            return None
-        if not isinstance(identity, str):
-            self._warn_once("the identity extractor returned no str, the headers decide")
-            return None
-        return identity
+        return identity.extract(self, headers)
 
     def _on_close(self, pooled: Any, ticket: Ticket, reason: str) -> asyncio.Task[None] | None:
-        loop = self._loop
-        if loop is None or loop.is_closed():
-            return None
-        task = self._spawn(upkeep.close(self, pooled, ticket), upkeep.close.__name__)
-        task.add_done_callback(partial(_when_done, self._close_ended, ticket))
-        self._log().debug("closing a session: %s", reason)
-        return task
+        return upkeep.begin_close(self, pooled, ticket, reason)
 
     def _on_check(self, pooled: Any, ticket: Ticket) -> asyncio.Task[None] | None:
-        loop = self._loop
-        if loop is None or loop.is_closed():
-            return None
-        task = self._spawn(upkeep.check(self, pooled, ticket), upkeep.check.__name__)
-        task.add_done_callback(partial(_when_done, self._checked, ticket, False))
-        return task
+        return upkeep.begin_check(self, pooled, ticket)
 
     def _arm_timer(self, seconds: float) -> None:
         if self._loop is None or self._loop.is_closed():
@@ -638,19 +500,16 @@ class MCPSessionPool(PoolCore):
         return owner.watch if isinstance(owner, session_owner.SessionOwner) else None
 
     def _identity_key(self, headers: dict[str, str] | None) -> str:
-        identity = self._identity(headers)
-        return "anonymous" if identity is None else views.identity_digest(identity)
+        found = self._identity(headers)
+        return "anonymous" if found is None else views.identity_digest(found)
 
     def _warn(self, message: str, *arguments: object) -> None:
         """A warning that may recur: logged at most once a minute."""
-        now = time.monotonic()
-        if now - self._warned.get(message, -WARN_EVERY_SECONDS) >= WARN_EVERY_SECONDS:
-            self._warned[message] = now
+        if self._warnings.is_due(message):
             self._log().warning(message, *arguments)
 
     def _warn_once(self, message: str, *arguments: object) -> None:
-        if message not in self._warned:
-            self._warned[message] = time.monotonic()
+        if self._warnings.is_due(message, once=True):
             self._log().warning(message, *arguments)
 
     # ---- reading
@@ -677,14 +536,6 @@ class MCPSessionPool(PoolCore):
     @property
     def _evictions(self) -> int:
         return sum(self._totals()["evictions"].values())
-
-
-def _when_done(report: Callable[..., object], *arguments: Any) -> None:
-    """Done callback of a task, which is the last argument: one that was cancelled before its first step, or
-    had no memory for it, never ran, and did not report its end. A second report is harmless.
-    """
-    *owed, _task = arguments
-    report(*owed)
 
 
 def _is_loop_running() -> bool:

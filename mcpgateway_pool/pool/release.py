@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from mcpgateway_pool._core import PooledSession
 
 from . import upkeep
 
 if TYPE_CHECKING:
-    from .mcp_session_pool import MCPSessionPool
+    from .protocol import Pool
 
 # How long whoever causes a close waits for it; it goes on in the background. Long enough for a server that
 # answers, so that the next caller of a full key finds the place free.
 GOODBYE_SECONDS = 0.1
 
 
-async def finish_release(pool: MCPSessionPool, pooled: Any, closing: Any) -> None:
+async def finish_release(pool: Pool, pooled: Any, closing: Any) -> None:
     """Finish a release. A close has begun when this returns; it is waited for shortly.
 
     Args:
@@ -29,10 +29,10 @@ async def finish_release(pool: MCPSessionPool, pooled: Any, closing: Any) -> Non
     if closing is False:
         pool._warn("ignored the release of a session that is not checked out")
     elif closing is NotImplemented:
-        owner = pooled._pool if isinstance(pooled, PooledSession) else None
+        owner: Pool | None = pooled._pool if isinstance(pooled, PooledSession) else None
         if owner is not None:
             pool._warn("a session was released to a pool that it does not come from: closing it")
-            await cast("MCPSessionPool", owner).release(pooled, discard=True)
+            await owner.release(pooled, discard=True)
         elif getattr(pooled, "is_closed", False) is True:
             pool._warn("ignored the release of a session that is closed already")
         else:
@@ -48,6 +48,6 @@ async def wait_for_goodbye(closing: asyncio.Task[None]) -> None:
     await asyncio.wait({closing}, timeout=GOODBYE_SECONDS)
 
 
-def begin_close(pool: MCPSessionPool, pooled: Any) -> asyncio.Task[None]:
+def begin_close(pool: Pool, pooled: Any) -> asyncio.Task[None]:
     """Close a session that is not in the pool, in the background, bounded as every close is."""
     return pool._spawn(upkeep.close(pool, pooled, None), upkeep.close.__name__)

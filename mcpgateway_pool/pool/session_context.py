@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mcpgateway_pool._core import VERDICT_GOOD, Pending, PooledSession, SessionContextCore
 from mcpgateway_pool._core import enter as _enter
@@ -16,6 +16,10 @@ from mcpgateway_pool.redact import safe_url
 
 from .liveness import doubt_unwatched
 from .release import finish_release
+from .waiting import acquire_slowly
+
+if TYPE_CHECKING:
+    from .protocol import Pool
 
 logger = logging.getLogger("mcpgateway_pool")
 
@@ -58,9 +62,9 @@ class SessionContext(SessionContextCore):
     async def __aenter__(self) -> PooledSession:
         pooled = _enter(self)
         if pooled.__class__ is Pending:
-            pool: Any = self._pool
+            pool: Pool = self._pool
             # No local variable refers to the session: a traceback may keep this frame.
-            self._pooled = await pool._acquire_slowly(pooled, AcquireArguments(*self._arguments))
+            self._pooled = await acquire_slowly(pool, pooled, AcquireArguments(*self._arguments))
             self._lease = pooled.lease
             return self._pooled  # type: ignore[no-any-return]
         if pooled is NotImplemented:
@@ -69,7 +73,7 @@ class SessionContext(SessionContextCore):
 
     async def _acquire(self) -> PooledSession:
         """Acquire where a subclass or an instance has an ``acquire()`` or ``release()`` of its own."""
-        pool: Any = self._pool
+        pool: Pool = self._pool
         url, headers, transport_type, factory, timeout, user_identity, gateway_id = self._arguments
         pooled: PooledSession = await pool.acquire(
             url,
@@ -87,7 +91,7 @@ class SessionContext(SessionContextCore):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        pool: Any = self._pool
+        pool: Pool = self._pool
         if error is not None and self._pooled is not None:
             doubt_unwatched(pool, self._pooled)
         closing = _leave(self)
@@ -102,6 +106,6 @@ class SessionContext(SessionContextCore):
             if not pool._is_plain:
                 await pool.release(pooled, discard=False)
                 return
-            closing = _release(pool, pooled, VERDICT_GOOD)
+            closing = _release(self._pool, pooled, VERDICT_GOOD)
         if closing is not None:
             await finish_release(pool, pooled, closing)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import weakref
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mcpgateway_pool import tasks
@@ -14,17 +16,44 @@ from mcpgateway_pool._core import Ticket
 from mcpgateway_pool.redact import safe_error, safe_url
 
 if TYPE_CHECKING:
-    from .mcp_session_pool import MCPSessionPool
+    from .protocol import Pool
 
 
-def tick(pool_ref: weakref.ref[MCPSessionPool]) -> None:
+def tick(pool_ref: weakref.ref[Pool]) -> None:
     """The pool's one timer: it does not keep the pool alive."""
     pool = pool_ref()
     if pool is not None:
         pool._upkeep()
 
 
-async def close(pool: MCPSessionPool, pooled: Any, ticket: Ticket | None) -> None:
+def begin_close(pool: Pool, pooled: Any, ticket: Ticket, reason: str) -> asyncio.Task[None] | None:
+    """The machine has decided to close a session. None where there is no loop to do it in."""
+    if pool._loop is None or pool._loop.is_closed():
+        return None
+    task = pool._spawn(close(pool, pooled, ticket), close.__name__)
+    task.add_done_callback(partial(_when_done, pool._close_ended, ticket))
+    pool._log().debug("closing a session: %s", reason)
+    return task
+
+
+def begin_check(pool: Pool, pooled: Any, ticket: Ticket) -> asyncio.Task[None] | None:
+    """The machine has decided to check a session. None where there is no loop to do it in."""
+    if pool._loop is None or pool._loop.is_closed():
+        return None
+    task = pool._spawn(check(pool, pooled, ticket), check.__name__)
+    task.add_done_callback(partial(_when_done, pool._checked, ticket, False))
+    return task
+
+
+def _when_done(report: Callable[..., object], *arguments: Any) -> None:
+    """Done callback of a task, which is the last argument: one that was cancelled before its first step, or
+    had no memory for it, never ran, and did not report its end. A second report is harmless.
+    """
+    *owed, _task = arguments
+    report(*owed)
+
+
+async def close(pool: Pool, pooled: Any, ticket: Ticket | None) -> None:
     """Close a session; its place comes free when this ends, or its bound has passed.
 
     Args:
@@ -56,7 +85,7 @@ async def close(pool: MCPSessionPool, pooled: Any, ticket: Ticket | None) -> Non
             pool._close_ended(ticket)
 
 
-def overdue(pool: MCPSessionPool, pooled: Any, ticket: Ticket | None, task: asyncio.Task[None]) -> None:
+def overdue(pool: Pool, pooled: Any, ticket: Ticket | None, task: asyncio.Task[None]) -> None:
     """A close takes too long: give its place away, and end it."""
     pool._warn(
         "closing a session takes too long, its place is free: %s", safe_url(getattr(pooled, "url", ""))
@@ -66,7 +95,7 @@ def overdue(pool: MCPSessionPool, pooled: Any, ticket: Ticket | None, task: asyn
         pool._close_ended(ticket)
 
 
-async def check(pool: MCPSessionPool, pooled: Any, ticket: Ticket) -> None:
+async def check(pool: Pool, pooled: Any, ticket: Ticket) -> None:
     """Check a session for the machine."""
     is_usable = False
     has_ended = True

@@ -12,8 +12,21 @@ from mcpgateway_pool.redact import safe_url
 
 if TYPE_CHECKING:
     from .mcp_session_pool import MCPSessionPool
+    from .protocol import Pool
 
 PoolKey = tuple[str, ...]
+
+
+# The part ``session_affinity`` of ``get_metrics()`` where there is no session affinity.
+NO_AFFINITY = {
+    "local_hits": 0,
+    "redis_hits": 0,
+    "misses": 0,
+    "hit_rate": 0.0,
+    "forwarded_requests": 0,
+    "forwarded_failures": 0,
+    "forwarded_timeouts": 0,
+}
 
 
 def digest(text: str) -> str:
@@ -66,7 +79,7 @@ class IdleView:
 class KeysView(Mapping[PoolKey, Any]):
     """A mapping by pool key, read anew at each use: idle sessions (`_pools`), or those in use (`_active`)."""
 
-    def __init__(self, pool: MCPSessionPool, *, active: bool) -> None:
+    def __init__(self, pool: Pool, *, active: bool) -> None:
         self._pool = pool
         self._is_active = active
 
@@ -110,7 +123,7 @@ def _by_name(entries: Iterable[tuple[str, tuple[Any, ...], dict[str, Any]]]) -> 
     return result
 
 
-def read_metrics(pool: MCPSessionPool) -> dict[str, Any]:
+def read_metrics(pool: Pool) -> dict[str, Any]:
     """What ``get_metrics()`` returns."""
     counts = pool._counts()
     settings = pool._settings

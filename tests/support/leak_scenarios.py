@@ -104,6 +104,7 @@ SCENARIOS = {
         pool.get_metrics()
     """,
     "timed-out waiters": """
+        from mcpgateway_pool.pool.waiting import time_out
         held = [await pool.acquire(URL) for _ in range(2)]
         caller = asyncio.ensure_future(pool.acquire(URL))
         await turns(2)
@@ -111,7 +112,7 @@ SCENARIOS = {
         while "pending" not in coroutine.cr_frame.f_locals:
             coroutine = coroutine.cr_await
         frame = coroutine.cr_frame.f_locals
-        pool._acquire_timed_out(frame["pending"], frame["arguments"])
+        time_out(pool, frame["pending"], frame["arguments"])
         del coroutine, frame
         try:
             await caller

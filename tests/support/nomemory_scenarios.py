@@ -18,6 +18,7 @@ import mcpgateway_pool
 from mcpgateway_pool import MCPSessionPool, PoolCollector, PooledSession, _core
 from mcpgateway_pool._core import VERDICT_DISCARD, VERDICT_GOOD
 from mcpgateway_pool.config import TransportType
+from mcpgateway_pool.pool.waiting import time_out
 from support.fakes import URL, FakeClock
 from support.nomemory import Call, Fault, call, fire_timers, settle, start, stop, turn_under
 
@@ -317,10 +318,10 @@ def waiter_times_out(fault: Fault) -> None:
     pool, held = full_pool()
     caller = waiting(pool)
     pending = caller._coroutine.cr_await.cr_frame.f_locals["pending"]  # type: ignore[attr-defined]
-    fault(pool._acquire_timed_out, pending, SimpleNamespace(url=URL))
+    fault(time_out, pool, pending, SimpleNamespace(url=URL))
     settle()
     if fault.has_raised and not caller.future.done():
-        pool._acquire_timed_out(pending, SimpleNamespace(url=URL))  # type: ignore[arg-type]
+        time_out(pool, pending, SimpleNamespace(url=URL))  # type: ignore[arg-type]
     del pending
     try:
         caller.finish()

@@ -432,7 +432,7 @@ async def test_what_opened_circuits_is_remembered_of_the_newest_of_many():
     pool = FakePool(circuit_breaker_threshold=1, max_tracked_urls=2)
     for number in range(5):
         await fail(pool, 1, OSError(f"refused {number}"), url=f"{URL}/{number}")
-    assert list(pool._opened_by) == [f"{URL}/3", f"{URL}/4"]
+    assert pool._opened_by.urls() == [f"{URL}/3", f"{URL}/4"]
     assert_at_rest(pool)
 
 

@@ -424,7 +424,7 @@ def test_limits_of_pools_are_added_up_and_one_without_a_limit_has_no_end(registr
     fourth = FakePool(max_total_sessions=9, max_total_keys=0)
     all_four = scrape(registry)
     del first, second, third, fourth
-    others = [pool._settings for pool in live_pools()]
+    others = [pool.settings for pool in live_pools()]
     if any(not one.max_total_sessions or not one.max_total_keys for one in others):
         pytest.fail("a pool of another test is still there")
     sessions, keys = sum(one.max_total_sessions for one in others), sum(one.max_total_keys for one in others)

@@ -23,6 +23,7 @@ from mcpgateway_pool.config import TransportType
 from mcpgateway_pool.gateway import settings as own_settings
 from mcpgateway_pool.gateway import tls
 from mcpgateway_pool.pool.session_context import AcquireArguments, PooledSession
+from mcpgateway_pool.pool.waiting import acquire_slowly
 from mcpgateway_pool.redact import safe_error, safe_text, safe_url
 
 from . import executors
@@ -115,7 +116,8 @@ class GatewayPool(BasePool):
         pooled = _acquire(self, url, headers, transport_type, user_identity, gateway_id)
         if pooled.__class__ is not Pending:
             return pooled  # type: ignore[no-any-return]
-        return await self._acquire_slowly(
+        return await acquire_slowly(
+            self,
             pooled,
             AcquireArguments(
                 url, headers, transport_type, httpx_client_factory, timeout, user_identity, gateway_id

@@ -2,7 +2,7 @@
 
 The numbers are kept by the C side. What is assigned to a counter shifts what is shown under that name and in
 ``get_metrics()``, of this pool alone: the Prometheus series stay what happened. Locks, semaphores and the
-times of last use have no counterpart here.
+times of last use have no counterpart here. The functions below are methods of :class:`GatewayPool`.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ def _counter(name: str, counted: property) -> property:
     assert counted.fget is not None
     read = counted.fget
 
-    def get(pool: GatewayPool) -> int:
-        return int(read(pool)) + pool._assigned.get(name, 0)
+    def get(self: GatewayPool) -> int:
+        return int(read(self)) + self._assigned.get(name, 0)
 
-    def assign(pool: GatewayPool, value: int) -> None:
-        pool._assigned[name] = value - int(read(pool))
+    def assign(self: GatewayPool, value: int) -> None:
+        self._assigned[name] = value - int(read(self))
 
     return property(get, assign)
 
@@ -62,70 +62,70 @@ _SHAPES: dict[str, Callable[[Any], Any]] = {"health_check_methods": list, "ident
 def _setting(name: str) -> property:
     """A setting of the pool, which can be assigned; sessions that are open keep their lifetime."""
 
-    def get(pool: GatewayPool) -> Any:
-        value = getattr(pool._settings, name)
+    def get(self: GatewayPool) -> Any:
+        value = getattr(self._settings, name)
         return _SHAPES[name](value) if name in _SHAPES else value
 
-    def assign(pool: GatewayPool, value: Any) -> None:
-        settings = dataclasses.replace(pool._settings, **{name: value})
+    def assign(self: GatewayPool, value: Any) -> None:
+        settings = dataclasses.replace(self._settings, **{name: value})
         core = settings.for_core()
         *_, extractor = core["identity"]
-        pool._configure(
+        self._configure(
             limits=core["limits"], times=core["times"], breaker=core["breaker"], extractor=extractor
         )
-        pool._settings = settings
+        self._settings = settings
 
     # Keys refer to the identity headers by number: those stay as they are.
     return property(get) if name == "identity_headers" else property(get, assign)
 
 
 def _of_affinity(part: str, name: str) -> property:
-    def get(pool: GatewayPool) -> int:
-        return int(getattr(getattr(pool._session_affinity, part), name))
+    def get(self: GatewayPool) -> int:
+        return int(getattr(getattr(self._session_affinity, part), name))
 
-    def assign(pool: GatewayPool, value: int) -> None:
-        setattr(getattr(pool._session_affinity, part), name, value)
+    def assign(self: GatewayPool, value: int) -> None:
+        setattr(getattr(self._session_affinity, part), name, value)
 
     return property(get, assign)
 
 
-def _mcp_session_mapping(pool: GatewayPool) -> dict[tuple[str, str, str, str], tuple[str, ...]]:
+def _mcp_session_mapping(self: GatewayPool) -> dict[tuple[str, str, str, str], tuple[str, ...]]:
     """The mappings of downstream sessions that this worker knows; the dict itself."""
-    return pool._session_affinity.mappings  # type: ignore[return-value]
+    return self._session_affinity.mappings  # type: ignore[return-value]
 
 
-def _record_failure(pool: GatewayPool, url: str) -> None:
+def _record_failure(self: GatewayPool, url: str) -> None:
     """Count a failure to open a session to this URL, which may open its circuit breaker."""
-    trips = pool._circuit_breaker_trips
-    pool._note_outcome(url, True)
-    if pool._circuit_breaker_trips != trips:
-        pool._log().warning("Circuit breaker opened for %s", safe_url(url))
+    trips = self._circuit_breaker_trips
+    self._note_outcome(url, True)
+    if self._circuit_breaker_trips != trips:
+        self._log().warning("Circuit breaker opened for %s", safe_url(url))
 
 
-def _record_success(pool: GatewayPool, url: str) -> None:
+def _record_success(self: GatewayPool, url: str) -> None:
     """Count that a session to this URL was opened: its failures are over."""
-    pool._note_outcome(url, False)
+    self._note_outcome(url, False)
 
 
-def _failures(pool: GatewayPool) -> dict[str, int]:
+def _failures(self: GatewayPool) -> dict[str, int]:
     """Consecutive failures by URL, 0 for any other; a copy."""
-    return defaultdict(int, {url: failures for url, failures, _ in pool._breakers()})
+    return defaultdict(int, {url: failures for url, failures, _ in self._breakers()})
 
 
-def _circuit_open_until(pool: GatewayPool) -> dict[str, float]:
+def _circuit_open_until(self: GatewayPool) -> dict[str, float]:
     """Wall-clock time until which creations are refused, by URL; a copy."""
     now = time.time()
-    return {url: now + seconds for url, _, seconds in pool._breakers() if seconds is not None}
+    return {url: now + seconds for url, _, seconds in self._breakers() if seconds is not None}
 
 
-def _is_circuit_open(pool: GatewayPool, url: str) -> bool:
+def _is_circuit_open(self: GatewayPool, url: str) -> bool:
     """Whether creations for a URL are refused now."""
-    return any(seconds is not None and seconds > 0 for known, _, seconds in pool._breakers() if known == url)
+    return any(seconds is not None and seconds > 0 for known, _, seconds in self._breakers() if known == url)
 
 
-async def _maybe_evict_idle_pool_keys(pool: GatewayPool) -> None:
+async def _maybe_evict_idle_pool_keys(self: GatewayPool) -> None:
     """Do now what upkeep would do in time: close what is over, drop empty keys."""
-    while pool._upkeep():  # noqa: ASYNC110 - in slices, so that this stops nobody
+    while self._upkeep():  # noqa: ASYNC110 - in slices, so that this stops nobody
         await asyncio.sleep(0)
 
 

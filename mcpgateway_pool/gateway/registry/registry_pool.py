@@ -23,6 +23,7 @@ from mcpgateway_pool.errors import SessionCreateError
 from mcpgateway_pool.gateway.settings import GatewaySettings
 from mcpgateway_pool.pool import liveness
 from mcpgateway_pool.pool.checking import standing_stream_ended
+from mcpgateway_pool.pool.shutdown import close_bound
 from mcpgateway_pool.redact import safe_url
 from mcpgateway_pool.tasks import CANCEL_GRACE_SECONDS
 from mcpgateway_pool.upstream.http_watch import HttpWatch
@@ -121,7 +122,12 @@ class RegistryPool(MCPSessionPool):
         self._open: dict[int, _Open] = {}
         self._creating: dict[asyncio.Task[Any], int] = {}
 
-    # ---- what the registry asks
+    # ---- what the registry and its leases ask
+
+    # The core's own: a lease costs no frame more.
+    ticket_of = MCPSessionPool._lease_ticket
+    release_lease = MCPSessionPool._release_lease
+    totals = MCPSessionPool._totals
 
     def doubt_after_error(self, upstream: Any) -> None:
         """After a call that raised: of a session that is watched, everything is known already."""
@@ -163,7 +169,7 @@ class RegistryPool(MCPSessionPool):
         finally:
             self._closes = None
         if closes:
-            await asyncio.wait(closes, timeout=self._close_bound())
+            await asyncio.wait(closes, timeout=close_bound(self))
         return count
 
     async def close_generation(self, timeout: float) -> None:
@@ -182,7 +188,7 @@ class RegistryPool(MCPSessionPool):
         for task in creations:
             task.cancel("the registry was closed")
         if creations:
-            await asyncio.wait(creations, timeout=self._close_bound())
+            await asyncio.wait(creations, timeout=close_bound(self))
         remaining = [
             self._close_session(record.upstream)
             for record in self._open.values()

@@ -19,6 +19,7 @@ from mcpgateway_pool.config import TransportType
 from mcpgateway_pool.gateway import settings as own_settings
 from mcpgateway_pool.pool.release import wait_for_goodbye
 from mcpgateway_pool.pool.session_context import AcquireArguments
+from mcpgateway_pool.pool.waiting import acquire_slowly
 
 from .calls import Calls
 from .calls.call_lease import CallLease
@@ -144,7 +145,7 @@ class UpstreamSessionRegistry:
         """The release's ``RegistrySnapshot``. Its ``evictions`` are all sessions closed, for whatever reason,
         but for those that failed a health check.
         """
-        totals = [self._pool._totals(), self._calls.totals()]
+        totals = [self._pool.totals(), self._calls.totals()]
 
         def total(name: str) -> int:
             return sum(found[name] for found in totals)
@@ -185,10 +186,10 @@ class UpstreamSessionLease:
         if upstream.__class__ is Pending:
             token = downstream_session.set(downstream)
             try:
-                upstream = await pool._acquire_slowly(upstream, arguments)
+                upstream = await acquire_slowly(pool, upstream, arguments)
             finally:
                 downstream_session.reset(token)
-        self._ticket = pool._lease_ticket(upstream)
+        self._ticket = pool.ticket_of(upstream)
         self._upstream = upstream
         upstream.last_used = time.time()
         upstream.use_count += 1
@@ -203,6 +204,6 @@ class UpstreamSessionLease:
             return
         if error is not None:
             pool.doubt_after_error(upstream)
-        closing = pool._release_lease(ticket, VERDICT_GOOD)
+        closing = pool.release_lease(ticket, VERDICT_GOOD)
         if isinstance(closing, asyncio.Task):
             await wait_for_goodbye(closing)

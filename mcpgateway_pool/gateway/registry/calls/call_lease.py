@@ -19,6 +19,7 @@ from mcpgateway_pool._core import acquire as _acquire
 from mcpgateway_pool.errors import AcquireTimeoutError, CircuitOpenError, PoolExhaustedError
 from mcpgateway_pool.labels import gateway_label
 from mcpgateway_pool.pool.release import wait_for_goodbye
+from mcpgateway_pool.pool.waiting import acquire_slowly
 
 from . import tracing
 from .call_pool import CallPool, Opening, opening
@@ -87,19 +88,11 @@ class CallLease:
         requests = CallRequests(self._headers)
         try:
             upstream = await self._acquire(requests)
-            self._ticket = pool._lease_ticket(upstream)
+            self._ticket = pool.ticket_of(upstream)
         except _NO_ROOM as error:
-            pool._warn("a call gets a session of its own: %s", error)
             token = opening.set(Opening(arguments.user_identity or "", self._owner, requests))
             try:
-                upstream = await pool._create_session(
-                    arguments.url,
-                    arguments.headers,
-                    arguments.transport_type,
-                    arguments.httpx_client_factory,
-                    None,
-                    arguments.gateway_id,
-                )
+                upstream = await pool.open_unpooled(arguments, error)
             finally:
                 opening.reset(token)
         self._upstream, self._requests = upstream, requests
@@ -116,7 +109,7 @@ class CallLease:
         while upstream.__class__ is Pending:
             token = opening.set(Opening(key or "", self._owner, requests))
             try:
-                upstream = await pool._acquire_slowly(upstream, arguments)
+                upstream = await acquire_slowly(pool, upstream, arguments)
             finally:
                 opening.reset(token)
         return upstream
@@ -131,11 +124,11 @@ class CallLease:
         if watch is not None:
             watch.requests = None
         if ticket is None:
-            await pool._close_session(upstream)
+            await pool.close_unpooled(upstream)
             return
         if error is not None:
             pool.doubt_after_error(upstream)
-        closing = pool._release_lease(ticket, VERDICT_GOOD)
+        closing = pool.release_lease(ticket, VERDICT_GOOD)
         if isinstance(closing, asyncio.Task):
             await wait_for_goodbye(closing)
 
@@ -174,15 +167,15 @@ class CallLease:
 
     async def _change_session(self, error: Exception) -> None:
         lost = self._upstream.session
-        self._pool._mark_broken(self._upstream, False, True)
+        self._pool.suspect(self._upstream)
         ticket, self._ticket = self._ticket, None
         watch = self._pool.watch_of(self._upstream)
         if watch is not None:
             watch.requests = None
         if ticket is None:
-            await self._pool._close_session(self._upstream)
+            await self._pool.close_unpooled(self._upstream)
         else:
-            self._pool._release_lease(ticket, VERDICT_BROKEN)
+            self._pool.release_lease(ticket, VERDICT_BROKEN)
         self._upstream = None
         await self._begin()
         # 1.1 leaves there, before a call, which arguments of the tool are sent as headers, too.

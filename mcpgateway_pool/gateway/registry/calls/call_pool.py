@@ -7,7 +7,7 @@ import contextvars
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mcpgateway_pool import _core
 from mcpgateway_pool.config import TransportType
@@ -18,6 +18,9 @@ from mcpgateway_pool.upstream.http_watch import HttpWatch
 
 from .call_watch import CallRequests, CallWatch
 from .schemas import forgive_old_schemas
+
+if TYPE_CHECKING:
+    from mcpgateway_pool.pool.session_context import AcquireArguments
 
 # Defaults of the pool that the gateway had before 1.0.0.
 MAX_SESSIONS_PER_KEY = 10
@@ -97,7 +100,35 @@ class CallPool(RegistryPool):
         """Those that have an open session."""
         return {record.upstream.gateway_id for record in self._open.values()}
 
+    def suspect(self, upstream: Any) -> None:
+        """What happened to this session may have happened to all sessions of its URL."""
+        self._mark_broken(upstream, False, True)
+
     # ---- opening
+
+    async def open_unpooled(self, arguments: AcquireArguments, why: Exception) -> Any:
+        """A session that has no place in the pool; end it by :meth:`close_unpooled`.
+
+        Args:
+            arguments: of the acquire.
+            why: the pool has none to give.
+
+        Raises:
+            Exception: what the factory raised.
+        """
+        self._warn("a call gets a session of its own: %s", why)
+        return await self._create_session(
+            arguments.url,
+            arguments.headers,
+            arguments.transport_type,
+            arguments.httpx_client_factory,
+            None,
+            arguments.gateway_id,
+        )
+
+    async def close_unpooled(self, upstream: Any) -> None:
+        """Close a session that has no place in the pool."""
+        await self._close_session(upstream)
 
     async def _open_upstream(
         self,

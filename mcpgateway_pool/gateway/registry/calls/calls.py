@@ -110,4 +110,4 @@ class Calls:
 
     def totals(self) -> dict[str, Any]:
         """The pool's counts since it was made."""
-        return self.pool._totals()
+        return self.pool.totals()
