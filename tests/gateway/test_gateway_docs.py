@@ -41,8 +41,9 @@ def test_every_setting_of_the_gateways_pool_is_there_with_its_default() -> None:
 
 def test_every_setting_of_ours_is_there_with_its_default() -> None:
     defaults = settings.read_all({})
+    in_words = {"calls_without_session": "pooled", "call_headers": "none"}
     in_code = {
-        settings.variable_of(name): [shown(getattr(defaults, name))]
+        settings.variable_of(name): [in_words.get(name) or shown(getattr(defaults, name))]
         for name in settings.GatewaySettings.__slots__
     }
     # Two defaults: for calls without a downstream session, and for the sessions of downstream sessions.
@@ -53,8 +54,7 @@ def test_every_setting_of_ours_is_there_with_its_default() -> None:
     ):
         assert getattr(defaults, name) is None
         in_code[settings.variable_of(name)] = [shown(default), "0"]
-    in_code["MCPGATEWAY_POOL_CALLS_WITHOUT_SESSION"] = ["pooled"]
-    in_code["MCPGATEWAY_POOL_CALL_HEADERS"] = ["none"]
     assert defaults.calls_without_session.are_pooled
     assert not defaults.calls_without_session.excepted
+    assert not defaults.call_headers
     assert documented(settings.PREFIX) == {**in_code, "MCPGATEWAY_POOL_METRICS_DIR": ["none"]}
