@@ -280,6 +280,26 @@ def rows() -> list[tuple[str, list[Json]]]:
             ],
         ),
         (
+            "Calls of the gateway",
+            [
+                graph(
+                    "Calls past the pool",
+                    "Tool calls that went the gateway's own way, by reason.",
+                    [(rate("unpooled_calls", "reason"), "{{reason}}")],
+                    "reqps",
+                    12,
+                    stack=True,
+                ),
+                graph(
+                    f"Requests sent once more by gateway, highest {MOST}",
+                    "On a fresh session, because the server certainly had not executed them.",
+                    [(f"topk({MOST}, {rate('replays', 'gateway_id')})", "{{gateway_id}}")],
+                    "reqps",
+                    12,
+                ),
+            ],
+        ),
+        (
             "Saturation",
             [
                 graph(

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from prometheus_client import start_http_server
 
-from mcpgateway_pool import PoolError, register_collector, set_max_gateways
+from mcpgateway_pool import PoolError, _core, register_collector, set_max_gateways
 from support.fakes import FakeClock, FakePool, turns, until_timer, upkeep
 
 URL = "http://{}.test/mcp"
@@ -80,6 +80,9 @@ async def everything(pool: FakePool, clock: FakeClock) -> list[Any]:
     await upkeep(pool)
     await until_timer(lambda: pool.count("health_check_failures"))
     pool.is_healthy = True
+    # What only the gateway's calls count.
+    _core.count_replay("calm")
+    _core.count_unpooled("calm", "no_user")
     pool.create_error = ConnectionError("down")
     for _ in range(3):
         await fail(pool, "down", user_identity="new")

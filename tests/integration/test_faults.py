@@ -56,6 +56,8 @@ class Expected:
 
 NONE_FAILS = Expected((0, 0))
 ONE_FAILS = Expected((1, 1))
+# What the SDK makes of a 404: "Session terminated", 32600 on 1.x, and -32600 on 2.x.
+SESSION_TERMINATED = Expected((1, 1), codes=frozenset({32600, -32600, sdk.CONNECTION_CLOSED}))
 # SDK 2.x says so itself where it cannot read an answer.
 UNREADABLE = Expected((1, 1), codes=frozenset({sdk.CONNECTION_CLOSED, sdk.PARSE_ERROR}))
 
@@ -68,7 +70,7 @@ EXPECTED = {
     "500": ONE_FAILS,
     "503": ONE_FAILS,
     "401": ONE_FAILS,
-    "404": Expected((1, 1), codes=sdk.BROKEN_CODES),
+    "404": SESSION_TERMINATED,
     "cut": ONE_FAILS,
     "garbage": UNREADABLE,
     "garbage-event": UNREADABLE,

@@ -244,15 +244,19 @@ def test_closing_sessions_whose_goodbye_is_never_answered_is_bounded() -> None:
 def test_releasing_a_session_of_a_frozen_server_is_bounded_and_frees_its_place(
     mortal: ServerProcess,
 ) -> None:
+    """The release does not wait for the goodbye, which goes on in the background and keeps the place until it
+    ended, here at its bound.
+    """
+
     async def test() -> None:
-        stage = stage_of(mortal, max_sessions_per_key=1)
+        stage = stage_of(mortal, max_sessions_per_key=1, cleanup_timeout_seconds=1.0)
         where = (mortal.url, HEADERS, stage.transport_type)
         pooled = await stage.pool.acquire(*where)
         mortal.freeze()
-        start = time.monotonic()
-        await stage.pool.release(pooled, discard=True)
-        assert time.monotonic() - start < 2.5
-        assert stage.pool._counts()["closing"] == 0
+        await bounded(stage.pool.release(pooled, discard=True), 2.5)
+        if not stage.is_sse:  # which says no goodbye
+            assert stage.pool._counts()["closing"] == 1
+        await until(lambda: stage.pool._counts()["closing"] == 0, 2.5)
         mortal.thaw()
         pooled = await stage.pool.acquire(*where)
         await stage.pool.release(pooled)
@@ -268,14 +272,14 @@ def test_an_owner_that_ignores_its_cancellation_keeps_no_place(server: ServerPro
         where = (server.url, HEADERS, stage.transport_type)
         pooled = await stage.pool.acquire(*where, httpx_client_factory=client_factory_that_clings(let_go))
         task = pooled.owner_task
-        start = time.monotonic()
-        await stage.pool.release(pooled, discard=True)
-        assert time.monotonic() - start < 4
-        assert not task.done()
-        assert stage.pool._counts()["closing"] == 0
-        assert (await stage.call()).error is None
-        await bounded(stage.pool.close_all(), 4)
-        let_go.set()
+        try:
+            await bounded(stage.pool.release(pooled, discard=True), 4)
+            await until(lambda: stage.pool._counts()["closing"] == 0, 4)
+            assert not task.done()
+            assert (await stage.call()).error is None
+            await bounded(stage.pool.close_all(), 4)
+        finally:
+            let_go.set()
         await asyncio.wait({task}, timeout=5)
         assert task.done()
 

@@ -131,12 +131,14 @@ async def test_what_may_not_be_created_here_fails_its_caller_and_counts_for_no_b
 async def test_an_opened_breaker_is_logged_once_without_credentials(caplog: pytest.LogCaptureFixture):
     caplog.set_level(logging.WARNING, logger="mcpgateway_pool")
     pool = FakePool(circuit_breaker_threshold=2)
-    pool.create_error = OSError("down")
+    url = "http://u:s3cret@server.test/mcp?key=s3cret"
+    pool.create_error = OSError(f"no route to {url}")
     for _ in range(2):
-        with pytest.raises(OSError, match="down"):
-            await pool.acquire("http://u:s3cret@server.test/mcp?key=s3cret", user_identity="me")
+        with pytest.raises(OSError, match="no route"):
+            await pool.acquire(url, user_identity="me")
     opened = [record.getMessage() for record in caplog.records if "opened" in record.getMessage()]
-    assert opened == ["Circuit breaker opened for http://server.test/mcp"]
+    where = "http://server.test/mcp"
+    assert opened == [f"Circuit breaker opened for {where}: OSError: no route to {where}"]
     await pool.close_all()
 
 
