@@ -31,6 +31,7 @@ async def fail(pool: FakePool, times: int = 1, error: Exception | None = None, u
             await pool.acquire(url)
         assert caught.value is error
     pool.create_error = None
+    error.__traceback__ = None  # where it is a parameter, it would keep the pool for as long as the tests run
     await turns()
 
 
