@@ -19,6 +19,7 @@ from support.fakes import URL, FakePool, PlainPool, assert_at_rest, until, upkee
 async def test_warning_that_callers_can_cause_is_logged_once_a_minute(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    gc.collect()  # pools of other tests that die from here on would warn of their own leaks
     pool = PlainPool(max_sessions_per_key=500)
     caplog.set_level(logging.WARNING)
     for number in range(200):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import AsyncMock, MagicMock
@@ -458,12 +459,20 @@ both_ways = pytest.mark.parametrize("pool_class", [FakePool, PlainPool])
 
 @both_ways
 @pytest.mark.parametrize(
-    "error", [ValueError("mine"), ConnectionError(), KeyError(1), BaseExceptionGroup("g", [OSError()])]
+    "make_error",
+    [
+        lambda: ValueError("mine"),
+        ConnectionError,
+        lambda: KeyError(1),
+        lambda: BaseExceptionGroup("g", [OSError()]),
+    ],
+    ids=["ValueError", "ConnectionError", "KeyError", "BaseExceptionGroup"],
 )
 async def test_block_that_raises_keeps_its_session_and_passes_the_exception(
-    pool_class: type[FakePool], error: BaseException
+    pool_class: type[FakePool], make_error: Callable[[], BaseException]
 ):
     pool = pool_class(max_sessions_per_key=1)
+    error = make_error()  # here: its traceback holds the pool, and parameters live as long as the session
     with pytest.raises(type(error)) as caught:
         async with pool.session(URL):
             raise error
