@@ -1,6 +1,7 @@
 /* Effects on their way to the layer above. */
 #include "../base/alloc.h"
 #include "../base/check.h"
+#include "counting.h"
 #include "machine.h"
 
 static void
@@ -15,6 +16,8 @@ take_session_effect(struct mgp_pool *pool, struct mgp_session *session, struct m
         break;
     case MGP_EFFECT_PROBE:
         MGP_ASSERT(session->state == MGP_SESSION_CHECKING);
+        /* Not before: a session may be closed while its check waits for another's end. */
+        mgp_count(pool, session->key->row, MGP_WORD_HEALTH_CHECKS);
         effect->ticket = mgp_slots_issue(&pool->session_slots, session->slot);
         break;
     case MGP_EFFECT_GONE:

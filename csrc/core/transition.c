@@ -236,7 +236,6 @@ mgp_session_begin_check(struct mgp_pool *pool, struct mgp_session *session)
     out_of(pool, session); /* but not the idle order: a check is no use of the session */
     into(pool, session, MGP_SESSION_CHECKING);
     session->verified_epoch = endpoint->suspect_epoch;
-    mgp_count(pool, session->key->row, MGP_WORD_HEALTH_CHECKS);
     if (mgp_endpoint_may_probe(pool, endpoint)) {
         probe(pool, session);
         mgp_endpoint_update_sweep(pool, endpoint);

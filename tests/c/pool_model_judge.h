@@ -133,7 +133,6 @@ reconcile_check(struct session *session)
     session->is_suspected = false;
     session->effect = MGP_EFFECT_PROBE;
     session->check = (struct mgp_ticket){0, 0};
-    count(session->key, MGP_WORD_HEALTH_CHECKS, 1);
 }
 
 /* Whether it came back in this operation, and was not given to whoever waits for it: the place

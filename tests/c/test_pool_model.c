@@ -68,6 +68,7 @@ deliver_to_session(struct session *session, const struct mgp_effect *effect)
     } else if (effect->kind == MGP_EFFECT_PROBE) {
         CHECK(session->state == MGP_SESSION_CHECKING && may_probe(endpoint_of(session->key)));
         session->check = effect->ticket;
+        count(session->key, MGP_WORD_HEALTH_CHECKS, 1);
     } else {
         CHECK(session->state == MGP_SESSION_GONE);
         session->is_used = false;

@@ -41,6 +41,7 @@ check_that_was_not_begun_yet_ends_with_its_session(void)
     CHECK_EFFECTS("probe s1");
     pool_close();
     CHECK_EFFECTS("fail c3 closed, close s2 manual, close s1 manual, fail c4 closed");
+    CHECK(pool_total(MGP_WORD_HEALTH_CHECKS) == 1);
     pool_end();
 }
 

@@ -40,7 +40,7 @@ def predict(oracle: Oracle, key: Key) -> set[str]:
 
 def _predict_where_refused(oracle: Oracle, key: Key) -> set[str]:
     """While the breaker bars creations: what is open serves."""
-    idle = oracle.idle(key)
+    idle = oracle.of(key, State.IDLE)
     if any(map(oracle.is_fresh, idle)):
         return {"hit"}
     if not oracle.of(key, State.IDLE, State.ACTIVE, State.CHECKING):
@@ -57,8 +57,9 @@ def _predict_where_permitted(oracle: Oracle, key: Key) -> set[str]:
         return {"hit"}
     if 0 < settings["max_waiters"] <= len(waiting):
         return {"exhausted"}
-    if not places and not waiting and total_is_full(oracle) and not oracle.of(None, State.IDLE):
-        return {"exhausted", "wait"} if oracle.of(None, State.CLOSING) else {"exhausted"}
+    if not places and not waiting and total_is_full(oracle) and not oracle.idle():
+        may_get_one = oracle.of(None, State.CLOSING) or oracle.awaiting_checks()
+        return {"exhausted", "wait"} if may_get_one else {"exhausted"}
     used = keys_in_use(oracle)
     # A key whose last sessions are being closed counts no more: it is a new one.
     outcomes = {"exhausted"} if 0 < settings["max_total_keys"] <= len(used) and key not in used else set()
@@ -116,8 +117,8 @@ def audit_key(oracle: Oracle, key: Key) -> None:
 
 def audit_waiters(oracle: Oracle, key: Key, waiting: list[Any]) -> None:
     settings = oracle.settings
-    checking, closing = oracle.of(key, State.CHECKING), oracle.of(key, State.CLOSING)
-    idle = oracle.of(key, State.IDLE)
+    checking, closing = oracle.checking(key), oracle.of(key, State.CLOSING)
+    idle = oracle.idle(key)
     assert oracle.now <= waiting[0].since + settings["acquire_timeout_seconds"] + EPSILON
     assert not settings["max_waiters"] or len(waiting) <= settings["max_waiters"]
     assert not any(map(oracle.is_fresh, idle)), f"{waiting} wait, {idle} is idle"
@@ -160,6 +161,10 @@ def audit_now(oracle: Oracle, pool: MCPSessionPool) -> None:
         "closing": places[State.CLOSING],
     }
     shown = {name: counts[name] for name in expected}
+    awaiting = shown["checking"] - expected["checking"]
+    assert 0 <= awaiting <= len(oracle.awaiting_checks()), f"the pool says {shown}, it should be {expected}"
+    expected["checking"] += awaiting
+    expected["idle"] -= awaiting
     assert shown == expected, f"the pool says {shown}, it should be {expected}"
     used = {session.key for session in oracle.places()} | {caller.key for caller in oracle.waiting()}
     if oracle.settings["max_total_keys"]:

@@ -77,7 +77,7 @@ class Session:
         self.closes = 0
         self.is_supply = False
         self.is_broken = self.is_retired = self.is_dropped = self.is_doubtful = False
-        self.was_idle_at_opening = self.is_checked_for_opening = False
+        self.was_idle_at_opening = self.awaited_check_at_opening = self.is_checked_for_opening = False
         self.failed_check = self.is_given_up = False
 
     def __repr__(self) -> str:
@@ -158,10 +158,26 @@ class Oracle:
         ]
 
     def idle(self, key: Key | None = None) -> list[Session]:
-        return self.of(key, State.IDLE)
+        """Those that are idle for certain."""
+        return [session for session in self.of(key, State.IDLE) if not self.may_await_check(session)]
 
     def checking(self, key: Key) -> list[Session]:
-        return self.of(key, State.CHECKING)
+        """Those under a check, and those that may wait for theirs."""
+        return [*self.of(key, State.CHECKING), *self.awaiting_checks(key)]
+
+    def awaiting_checks(self, key: Key | None = None) -> list[Session]:
+        return [session for session in self.of(key, State.IDLE) if self.may_await_check(session)]
+
+    def may_await_check(self, session: Session) -> bool:
+        """Whether its check may wait for another's end: they are bounded per URL as creations are. One that
+        waits for that counts as under a check; unlike its begin, nobody sees when that wait begins.
+        """
+        limit = self.settings["max_creating_per_url"]
+        return (
+            session.state is State.IDLE
+            and 0 < limit <= len(self.of(None, State.CHECKING, url=session.key.url))
+            and self.may_need_check(session)
+        )
 
     def creating(self, url: str) -> list[Session]:
         return self.of(None, State.CREATING, url=url)
@@ -203,7 +219,10 @@ class Oracle:
         if session.is_dropped:
             yield "leaked"
         if session.failed_check:
-            yield "circuit_breaker" if session.is_checked_for_opening else "health_check"
+            if session.is_checked_for_opening:
+                yield "circuit_breaker"
+            if not session.is_checked_for_opening or session.awaited_check_at_opening:
+                yield "health_check"
         idle_timeout = self.settings["idle_pool_eviction_seconds"]
         if session.state is State.IDLE and now >= session.used_at + idle_timeout - EPSILON:
             yield "idle_timeout"
@@ -402,6 +421,7 @@ class Oracle:
             self.count(session.key, "circuit_breaker_trips")
             for idle in self.of(None, State.IDLE, url=url):
                 idle.was_idle_at_opening = True
+                idle.awaited_check_at_opening = self.may_await_check(idle)
 
     def close_decided(self, connection: Connection, reason: str) -> None:
         session = self.sessions[connection]
@@ -424,9 +444,7 @@ class Oracle:
         was_given_back = session.state is State.ACTIVE and session.connection.creator.is_cancelled
         assert session.state is State.IDLE or was_given_back or settings["max_total_keys"]
         if not settings["max_total_keys"]:
-            older = [
-                idle for idle in self.of(None, State.IDLE) if idle.used_at_most < session.used_at - EPSILON
-            ]
+            older = [idle for idle in self.idle() if idle.used_at_most < session.used_at - EPSILON]
             assert not older, f"closing {session} for its place; {older} were used less recently"
 
     def close_begun(self, connection: Connection) -> None:
@@ -448,6 +466,8 @@ class Oracle:
         session.is_checked_for_opening = session.was_idle_at_opening
         session.was_idle_at_opening = session.is_doubtful = False
         session.state = State.CHECKING
+        limit = self.settings["max_creating_per_url"]
+        assert not limit or len(self.of(None, State.CHECKING, url=session.key.url)) <= limit
         session.epoch = self.epochs[session.key.url]
         self.count(session.key, "health_checks")
 

@@ -1,6 +1,8 @@
 """Random histories of a pool against the oracle of the contract; see oracle.py and audit.py.
 
 MGP_MODEL_EXAMPLES=5000 for a long run, with other histories each time; MGP_MODEL_STEPS bounds each history.
+MGP_MODEL_SHRINK=1 shortens a history that fails, for which Hypothesis takes up to five minutes; long runs
+always do.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -38,6 +40,7 @@ from model.loop import SteppedLoop, no_polling
 from model.oracle import Caller, Key, Oracle, State
 
 EXAMPLES = os.environ.get("MGP_MODEL_EXAMPLES")
+SHRINKS = EXAMPLES is not None or bool(os.environ.get("MGP_MODEL_SHRINK"))
 STEPS = int(os.environ.get("MGP_MODEL_STEPS", "50"))
 
 # Of the steps of a history: little is left to happen after it.
@@ -567,12 +570,14 @@ def run_settings(examples: int) -> settings:
     every_run = settings(
         stateful_step_count=STEPS, deadline=None, database=None, suppress_health_check=list(HealthCheck)
     )
+    if not SHRINKS:
+        every_run = settings(every_run, phases=[Phase.explicit, Phase.generate], report_multiple_bugs=False)
     if EXAMPLES is None:
         return settings(every_run, max_examples=examples, derandomize=True)
     return settings(every_run, max_examples=examples, print_blob=True)
 
 
-@pytest.mark.timeout(500 if EXAMPLES is None else 7200)
+@pytest.mark.timeout(7200 if SHRINKS else 120)
 @pytest.mark.parametrize(
     "examples",
     [40, pytest.param(100, marks=pytest.mark.long("more histories than the short ones"))]
