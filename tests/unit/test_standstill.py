@@ -133,7 +133,7 @@ async def fail_after(pool: FakePool, clock: FakeClock, seconds: float, error: Ba
         pool.creations[0].fail(error)
         with pytest.raises(type(error)):
             await acquiring
-        error.__traceback__ = None  # where it is a parameter, it would keep the pool for as long as the tests run
+        error.__traceback__ = None  # a parameter lives on, and would keep the pool
     else:
         pool.creations[0].open()
         await pool.release(await acquiring)
