@@ -393,9 +393,12 @@ class GatewayProcess(Program):
         """
         made = self.json("POST", "/gateways", {"name": name, "url": url, "transport": transport, **more})
         identifier = str(made["id"])
-        for tool in self.json("GET", "/tools?limit=0"):
-            if tool.get("gatewayId") == identifier:
-                self._tools[name, str(tool["originalName"])] = str(tool["name"])
+
+        def tools() -> list[dict[str, Any]]:
+            return [tool for tool in self.json("GET", "/tools?limit=0") if tool.get("gatewayId") == identifier]
+
+        for tool in wait_until(tools, 30, every=0.1):  # the gateway may show an older list for a moment
+            self._tools[name, str(tool["originalName"])] = str(tool["name"])
         return identifier
 
     def call(
