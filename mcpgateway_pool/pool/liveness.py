@@ -28,6 +28,42 @@ def apply(pool: Pool, pooled: Any, seen: Verdict) -> None:
         pool._doubt(pooled)
 
 
+class _Watch:
+    """Tells the pool what becomes of one of its sessions, and keeps neither alive.
+
+    A class, not functions made for each session: those cost more memory, and CPython 3.12 and 3.13 crash
+    where there is none for a function.
+    """
+
+    __slots__ = ("_foreign", "_pool", "_pooled")
+
+    def __init__(self, pool: Pool, pooled: Any) -> None:
+        self._pool = weakref.ref(pool)
+        is_ours = isinstance(pooled, PooledSession)
+        self._pooled = weakref.ref(pooled) if is_ours else None
+        self._foreign = None if is_ours else pooled  # it may refuse weak references
+
+    def tell(self, seen: Verdict) -> None:
+        pool, session = self._both()
+        if pool is not None and session is not None:
+            apply(pool, session, seen)
+
+    def stream_ended(self) -> None:
+        pool, session = self._both()
+        if pool is not None and session is not None:
+            standing_stream_ended(pool, session)
+
+    def task_ended(self, _: asyncio.Future[Any]) -> None:
+        self.tell(verdict.LOST)
+
+    def _both(self) -> tuple[Pool | None, Any]:
+        """Pool and session, where both live and this is the pool's loop."""
+        pool = self._pool()
+        if pool is None or pool._loop is not asyncio.get_running_loop():
+            return None, None
+        return pool, self._foreign if self._pooled is None else self._pooled()
+
+
 def watch(pool: Pool, pooled: Any) -> None:
     """Have the pool told whatever the session's owner sees, or that its owner task has ended.
 
@@ -37,24 +73,12 @@ def watch(pool: Pool, pooled: Any) -> None:
     with contextlib.suppress(Exception):  # duck-typed objects may refuse
         owner = getattr(pooled, "transport_context", None)
         task = getattr(pooled, "_owner_task", None)
-    pool_ref = weakref.ref(pool)
-    pooled_ref = weakref.ref(pooled) if isinstance(pooled, PooledSession) else lambda: pooled
-
-    def tell(seen: Verdict) -> None:
-        pool, session = pool_ref(), pooled_ref()
-        if pool is not None and session is not None and pool._loop is asyncio.get_running_loop():
-            apply(pool, session, seen)
-
-    def stream_ended() -> None:
-        pool, session = pool_ref(), pooled_ref()
-        if pool is not None and session is not None and pool._loop is asyncio.get_running_loop():
-            standing_stream_ended(pool, session)
-
+    made = _Watch(pool, pooled)
     if isinstance(owner, SessionOwner):
-        owner.on_verdict(tell)
-        owner.on_stream_end(stream_ended)
+        owner.on_verdict(made.tell)
+        owner.on_stream_end(made.stream_ended)
     elif isinstance(task, asyncio.Future):
-        task.add_done_callback(lambda _: tell(verdict.LOST))
+        task.add_done_callback(made.task_ended)
 
 
 def doubt_unwatched(pool: Pool, pooled: Any) -> None:

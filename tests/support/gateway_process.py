@@ -395,7 +395,9 @@ class GatewayProcess(Program):
         identifier = str(made["id"])
 
         def tools() -> list[dict[str, Any]]:
-            return [tool for tool in self.json("GET", "/tools?limit=0") if tool.get("gatewayId") == identifier]
+            return [
+                tool for tool in self.json("GET", "/tools?limit=0") if tool.get("gatewayId") == identifier
+            ]
 
         for tool in wait_until(tools, 30, every=0.1):  # the gateway may show an older list for a moment
             self._tools[name, str(tool["originalName"])] = str(tool["name"])
