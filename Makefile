@@ -182,7 +182,7 @@ PYTEST = { $(5) $(1)/bin/python -P -m pytest -n $(WORKERS) --dist $(4) -m '$(2) 
 RUN_TESTS = $$(scripts/find-python $(PYTHON)) scripts/run_tests.py $(if $(REPEAT),--repeat)
 
 .PHONY: test test-long test-all
-test: ## what must not break, in 8 minutes on two processors: C, Python, real sessions on both SDKs, real gateways
+test: ## what must not break, in ten minutes on two processors: C, Python, real sessions on both SDKs, real gateways
 	@newest=$$(scripts/gateways newest registry); $(RUN_TESTS) --folder build/tests/short \
 		environments test-c test-py test-sdk2 test-gateway $${newest:+test-registry-$$newest} LENGTH=short
 
