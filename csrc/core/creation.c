@@ -44,13 +44,18 @@ mgp_pool_created(struct mgp_pool *pool, int64_t now_ns, struct mgp_ticket creati
 }
 
 /* A breaker opened: waiters that have nothing else to wait for fail; the others want no
- * place now. */
+ * place now. Serving one key may end the queue of any other (where the breaker's time is over at
+ * once, the oldest waiter is granted the trial), so that each is taken from the front. */
 static void
 refuse_waiters(struct mgp_pool *pool, int64_t now_ns, struct mgp_endpoint *endpoint)
 {
-    struct mgp_list *waiting = &endpoint->waiting;
-    for (struct mgp_link *link = waiting->head.next, *next; link != &waiting->head; link = next) {
-        next = link->next;
+    struct mgp_list unserved;
+    struct mgp_link *link;
+    mgp_list_init(&unserved);
+    mgp_list_splice_back(&unserved, &endpoint->waiting);
+    while ((link = mgp_list_peek_front(&unserved)) != NULL) {
+        mgp_link_detach(link);
+        mgp_list_push_back(&endpoint->waiting, link);
         mgp_key_serve(pool, now_ns, mgp_container_of(link, struct mgp_waitq, endpoint_link)->key);
     }
 }

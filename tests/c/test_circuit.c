@@ -542,6 +542,27 @@ waiters_of_all_keys_may_create_when_it_closes(void)
 }
 
 static void
+breaker_that_is_open_for_no_time_lets_the_oldest_waiter_try_at_once(void)
+{
+    struct mgp_config config = pool_config();
+    config.max_sessions_per_key = 1;
+    config.max_creating_per_endpoint = 1;
+    config.breaker_threshold = 1;
+    config.breaker_reset_ns = 0;
+    pool_start(config);
+    struct caller *active = pool_open(1);   /* c1 */
+    struct caller *full = pool_acquire(1);  /* c2: waits for c1 */
+    struct caller *first = pool_acquire(3); /* c3 */
+    struct caller *next = pool_acquire(2);  /* c4: could create as soon as c3 has ended */
+    CHECK(full->answer == MGP_ANSWER_WAIT && next->answer == MGP_ANSWER_WAIT);
+    pool_create_failed(first, MGP_FAULT_ENDPOINT);
+    CHECK_EFFECTS("grant c4"); /* and key 2 has no queue any more, while the queues are walked */
+    pool_release(active, MGP_VERDICT_GOOD);
+    CHECK_EFFECTS("grant c2");
+    pool_end();
+}
+
+static void
 no_victim_is_closed_for_waiters_that_an_open_breaker_refuses(void)
 {
     struct mgp_config config = pool_config();
@@ -766,6 +787,7 @@ main(void)
     RUN(sessions_of_before_serve_while_it_is_open);
     RUN(waiter_is_let_try_as_soon_as_the_time_is_over);
     RUN(waiters_of_all_keys_may_create_when_it_closes);
+    RUN(breaker_that_is_open_for_no_time_lets_the_oldest_waiter_try_at_once);
     RUN(no_victim_is_closed_for_waiters_that_an_open_breaker_refuses);
     RUN(failures_are_remembered_without_a_key_and_forgotten_in_time);
     RUN(open_breaker_that_is_forgotten_is_no_longer_counted_as_open);
