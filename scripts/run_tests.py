@@ -21,11 +21,13 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -40,6 +42,8 @@ SETUP = "environments"
 # A goal that takes longer hangs.
 LIMIT_MINUTES = 30.0
 GRACE_SECONDS = 20.0
+# Where a goal fails without a failed test, what it printed last is all that tells why.
+LAST_LINES = 12
 SUFFIX = ".tsv"
 AGAIN = ".again" + SUFFIX
 
@@ -218,15 +222,32 @@ class Runner:
             cwd=ROOT,
             env={**os.environ, "TEST_RECORD": str(record.resolve()), **environment},
             stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             start_new_session=True,  # to end it with all that it has started
         )
+        last = deque[str](maxlen=LAST_LINES)
+        reader = threading.Thread(target=_pass_on, args=(process.stdout, last))
+        reader.start()
         try:
             code = process.wait(self._limit_seconds)
+            problem = f"exit code {code}" if code else ""
         except subprocess.TimeoutExpired:
-            return f"no end after {self._limit_seconds / 60:g} minutes"
+            problem = f"no end after {self._limit_seconds / 60:g} minutes"
         finally:
             end_session(process, GRACE_SECONDS)
-        return f"exit code {code}" if code else ""
+            reader.join()
+        return problem and " / ".join([problem, *last])
+
+
+def _pass_on(output: IO[bytes], last: deque[str]) -> None:
+    """Print what a goal prints, and keep the last lines of it."""
+    with output:
+        for line in output:
+            text = line.decode(errors="replace")
+            print(text, end="", flush=True)
+            if text.strip():
+                last.append(text.replace("\t", " ").strip())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
