@@ -221,8 +221,10 @@ test-py: $(VENV)/.installed $(VENV)-debug/.installed $(VENV)/.group-test ## Pyth
 	@code=0; $(call PYTEST,$(VENV)-debug,not release_build,,worksteal,PYTHONMALLOC=debug) || code=$$?; \
 	$(call PYTEST,$(VENV),release_build,,worksteal) || code=$$?; exit $$code
 
+# Affinity and the monitoring files ask nothing of the SDK.
+WITH_SESSIONS = $(filter-out %/test_prometheus.py %/test_affinity%,$(wildcard tests/integration/test_*.py))
 test-sdk2: $(VENV)-sdk2/.installed ## the tests with real sessions on the MCP SDK 2.x
-	$(call PYTEST,$(VENV)-sdk2,not release_build,tests/integration \
+	$(call PYTEST,$(VENV)-sdk2,not release_build,$(WITH_SESSIONS) \
 		tests/security/test_wire.py tests/security/test_secrets.py,worksteal,PYTHONMALLOC=debug)
 
 # Not -W error: the gateway and its many dependencies warn of what is theirs. The gateway takes long to start

@@ -184,13 +184,8 @@ def test_deleted_gateway_keeps_no_session(gateway: GatewayProcess, registered: t
     series.wait_for(lambda found: found["size"] == 0 and found["evictions_total"] == 2)
 
 
-@pytest.mark.parametrize(
-    "app",
-    [
-        STOCK_APP,
-        pytest.param(OUR_APP, marks=pytest.mark.long("three workers to boot, put in by the other way")),
-    ],
-)
+@pytest.mark.long("three workers to boot; three processes that share counters have tests without a gateway")
+@pytest.mark.parametrize("app", [STOCK_APP, OUR_APP])
 def test_three_workers_show_the_sum_of_their_series(tmp_path: Path, app: str) -> None:
     environment = {**WITH_STATE, "MCPGATEWAY_POOL_METRICS_DIR": str(tmp_path / "counters")}
     if app == OUR_APP:

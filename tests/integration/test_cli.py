@@ -105,6 +105,7 @@ def test_doctor_finds_the_demo_in_order(url: str) -> None:
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.long("a second demo, for its end; the other tests are shown one that runs")
 def test_the_demo_ends_after_its_time_and_does_not_count_where_others_share_counters(tmp_path: Path) -> None:
     done = run("demo", "--seconds", "2", MCPGATEWAY_POOL_METRICS_DIR=str(tmp_path))
     assert (done.returncode, done.stderr) == (0, "")

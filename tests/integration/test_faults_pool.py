@@ -136,6 +136,7 @@ def test_a_session_whose_standing_stream_ended_is_pinged_once_and_kept(server: S
 # ---- creation
 
 
+@pytest.mark.long("200 callers with real sessions each; a burst after a restart is in test_faults.py")
 @pytest.mark.timeout(150)
 def test_a_reconnect_of_200_callers_is_no_stampede(mortal: ServerProcess) -> None:
     """On one transport, because it takes a while."""

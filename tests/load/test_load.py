@@ -14,7 +14,7 @@ LOAD = Path(__file__).resolve().parent / "load.py"
 @pytest.mark.timeout(320)
 def test_a_thousand_callers_lose_no_place_and_no_count() -> None:
     done = subprocess.run(
-        [sys.executable, "-P", str(LOAD), "--seconds", "8", "--callers", "1000", "--pause", "0.5"],
+        [sys.executable, "-P", str(LOAD), "--seconds", "4", "--callers", "1000", "--pause", "0.5"],
         capture_output=True,
         text=True,
         timeout=300,
