@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from mcpgateway_pool.gateway import calls_without_session, settings
+from mcpgateway_pool.gateway.registry.calls import machine_tokens
 from mcpgateway_pool.gateway.registry.calls.callers import Caller, caller_of
 from mcpgateway_pool.gateway.registry.calls.gateways import NAMES_LAST_SECONDS, ExceptedGateways
 from mcpgateway_pool.gateway.registry.calls.keys import CALL_HEADERS, key_of, split_headers
@@ -93,6 +94,48 @@ def test_header_that_changes_with_each_call_is_the_calls_own(name: str) -> None:
 def test_named_headers_are_the_calls_own_and_those_of_the_downstream_session_go_nowhere() -> None:
     headers = {"X-Job": "7", "Mcp-Session-Id": "d1", "x-mcp-session-id": "d1", **TOKEN}
     assert split_headers(headers, frozenset({"x-job"})) == (TOKEN, {"X-Job": "7"})
+
+
+# ---- tokens that the release gets for itself
+
+
+class Manager:
+    """Gets another token each time."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    @machine_tokens.noting_token
+    async def get_access_token(self, _credentials: dict[str, Any], _ca: str | None = None) -> str:
+        self._count += 1
+        return f"token {self._count}"
+
+
+async def client_after(credentials: dict[str, Any], header: str | None = None) -> tuple[str, str] | None:
+    """What a call's token stands for, where the call sends it, or another header."""
+    machine_tokens.of_call.set(None)
+    token = await Manager().get_access_token(credentials)
+    return machine_tokens.client_of({"authorization": header or f"Bearer {token}"})
+
+
+async def test_tokens_of_one_client_stand_for_the_same_and_those_of_others_do_not() -> None:
+    client = {"grant_type": "client_credentials", "client_id": "a", "token_url": "http://example.com"}
+    turned = dict(reversed(client.items()))
+    found = await client_after(client)
+    assert found is not None
+    assert found[0] == "authorization"
+    assert found == await client_after(turned)
+    for other in ({**client, "client_id": "b"}, {**client, "scopes": ["x"]}):
+        assert found != await client_after(other)
+
+
+@pytest.mark.parametrize("grant", ["token-exchange", "authorization_code", None])
+async def test_token_of_a_user_is_no_token_of_the_release(grant: str | None) -> None:
+    assert await client_after({"grant_type": grant}) is None
+
+
+async def test_token_that_the_call_does_not_send_counts_for_nothing() -> None:
+    assert await client_after({"grant_type": "client_credentials"}, "Bearer mine") is None
 
 
 @pytest.mark.parametrize("nobody", [None, "", "unknown", "anonymous", {}, {"email": None}, 7])

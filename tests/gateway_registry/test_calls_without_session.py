@@ -7,21 +7,16 @@ from __future__ import annotations
 import json
 import signal
 import sqlite3
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from servers.process import ServerProcess
-from support.gateway_process import SWITCH, Answer, GatewayProcess, failures, sum_samples
-from support.gateway_users import ADMIN, AUTHENTICATED, AuthenticatingGateway, as_user
+from support.gateway_process import SWITCH, GatewayProcess, failures
+from support.gateway_users import ADMIN, ANN, AUTHENTICATED, BOB, AuthenticatingGateway, as_user
+from support.registered import PREFIX, Registered, register
 
-PREFIX = "mcp_session_pool_"
-PATIENCE_SECONDS = 30.0
-ANN, BOB = "ann@example.com", "bob@example.com"
 SETTINGS = {
     **SWITCH,
     **AUTHENTICATED,
@@ -43,53 +38,6 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Authenticating
         assert gateway.stop() in (0, -signal.SIGTERM)
         for complaint in ("Task was destroyed", "never awaited", "never retrieved"):
             assert complaint not in gateway.output
-
-
-@dataclass
-class Registered:
-    """A server at the gateway."""
-
-    gateway: AuthenticatingGateway
-    server: ServerProcess
-    name: str
-    identifier: str
-
-    def call(self, tool: str, user: str = ANN, /, teams: list[str] | None = None, **headers: str) -> Answer:
-        sent = as_user(user, teams, **{name.replace("_", "-"): value for name, value in headers.items()})
-        return self.gateway.call(self.name, tool, sent)
-
-    def whoami(self, user: str = ANN, /, teams: list[str] | None = None, **headers: str) -> dict[str, Any]:
-        """What the server saw of a call: its session, and the headers of the request."""
-        seen: dict[str, Any] = json.loads(self.call("whoami", user, teams=teams, **headers).text)
-        return seen
-
-    def count(self, series: str, **labels: str) -> float:
-        try:
-            return sum_samples(self.gateway.samples(), PREFIX + series, gateway_id=self.identifier, **labels)
-        except KeyError:  # it has no row yet
-            return 0.0
-
-    def wait_until(self, condition: Callable[[], bool]) -> None:
-        end = time.monotonic() + PATIENCE_SECONDS
-        while not condition():
-            assert time.monotonic() < end
-            time.sleep(0.05)
-
-    def requests(self) -> int:
-        """How many messages the server got so far."""
-        return sum(self.server.stats()["posts"].values())
-
-
-TRANSPORTS = {"sse": "SSE", "streamablehttp": "STREAMABLEHTTP"}
-
-
-def register(
-    gateway: AuthenticatingGateway, server: ServerProcess, name: str = "", **more: object
-) -> Registered:
-    name = name or f"server{server.port}"
-    return Registered(
-        gateway, server, name, gateway.register(name, server.url, TRANSPORTS[server.transport], **more)
-    )
 
 
 @pytest.fixture(scope="module", params=["streamablehttp", "sse"])

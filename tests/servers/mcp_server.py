@@ -155,6 +155,7 @@ def main() -> None:
     parser.add_argument(
         "--grace", type=int, default=1, help="seconds to wait for open connections on SIGTERM"
     )
+    parser.add_argument("--certificate", help="serve over TLS, with the certificate and key of this file")
     parser.add_argument("--keep", action="store_true", help="do not end with standard input")
     args = parser.parse_args()
 
@@ -163,7 +164,13 @@ def main() -> None:
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind(("127.0.0.1", args.port))
-    config = uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=args.grace, ws="none")
+    config = uvicorn.Config(
+        app,
+        log_level="critical",
+        timeout_graceful_shutdown=args.grace,
+        ws="none",
+        ssl_certfile=args.certificate,
+    )
     server = AnnouncingServer(config)
     server.announcement = {
         "port": listener.getsockname()[1],

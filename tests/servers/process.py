@@ -6,6 +6,7 @@ import json
 import os
 import select
 import signal
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -52,7 +53,11 @@ class ServerProcess(Program):
     @property
     def url(self) -> str:
         """The MCP endpoint."""
-        return f"http://127.0.0.1:{self.port}{self.path}"
+        return self._origin + self.path
+
+    @property
+    def _origin(self) -> str:
+        return f"{'https' if '--certificate' in self._args else 'http'}://127.0.0.1:{self.port}"
 
     @property
     def pid(self) -> int:
@@ -169,8 +174,11 @@ class ServerProcess(Program):
         return stats
 
     def _get(self, path: str) -> dict[str, Any]:
-        # No proxies: the environment may name one, and this is 127.0.0.1.
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(f"http://127.0.0.1:{self.port}{path}", timeout=5.0) as response:
+        # No proxies: the environment may name one, and this is 127.0.0.1, whose certificate is a test's.
+        opener = urllib.request.build_opener(
+            urllib.request.ProxyHandler({}),
+            urllib.request.HTTPSHandler(context=ssl._create_unverified_context()),
+        )
+        with opener.open(self._origin + path, timeout=5.0) as response:
             result: dict[str, Any] = json.load(response)
         return result

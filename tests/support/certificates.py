@@ -68,9 +68,15 @@ class Authority:
         """The TLS context of a server with a certificate for ``address``, valid for so many more days (below
         0: expired).
         """
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.server_certificate(address=address, days=days))
+        return context
+
+    def server_certificate(self, *, address: str = "127.0.0.1", days: int = 30) -> Path:
+        """The file with the key and the certificate of such a server; its address may be a name."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "server")])
-        names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))])
+        names = x509.SubjectAlternativeName([_name_of(address)])
         certificate = (
             self._builder(subject, key, days)
             .add_extension(names, critical=False)
@@ -84,6 +90,11 @@ class Authority:
             )
             + certificate.public_bytes(serialization.Encoding.PEM)
         )
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(path)
-        return context
+        return path
+
+
+def _name_of(address: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(address))
+    except ValueError:
+        return x509.DNSName(address)

@@ -391,8 +391,17 @@ class GatewayProcess(Program):
         Returns:
             The gateway id that the series show.
         """
+        identifier = self.add_gateway(name, url, transport, **more)
+        self.learn_tools(name, identifier)
+        return identifier
+
+    def add_gateway(self, name: str, url: str, transport: str = "STREAMABLEHTTP", **more: object) -> str:
+        """Register an MCP server whose tools the gateway does not ask for yet; see :meth:`register`."""
         made = self.json("POST", "/gateways", {"name": name, "url": url, "transport": transport, **more})
-        identifier = str(made["id"])
+        return str(made["id"])
+
+    def learn_tools(self, name: str, identifier: str) -> None:
+        """Wait until the gateway shows the tools of a server, which can be called from then on."""
 
         def tools() -> list[dict[str, Any]]:
             return [
@@ -401,7 +410,6 @@ class GatewayProcess(Program):
 
         for tool in wait_until(tools, 30, every=0.1):  # the gateway may show an older list for a moment
             self._tools[name, str(tool["originalName"])] = str(tool["name"])
-        return identifier
 
     def call(
         self, server: str, tool: str, /, headers: Mapping[str, str] | None = None, **arguments: object

@@ -5,21 +5,23 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import http.client
 import json
 import time
 import uuid
 from collections.abc import Mapping
 
-from .gateway_process import _SECRET, Answer, GatewayProcess, Samples, parse_samples
+from .gateway_process import _SECRET, Answer, GatewayError, GatewayProcess, Samples, parse_samples
 
 AUTHENTICATED = {"AUTH_REQUIRED": "true"}
 ADMIN = "admin@example.com"
+ANN, BOB = "ann@example.com", "bob@example.com"
 # Not a secret, and what the gateway accepts of an administrator: nothing in sequence.
 _PASSWORD = "Quiet-Harbor-7f-Lantern-2k!"
 
 
 def token_of(email: str, teams: list[str] | None = None) -> str:
-    """A token of the gateway for one of its users, all of whom are administrators here.
+    """A token of the gateway for one of its users, all of whom are administrators here; another each time.
 
     Args:
         email: who it is.
@@ -74,6 +76,13 @@ class AuthenticatingGateway(GatewayProcess):
             {"email": email, "password": _PASSWORD, "full_name": email, "is_admin": True},
         )
 
+    def add_team(self, name: str, *members: str) -> str:
+        """Make a team of these users, beside the administrator; its id."""
+        made = self.json("POST", "/teams/", {"name": name, "description": name, "visibility": "private"})
+        for member in members:
+            self.json("POST", f"/teams/{made['id']}/members", {"email": member, "role": "member"})
+        return str(made["id"])
+
     def samples(self) -> Samples:
         """The samples of one scrape."""
         return parse_samples(self.scrape(as_user(ADMIN)))
@@ -87,3 +96,17 @@ class AuthenticatingGateway(GatewayProcess):
         text = content.decode()
         lines = [line.removeprefix("data: ") for line in text.splitlines() if line.startswith("data: ")]
         return Answer(status, json.loads(lines[-1] if lines else text), time.perf_counter() - begin)
+
+    def location(self, path: str, headers: Mapping[str, str]) -> str:
+        """Where a GET is redirected to."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        try:
+            connection.request("GET", path, headers=dict(headers))
+            response = connection.getresponse()
+            response.read()
+        finally:
+            connection.close()
+        found = response.getheader("Location")
+        if found is None:
+            raise GatewayError(f"GET {path}: HTTP {response.status}, and no redirect")
+        return found

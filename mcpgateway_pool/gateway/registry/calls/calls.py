@@ -13,6 +13,7 @@ from mcpgateway_pool.gateway.registry.registry_pool import BY_GATEWAY
 from mcpgateway_pool.gateway.settings import GatewaySettings
 from mcpgateway_pool.labels import gateway_label
 
+from . import machine_tokens
 from .call_lease import CallLease
 from .call_pool import CallPool
 from .callers import ANONYMOUS, Caller, CallWithoutSession, is_authentication_on
@@ -82,7 +83,14 @@ class Calls:
         """
         caller = call.caller
         pinned, own = split_headers(arguments.headers, self._call_headers)
-        key = key_of(caller, pinned, arguments.httpx_client_factory)
+        compared = pinned
+        client = machine_tokens.client_of(pinned)
+        if client is not None:
+            # The session keeps the token of the call that opens it for what happens between calls.
+            name, described = client
+            own[name] = pinned[name]
+            compared = {**pinned, name: described}
+        key = key_of(caller, compared, arguments.httpx_client_factory)
         return CallLease(
             self.pool,
             arguments._replace(headers=pinned, user_identity=key),

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from types import CodeType, FrameType, ModuleType
 from typing import TYPE_CHECKING, Any
 
+from . import machine_tokens
 from .callers import caller_of, current
 
 if TYPE_CHECKING:
@@ -111,6 +112,9 @@ SIGNALS = (
     ),
 )
 
+# Gets the tokens that stand for the release itself: module, class and method.
+_TOKENS = ("mcpgateway.services.oauth_manager", "OAuthManager", "get_access_token")
+
 # What was replaced: (where, name, what was there), in the order in which it was.
 _replaced: list[tuple[Any, str, Any]] = []
 
@@ -145,6 +149,10 @@ def open_entrances(log: logging.Logger) -> tuple[str, ...]:
             method = getattr(owner, signal.method, None)
             if method is not None:
                 _replace(owner, signal.method, _signalling(method, signal.message))
+        where, name, get_token = _TOKENS
+        manager = getattr(sys.modules.get(where), name, None)
+        if hasattr(manager, get_token):
+            _replace(manager, get_token, machine_tokens.noting_token(getattr(manager, get_token)))
     return tuple(services)
 
 
@@ -235,9 +243,11 @@ def _noting_caller(entrance: Entrance, method: Callable[..., Any]) -> Callable[.
     async def noting(*args: Any, **kwargs: Any) -> Any:
         arguments = signature.bind_partial(*args, **kwargs).arguments
         token = current.set(caller_of(entrance.service, arguments, entrance.users, entrance.teams))
+        machine_token = machine_tokens.of_call.set(None)
         try:
             return await method(*args, **kwargs)
         finally:
+            machine_tokens.of_call.reset(machine_token)
             current.reset(token)
 
     return noting
