@@ -6,15 +6,12 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from mcpgateway_pool._core import PooledSession
+from mcpgateway_pool.tasks import GOODBYE_SECONDS
 
 from . import upkeep
 
 if TYPE_CHECKING:
     from .protocol import Pool
-
-# How long whoever causes a close waits for it; it goes on in the background. Long enough for a server that
-# answers, so that the next caller of a full key finds the place free.
-GOODBYE_SECONDS = 0.1
 
 
 async def finish_release(pool: Pool, pooled: Any, closing: Any) -> None:
@@ -43,7 +40,9 @@ async def finish_release(pool: Pool, pooled: Any, closing: Any) -> None:
 
 
 async def wait_for_goodbye(closing: asyncio.Task[None]) -> None:
-    """Wait for a close that a caller caused, shortly."""
+    """Wait for a close that a caller caused, shortly: where the server answers, the next caller of a full key
+    then finds the place free.
+    """
     # Not shielded by hand: wait() never cancels what it waits for.
     await asyncio.wait({closing}, timeout=GOODBYE_SECONDS)
 

@@ -23,6 +23,8 @@ import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Literal
 
+from mcpgateway_pool.tasks import say_goodbye
+
 TransportName = Literal["sse", "streamablehttp"]
 ClientFactory = Callable[..., Any]
 
@@ -31,6 +33,8 @@ CONNECTION_CLOSED = -32000
 PARSE_ERROR = -32700
 
 _SSE_READ_TIMEOUT_SECONDS = 300.0
+# How long the word that a request was given up may take, in the background.
+_CANCEL_SECONDS = 5.0
 
 
 class _Sdk:
@@ -331,6 +335,10 @@ class _Requests(dict[Any, Any]):
 def on_given_up(session: Any, callback: Callable[[], None]) -> None:
     """Have a function called whenever a request of a session ends without an answer because its caller was
     cancelled, or because its own time was up. Nothing happens for what is no SDK session.
+
+    SDK 2.x then tells the server so, and lets nobody cancel that for 5 s: a caller whose time is up would
+    wait for a transport that takes nothing more, such as SSE while its last POST is without an answer. Here
+    nobody waits for it longer than for any other goodbye.
     """
     if _sdk().generation == 2:
         dispatcher: Any = getattr(session, "_dispatcher", None)
@@ -338,9 +346,9 @@ def on_given_up(session: Any, callback: Callable[[], None]) -> None:
         if send_cancel is None:
             return
 
-        def noted(*arguments: Any, **options: Any) -> Any:
+        async def noted(*arguments: Any, **options: Any) -> None:
             callback()
-            return send_cancel(*arguments, **options)
+            await say_goodbye(send_cancel(*arguments, **options), _CANCEL_SECONDS)
 
         dispatcher._cancel_outbound = noted
     elif type(_pending(session)) is dict and hasattr(session, "_response_streams"):

@@ -18,6 +18,7 @@ from typing import Any
 
 from mcpgateway_pool import verdict
 from mcpgateway_pool.redact import safe_repr, safe_url
+from mcpgateway_pool.tasks import CANCEL_GRACE_SECONDS, keep
 from mcpgateway_pool.verdict import Verdict
 
 from . import http_client, http_watch, sdk
@@ -28,10 +29,6 @@ from .streams import ExplainingWriteStream, WatchedReadStream
 logger = logging.getLogger(__name__)
 
 CLOSE_TIMEOUT_SECONDS = 5.0
-CANCEL_GRACE_SECONDS = 1.0
-
-# The loop keeps only weak references to tasks; these must run to their end although nobody awaits them.
-_background: set[asyncio.Task[Any]] = set()
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -147,7 +144,7 @@ class SessionOwner:
         self.task.cancel()
         if not await self._ends_within(CANCEL_GRACE_SECONDS):
             logger.warning("the task of a session ignores its cancellation: %s", self)
-            _keep(self.task)
+            keep(self.task)
         return False
 
     async def _ends_within(self, seconds: float) -> bool:
@@ -498,13 +495,8 @@ def _callers_factory(factory: sdk.ClientFactory) -> sdk.ClientFactory:
 
 def _spawn(coroutine: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
     task = asyncio.get_running_loop().create_task(coroutine, name=name, context=contextvars.Context())
-    _keep(task)
+    keep(task)
     return task
-
-
-def _keep(task: asyncio.Task[Any]) -> None:
-    _background.add(task)
-    task.add_done_callback(_background.discard)
 
 
 __all__ = ["SessionOwner", "open_session", "upstream_headers"]

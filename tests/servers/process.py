@@ -158,7 +158,7 @@ class ServerProcess(Program):
         query = urllib.parse.urlencode({"kind": kind, **options})
         self._get(f"/fault?{query}")
 
-    def wait_for(self, condition: Callable[[dict[str, Any]], bool], timeout: float = 5.0) -> dict[str, Any]:
+    def wait_for(self, condition: Callable[[dict[str, Any]], bool], timeout: float = 30.0) -> dict[str, Any]:
         """The first counters that satisfy the condition; TimeoutError when none do in ``timeout`` seconds."""
         stats: dict[str, Any] = {}
 

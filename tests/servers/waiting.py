@@ -10,6 +10,10 @@ from typing import TypeVar
 
 _T = TypeVar("_T")
 
+# A limit, in seconds, for what must come without waiting for a time-out: no claim about the machine, which
+# may be busy, but well below the 30 s and 300 s after which the SDK itself gives up.
+AT_ONCE = 15.0
+
 
 def wait_until(condition: Callable[[], _T], seconds: float, every: float = 0.02) -> _T:
     """The first true value of a function; TimeoutError, with the last one, when there is none in time.
