@@ -102,9 +102,8 @@ def uninstall() -> None:
             if loaded is not None and _has_our_class(loaded, family):
                 _require_stopped(loaded, family, "uninstall")
                 setattr(loaded, family.class_name, _stock_classes.pop(family.module))
-                entrances = sys.modules.get(f"{family.stand_in}.calls.entrances")
-                if entrances is not None:
-                    entrances.close_entrances()
+                sys.modules[f"{family.stand_in}.calls.entrances"].close_entrances()
+                sys.modules[f"{family.stand_in}.default_clients"].restore(loaded)
         elif family is not None:
             stand_in = sys.modules.get(family.stand_in)
             if stand_in is not None and sys.modules.get(family.module) is stand_in:

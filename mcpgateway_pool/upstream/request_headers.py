@@ -38,6 +38,8 @@ _HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")
 _USUAL_BYTES = 8192
 # Shorter values are words that any text may hold.
 _MIN_SECRET_CHARS = 4
+# How many sets of headers a session may have had since, and a server may still echo.
+_LATER_HEADERS = 8
 
 
 def upstream_headers(headers: Mapping[str, str] | None) -> dict[str, str]:
@@ -80,6 +82,17 @@ def are_unusually_long(headers: Mapping[str, str]) -> bool:
     return sum(len(name) + len(value) for name, value in headers.items()) > _USUAL_BYTES
 
 
+def _secrets_of(headers: Mapping[str, str]) -> set[str]:
+    values = {value for name, value in headers.items() if name.lower() != "accept"}
+    parts = {value.partition(" ")[2].strip() for value in values}
+    return {value for value in values | parts if len(value) >= _MIN_SECRET_CHARS}
+
+
+def _longest_first(secrets: set[str]) -> list[str]:
+    """One value may be a part of another."""
+    return sorted(secrets, key=len, reverse=True)
+
+
 class Cleaner:
     """Takes the values of headers that were sent out of texts from outside, where a server or a library may
     echo them; the part after the scheme (``Bearer …``), too.
@@ -88,15 +101,17 @@ class Cleaner:
         headers: those that are sent.
     """
 
-    __slots__ = ("_secrets",)
+    __slots__ = ("_first", "_later", "_secrets")
 
     def __init__(self, headers: Mapping[str, str]) -> None:
-        values = {value for name, value in headers.items() if name.lower() != "accept"}
-        parts = {value.partition(" ")[2].strip() for value in values}
-        # The longest first: one value may be a part of another.
-        self._secrets = sorted(
-            (value for value in values | parts if len(value) >= _MIN_SECRET_CHARS), key=len, reverse=True
-        )
+        self._first = _secrets_of(headers)
+        self._later: tuple[set[str], ...] = ()
+        self._secrets = _longest_first(self._first)
+
+    def add(self, headers: Mapping[str, str]) -> None:
+        """Others are sent from now on. The first are remembered for ever, of these the newest few."""
+        self._later = (*self._later[1 - _LATER_HEADERS :], _secrets_of(headers))
+        self._secrets = _longest_first(self._first.union(*self._later))
 
     def __call__(self, text: str) -> str:
         """The text without them."""

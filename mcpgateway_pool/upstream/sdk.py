@@ -307,9 +307,49 @@ def fail_requests(session: Any, message: str) -> int:
     return sum(fail_request(session, request_id, message) for request_id in list(_pending(session)))
 
 
-class _Requests(dict[Any, Any]):
-    """SDK 1.x: the requests in flight of a session, by id. Whoever takes out what it has put in has given its
-    request up; an answered one was taken out by the task that receives.
+class _InFlight(dict[Any, Any]):
+    """The requests in flight of a session, by id. It tells of each that begins and ends."""
+
+    begun: Callable[[Any], None] | None = None
+    ended: Callable[[Any], None] | None = None
+
+    def __setitem__(self, request_id: Any, waiter: Any) -> None:
+        if self.begun is not None:
+            self.begun(request_id)
+        super().__setitem__(request_id, waiter)
+
+    def __delitem__(self, request_id: Any) -> None:
+        if self.ended is not None:
+            self.ended(request_id)
+        super().__delitem__(request_id)
+
+    def pop(self, request_id: Any, *default: Any) -> Any:
+        if self.ended is not None:
+            self.ended(request_id)
+        return super().pop(request_id, *default)
+
+
+def on_requests(session: Any, *, begun: Callable[[Any], None], ended: Callable[[Any], None]) -> None:
+    """Have functions called with the id of each request of a session: before it is sent, in the context of
+    its caller; and when nobody waits for its answer any more. Nothing happens for what is no SDK session.
+    """
+    pending = _pending(session)
+    if not isinstance(pending, _InFlight):
+        holder, name = (
+            (getattr(session, "_dispatcher", None), "_pending")
+            if _sdk().generation == 2
+            else (session, "_response_streams")
+        )
+        if getattr(holder, name, None) is not pending:
+            return
+        pending = _InFlight(pending)
+        setattr(holder, name, pending)
+    pending.begun, pending.ended = begun, ended
+
+
+class _Requests(_InFlight):
+    """SDK 1.x: the same. Whoever takes out what it has put in has given its request up; an answered one was
+    taken out by the task that receives.
     """
 
     def __init__(self, on_given_up: Callable[[], None]) -> None:

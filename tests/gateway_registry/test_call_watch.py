@@ -42,9 +42,7 @@ class Client:
         self.watch = CallWatch(transport, {})
         self.call = CallRequests(headers or {})
         self.watch.requests = self.call
-        factory = self.watch.client_factory(http_client.default_client_factory())
-        assert factory is not None
-        self.http = factory()
+        self.http = self.watch.watched(http_client.default_client_factory())()
 
     async def post(self, url: str, message: object = CALL, headers: dict[str, str] = SESSION) -> Any:
         return await self.http.post(url, content=json.dumps(message), headers=headers)

@@ -70,7 +70,7 @@ async def error_of(call: Awaitable[object]) -> Exception:
 class Caller:
     """Calls as the gateway's services do."""
 
-    def __init__(self, registry: Any, release: ModuleType, server: ServerProcess) -> None:
+    def __init__(self, registry: Any, release: ModuleType, server: ServerProcess, **more: object) -> None:
         self._registry = registry
         self._arguments = {
             "gateway_id": "g1",
@@ -78,6 +78,7 @@ class Caller:
             "headers": {"Authorization": "Bearer t"},
             "transport_type": release.TransportType(server.transport),
             "httpx_client_factory": client_factory,
+            **more,
         }
 
     async def __call__(self, tool: str, downstream: str = "d1", **arguments: Any) -> str:
@@ -144,11 +145,12 @@ async def test_call_in_flight_fails_when_its_server_dies(
     assert await call.until_it_works() <= 1
 
 
+@pytest.mark.parametrize("factory", [client_factory, None], ids=["factory", "default"])
 async def test_refused_call_fails_at_once_and_its_session_is_kept(
-    make: Make, release: ModuleType, server: ServerProcess
+    make: Make, release: ModuleType, server: ServerProcess, factory: object
 ) -> None:
     registry = make()
-    call = Caller(registry, release, server)
+    call = Caller(registry, release, server, httpx_client_factory=factory)
     await call("echo", text="first")
     server.fault("status", status=503, method="tools/call")
     assert not isinstance(await error_of(call("echo", text="refused")), TimeoutError), "it hung"
@@ -165,6 +167,35 @@ async def test_refused_handshake_reads_as_the_release_words_it(
     for _ in range(2):  # and one caller's bad token opens no breaker
         with pytest.raises(RuntimeError, match="auth_unauthorized"):
             await call("echo", text="no")
+
+
+async def test_sse_server_that_sends_messages_to_another_origin_is_refused_at_once(
+    make: Make, release: ModuleType
+) -> None:
+    """The release, and the SDK, would wait for as long as a session may take to open."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
+        writer.write(b"event: endpoint\ndata: http://elsewhere.test/messages\n\n")
+        await reader.read()
+        writer.close()
+
+    listener = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with listener:
+        url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}/sse"
+        registry = make()
+        for factory in (client_factory, None):
+            with pytest.raises(RuntimeError, match="another origin"):
+                async with registry.acquire(
+                    downstream_session_id="d1",
+                    gateway_id="g1",
+                    url=url,
+                    headers=None,
+                    transport_type=release.TransportType.SSE,
+                    httpx_client_factory=factory,
+                ):
+                    pass
 
 
 async def test_shared_calls_overtake_each_other_and_exclusive_ones_do_not(

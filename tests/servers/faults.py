@@ -22,7 +22,7 @@ then gone.
   there).
 
 ``method`` limits a fault to one JSON-RPC method (``tools/call``), ``http`` to one HTTP method (default
-``POST``).
+``POST``), ``authorization`` to POSTs with that header.
 """
 
 from __future__ import annotations
@@ -119,9 +119,13 @@ class FaultLayer:
             fault["http"] = "EVENT"
         self._faults.append(fault)
 
-    def _take(self, http: str, method: str) -> dict[str, str] | None:
+    def _take(self, http: str, method: str, authorization: str = "") -> dict[str, str] | None:
         for fault in self._faults:
-            if fault["http"] == http and fault.get("method", method) == method:
+            if (
+                fault["http"] == http
+                and fault.get("method", method) == method
+                and fault.get("authorization", authorization) == authorization
+            ):
                 left = int(fault["count"]) - 1
                 fault["count"] = str(left)
                 if left <= 0:
@@ -138,7 +142,8 @@ class FaultLayer:
             self._initialize_headers.append(
                 [f"{k.decode('latin-1')}: {v.decode('latin-1')}" for k, v in scope["headers"]]
             )
-        fault = self._take("POST", method)
+        authorization = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1")
+        fault = self._take("POST", method, authorization)
         self._pending_posts += 1
         try:
             if fault is not None:

@@ -7,14 +7,13 @@ factory, so that its TLS, authentication and choice of protocol stay.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import weakref
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mcpgateway_pool import MCPSessionPool, _core, verdict
 from mcpgateway_pool._core import Ticket
@@ -28,13 +27,34 @@ from mcpgateway_pool.redact import safe_url
 from mcpgateway_pool.tasks import CANCEL_GRACE_SECONDS
 from mcpgateway_pool.upstream.http_watch import HttpWatch
 
+from . import default_clients
 from .session_watch import SessionWatch
 
 if TYPE_CHECKING:
+    from mcpgateway_pool.pool.session_context import AcquireArguments
+
     from .upstream_registry import UpstreamSessionRegistry
 
+
+class Whose(NamedTuple):
+    """Whose session it is.
+
+    Attributes:
+        downstream_session_id: what the client names; others can name it, too.
+        gateway_id: the gateway.
+        user: who has proved to be it; None where that is not known.
+    """
+
+    downstream_session_id: str
+    gateway_id: str
+    user: str | None
+
+
 # Whose session is being opened: a creation runs in the context of the acquire that wants it.
-downstream_session: ContextVar[str] = ContextVar("mcpgateway_pool_downstream_session")
+opening_for: ContextVar[Whose] = ContextVar("mcpgateway_pool_opening_for")
+
+# How the user comes into the pool's key: as the only header that counts there.
+USER = "x-user"
 
 # The groups of keys that are evicted together.
 BY_DOWNSTREAM_SESSION, BY_GATEWAY = 0, 1
@@ -54,22 +74,30 @@ class _Open:
 
     Attributes:
         upstream: the release's object.
+        whose: by whom it was opened.
         generation: see :attr:`RegistryPool.generation`.
-        watch: what sees its HTTP requests; None where nothing does.
+        watch: on its requests; None where the registry was given a session factory of its own.
         doubted_for: its ``last_used`` when a check was last asked for.
     """
 
     upstream: Any
+    whose: Whose | None
     generation: int
-    watch: HttpWatch | None
+    watch: SessionWatch | None
     doubted_for: float | None = None
+
+    @property
+    def http(self) -> HttpWatch | None:
+        """What sees its HTTP requests; None where nothing does."""
+        return None if self.watch is None else self.watch.http
 
 
 class RegistryPool(MCPSessionPool):
     """The pool of one registry.
 
     Attributes:
-        sessions: the newest open session of each (downstream session id, gateway id).
+        sessions: the newest open session of each owner.
+        is_shared: whether several calls may have one session at a time.
         generation: rises with each :meth:`UpstreamSessionRegistry.close_all`; a session is of the one in
             which its creation began.
 
@@ -87,13 +115,16 @@ class RegistryPool(MCPSessionPool):
         self._release = release
         self._closes: list[asyncio.Task[None]] | None = None
         super().__init__(**self._limits(settings))
-        self._share(self._calls_at_once(settings), True)
+        calls_at_once = self._calls_at_once(settings)
+        self.is_shared = calls_at_once > 1
+        self._share(calls_at_once, True)
 
     def _limits(self, settings: GatewaySettings) -> dict[str, Any]:
         """The arguments of the pool's constructor."""
         registry = self._registry
         return {
             "max_sessions_per_key": 1,
+            "identity_headers": (USER,),
             "session_ttl_seconds": settings.session_ttl_seconds or _FOR_EVER,
             "health_check_interval_seconds": max(0.0, registry._idle_validation_seconds),
             "acquire_timeout_seconds": settings.acquire_timeout_seconds or _FOR_EVER,
@@ -118,7 +149,7 @@ class RegistryPool(MCPSessionPool):
 
     def _forget_loop(self) -> None:
         super()._forget_loop()
-        self.sessions: dict[tuple[str, str], Any] = {}
+        self.sessions: dict[Whose, Any] = {}
         self._open: dict[int, _Open] = {}
         self._creating: dict[asyncio.Task[Any], int] = {}
 
@@ -132,14 +163,27 @@ class RegistryPool(MCPSessionPool):
     def doubt_after_error(self, upstream: Any) -> None:
         """After a call that raised: of a session that is watched, everything is known already."""
         record = self._open.get(id(upstream))
-        if record is not None and record.watch is None:
+        if record is not None and record.http is None:
             liveness.doubt_unwatched(self, upstream)
 
-    def look_after(self, key: tuple[str, str], url: str, transport: TransportType) -> None:
-        """See to it that a session that must not be handed out, or not unchecked, is not."""
-        upstream = self.sessions.get(key)
+    def watch_of(self, upstream: Any) -> SessionWatch | None:
+        """The watch on an open session's requests; None where the registry was given a session factory of its
+        own.
+        """
+        record = self._open.get(id(upstream))
+        return None if record is None else record.watch
+
+    def look_after(self, whose: Whose, arguments: AcquireArguments) -> None:
+        """See to it that a session that must not be handed out, or not unchecked, is not; and that a check
+        is made with the headers of the call that wants the session.
+        """
+        upstream = self.sessions.get(whose)
         if upstream is None:
             return
+        url, transport = arguments.url, arguments.transport_type
+        watch = self.watch_of(upstream)
+        if watch is not None and self._lease_ticket(upstream) is None:
+            watch.headers.use(arguments.headers)
         if upstream.is_closed:
             self._mark_broken(upstream, True, False)
         elif upstream.url != url or upstream.transport_type.value != transport.value:
@@ -233,12 +277,12 @@ class RegistryPool(MCPSessionPool):
             raise
         finally:
             del self._creating[task]
-        self._open[id(upstream)] = _Open(upstream, generation, watch)
+        self._open[id(upstream)] = _Open(upstream, opening_for.get(None), generation, watch)
         self._remember(upstream)
         return upstream
 
     def _remember(self, upstream: Any) -> None:
-        self.sessions[upstream.downstream_session_id, upstream.gateway_id] = upstream
+        self.sessions[opening_for.get()] = upstream
 
     async def _open_upstream(
         self,
@@ -247,8 +291,8 @@ class RegistryPool(MCPSessionPool):
         transport_type: TransportType,
         httpx_client_factory: Callable[..., Any] | None,
         gateway_id: str | None,
-    ) -> tuple[Any, HttpWatch | None]:
-        """The session, and what sees its requests."""
+    ) -> tuple[Any, SessionWatch | None]:
+        """The session, and the watch on its requests."""
         release, registry = self._release, self._registry
         downstream_session_id = self._whose_session()
         transport = release.TransportType(transport_type.value)
@@ -257,7 +301,7 @@ class RegistryPool(MCPSessionPool):
         if factory is None:
             factory = release._default_session_factory
             watch = self._make_watch(transport_type, headers or {})
-            httpx_client_factory = watch.client_factory(httpx_client_factory)
+            httpx_client_factory = watch.client_factory(httpx_client_factory, release)
         try:
             request = release.SessionCreateRequest(
                 url=url,
@@ -272,13 +316,17 @@ class RegistryPool(MCPSessionPool):
         except ValueError as error:
             verdict.blame(error, verdict.Fault.CALLER)
             raise
+        token = default_clients.opening.set(watch)
         try:
-            session, second = await factory(request)
+            opened = factory(request)
+            session, second = await (opened if watch is None else watch.opening(opened))
         except Exception as error:
             fault = None if watch is None else watch.fault(error)
             if fault is not None:
                 verdict.blame(error, fault)
             raise
+        finally:
+            default_clients.opening.reset(token)
         if hasattr(release, "SessionLifecycle"):
             parts = {
                 "client": second.client,
@@ -300,10 +348,10 @@ class RegistryPool(MCPSessionPool):
         )
         if watch is not None:
             self._begin_watch(watch, upstream)
-        return upstream, None if watch is None else watch.http
+        return upstream, watch
 
     def _whose_session(self) -> str:
-        return downstream_session.get()
+        return opening_for.get().downstream_session_id
 
     def _make_watch(self, transport_type: TransportType, headers: dict[str, str]) -> SessionWatch:
         return SessionWatch(transport_type.value, headers)
@@ -330,6 +378,8 @@ class RegistryPool(MCPSessionPool):
             on_verdict=tell,
             on_stream_end=stream_ended,
         )
+        if self.is_shared:
+            watch.headers.follow_requests(upstream.session)
         upstream._owner_task.add_done_callback(lambda _task: watch.end())
 
     def _refuse_unknown_methods(self, methods: Iterable[str]) -> None:
@@ -337,7 +387,7 @@ class RegistryPool(MCPSessionPool):
 
     def _watch_of(self, pooled: Any) -> HttpWatch | None:
         record = self._open.get(id(pooled))
-        return None if record is None else record.watch
+        return None if record is None else record.http
 
     def _on_close(self, pooled: Any, ticket: Ticket, reason: str) -> asyncio.Task[None] | None:
         self._forget(pooled)
@@ -363,14 +413,13 @@ class RegistryPool(MCPSessionPool):
         finally:
             if owner is not None and owner.done() and not owner.cancelled():
                 owner.exception()  # so that nobody is told that it was never retrieved
-            self._open.pop(id(pooled), None)
             self._forget(pooled)
+            self._open.pop(id(pooled), None)
 
     def _forget(self, upstream: Any) -> None:
-        with contextlib.suppress(AttributeError):
-            key = (upstream.downstream_session_id, upstream.gateway_id)
-            if self.sessions.get(key) is upstream:
-                del self.sessions[key]
+        record = self._open.get(id(upstream))
+        if record is not None and record.whose is not None and self.sessions.get(record.whose) is upstream:
+            del self.sessions[record.whose]
 
     # ---- what is looked up in the release's module
 

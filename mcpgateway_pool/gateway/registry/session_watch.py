@@ -2,27 +2,35 @@
 
 The release makes transport, session and owner task; here its HTTP client is watched, on top of whatever TLS,
 authentication or pinned address that client has. So a call in flight fails when its server dies, where the
-SDK would let it wait for ever, and the session is not used again. Requests of the handshake pass as they are:
+SDK would let it wait for ever, and the session is not used again; and each request has the headers of its own
+call. Requests of the handshake pass as they are:
 what the release makes of a refusal there stays as it is; only what was seen of them is remembered.
 """
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable, Mapping
+import asyncio
+import functools
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
-from typing import Any
+from types import ModuleType
+from typing import Any, TypeVar
 
 from mcpgateway_pool import verdict
-from mcpgateway_pool.upstream import http_watch, sdk
+from mcpgateway_pool.upstream import http_client, http_watch, sdk
 from mcpgateway_pool.upstream.client_view import check_client
 from mcpgateway_pool.upstream.request_headers import Cleaner
 from mcpgateway_pool.upstream.watched_body import MessageSeen, watch_body
 from mcpgateway_pool.verdict import Fault, Verdict
 
+from . import default_clients
+from .session_headers import SessionHeaders
+
 ClientFactory = Callable[..., Any]
+Opened = TypeVar("Opened")
 
 _CLOSED = "the session was closed"
+_NO_BEGINNING = "the event stream failed before it said where messages go"
 
 
 class SessionWatch:
@@ -30,16 +38,22 @@ class SessionWatch:
 
     Args:
         transport: ``"sse"`` or ``"streamablehttp"``.
-        headers: those that are sent; no message shows their values.
+        headers: those with which it is opened; no message shows their values.
+
+    Attributes:
+        headers: those of its requests.
     """
 
     def __init__(self, transport: sdk.TransportName, headers: Mapping[str, str]) -> None:
         self._is_sse = transport == "sse"
-        self._http = http_watch.HttpWatch(transport, self, Cleaner(headers))
+        clean = Cleaner(headers)
+        self.headers = SessionHeaders(headers, clean)
+        self._http = http_watch.HttpWatch(transport, self, clean)
         self._session: Any = None
         self._on_end: Callable[[], None] | None = None
         self._on_verdict: Callable[[Verdict], None] | None = None
         self._on_stream_end: Callable[[], None] | None = None
+        self._on_no_beginning: Callable[[], object] | None = None
         self._handshake = _Handshake()
 
     @property
@@ -51,20 +65,40 @@ class SessionWatch:
         """Whose fault it is that the release's factory raised this, from what was seen of the handshake."""
         return self._handshake.fault(error) if self._http.is_attached else verdict.fault_of(error)
 
-    def client_factory(self, callers: ClientFactory | None) -> ClientFactory | None:
+    async def opening(self, opened: Awaitable[Opened]) -> Opened:
+        """Wait for the release's factory, but not where a session certainly cannot begin any more: the
+        release itself would wait for as long as a session may take to open.
+
+        Raises:
+            RuntimeError: the event stream has failed before it said where messages go.
+        """
+        task = asyncio.current_task()
+        assert task is not None
+        self._on_no_beginning = functools.partial(task.cancel, _NO_BEGINNING)
+        try:
+            return await opened
+        except asyncio.CancelledError as error:
+            failure = self._handshake.error
+            if error.args != (_NO_BEGINNING,) or task.uncancel() > 0 or failure is None:
+                raise
+            raise RuntimeError(f"{_NO_BEGINNING}: {verdict.describe(failure)}") from failure
+        finally:
+            self._on_no_beginning = None
+
+    def client_factory(self, callers: ClientFactory | None, release: ModuleType) -> ClientFactory | None:
         """What to give to the release's factory in place of the caller's.
 
         Args:
-            callers: the caller's own; None for the default. On SDK 2.x the release makes its default client
-                by itself, on a pinned address, so None stays None there.
+            callers: the caller's own; None for the default.
+            release: its module. Where that makes the default itself, None stays None; see
+                :mod:`.default_clients`.
         """
-        inner = callers
-        if inner is None:
-            if sdk.generation() != 1:
-                return None
-            utils = importlib.import_module("mcp.shared._httpx_utils")
-            inner = utils.create_mcp_http_client
-        make = inner
+        if callers is None and default_clients.are_made_by(release):
+            return None
+        return self.watched(callers or http_client.default_client_factory())
+
+    def watched(self, make: ClientFactory) -> ClientFactory:
+        """The same factory; its clients are watched."""
 
         def watched(*args: Any, **kwargs: Any) -> Any:
             try:
@@ -110,6 +144,7 @@ class SessionWatch:
         self.judged(verdict.DOUBTFUL, "")
 
     async def _send(self, plain: Callable[..., Any], request: Any, **options: Any) -> Any:
+        self.headers.put_on(request)
         # The stream beside all requests may begin within the handshake.
         if self._session is not None or request.method == "GET":
             return await self._http.send(plain, request, **options)
@@ -140,7 +175,9 @@ class SessionWatch:
             sdk.fail_request(self._session, request_id, "", error)
 
     def cannot_begin(self, error: Exception) -> None:
-        self._handshake.error = error  # the release bounds its handshake
+        self._handshake.error = error
+        if self._on_no_beginning is not None:
+            self._on_no_beginning()
 
     def standing_stream_over(self) -> None:
         if self._on_stream_end is not None:

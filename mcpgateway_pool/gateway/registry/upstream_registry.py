@@ -21,11 +21,13 @@ from mcpgateway_pool.pool.release import wait_for_goodbye
 from mcpgateway_pool.pool.session_context import AcquireArguments
 from mcpgateway_pool.pool.waiting import acquire_slowly
 
+from . import default_clients
 from .calls import Calls
 from .calls.call_lease import CallLease
-from .calls.callers import CallWithoutSession
+from .calls.callers import CallWithoutSession, authenticated_user
 from .calls.entrances import open_entrances
-from .registry_pool import BY_DOWNSTREAM_SESSION, BY_GATEWAY, RegistryPool, downstream_session
+from .registry_pool import BY_DOWNSTREAM_SESSION, BY_GATEWAY, USER, RegistryPool, Whose, opening_for
+from .session_headers import Use
 
 MODULE = "mcpgateway.services.upstream_session_registry"
 NAME = "UpstreamSessionRegistry"
@@ -34,8 +36,8 @@ _TRANSPORTS = {transport.value: transport for transport in TransportType}
 
 
 class UpstreamSessionRegistry:
-    """One upstream session for each downstream session and gateway; nothing is shared between downstream
-    sessions.
+    """One upstream session for each downstream session, gateway and user; nothing is shared between
+    downstream sessions, nor between users of whom one names the other's downstream session.
 
     Args:
         session_factory: opens a session, as the release's own does; for tests.
@@ -71,10 +73,13 @@ class UpstreamSessionRegistry:
         self._pool = RegistryPool(self, self._release, settings)
         self._calls = Calls(self, self._release, settings)
         open_entrances(self._release.logger)
+        default_clients.replace(self._release)
 
     @property
     def _sessions(self) -> dict[tuple[str, str], Any]:
-        return self._pool.sessions
+        """By downstream session and gateway; of several users of one downstream session, the newest."""
+        found = self._pool.sessions
+        return {(whose.downstream_session_id, whose.gateway_id): found[whose] for whose in found}
 
     def acquire(
         self,
@@ -87,15 +92,15 @@ class UpstreamSessionRegistry:
         httpx_client_factory: Callable[..., Any] | None = None,
     ) -> UpstreamSessionLease | CallLease:
         """The session of a downstream session at a gateway, for the length of an ``async with`` block; opened
-        where there is none.
+        where there is none. Whose it is, is also who calls, as the release has authenticated it.
 
         Args:
             downstream_session_id: whose it is.
             gateway_id: the gateway, and the label of the series.
             url: of the MCP server; a session to another one is closed, and a new one opened.
-            headers: sent with a new session.
+            headers: sent with the requests of this block, also on a session that is open already.
             transport_type: of the release's ``TransportType``.
-            httpx_client_factory: makes the HTTP client of a new session.
+            httpx_client_factory: makes the HTTP client of a new session; None for the release's default.
 
         Raises:
             ValueError: on entry, where an id is empty.
@@ -113,7 +118,8 @@ class UpstreamSessionRegistry:
         )
         if isinstance(downstream_session_id, CallWithoutSession):
             return self._calls.lease(downstream_session_id, arguments)
-        return UpstreamSessionLease(self._pool, downstream_session_id, arguments)
+        whose = Whose(downstream_session_id, gateway_id, authenticated_user())
+        return UpstreamSessionLease(self._pool, whose, arguments)
 
     async def evict_session(self, downstream_session_id: str) -> int:
         """Close every session of a downstream session; those in use when their calls have ended.
@@ -164,33 +170,40 @@ class UpstreamSessionRegistry:
 class UpstreamSessionLease:
     """One call's use of a session; what :meth:`UpstreamSessionRegistry.acquire` returns. Use it once."""
 
-    __slots__ = ("_arguments", "_downstream_session_id", "_pool", "_ticket", "_upstream")
+    __slots__ = ("_arguments", "_pool", "_ticket", "_upstream", "_use", "_whose")
 
-    def __init__(self, pool: RegistryPool, downstream_session_id: str, arguments: AcquireArguments) -> None:
+    def __init__(self, pool: RegistryPool, whose: Whose, arguments: AcquireArguments) -> None:
         self._pool = pool
-        self._downstream_session_id = downstream_session_id
+        self._whose = whose
         self._arguments = arguments
         self._upstream: Any = None
         self._ticket: Ticket | None = None
+        self._use: Use | None = None
 
     async def __aenter__(self) -> Any:
-        pool, downstream, arguments = self._pool, self._downstream_session_id, self._arguments
-        url, transport, gateway_id = arguments.url, arguments.transport_type, arguments.gateway_id
+        pool, whose, arguments = self._pool, self._whose, self._arguments
+        downstream, gateway_id, user = whose
         if not downstream:
-            raise ValueError("downstream_session_id must not be empty: it is whose session this is")
+            raise ValueError("downstream_session_id is required: it says whose session this is")
         if not gateway_id:
-            raise ValueError("gateway_id must not be empty")
-        pool.look_after((downstream, gateway_id), url, transport)
-        # Without headers: they are no part of the key, and go to the server with a new session only.
-        upstream = _acquire(pool, url, None, transport, downstream, gateway_id)
+            raise ValueError("gateway_id is required")
+        pool.look_after(whose, arguments)
+        # The call's headers are no part of the key: they go to the server with the call.
+        identity = None if user is None else {USER: user}
+        upstream = _acquire(pool, arguments.url, identity, arguments.transport_type, downstream, gateway_id)
         if upstream.__class__ is Pending:
-            token = downstream_session.set(downstream)
+            token = opening_for.set(whose)
             try:
                 upstream = await acquire_slowly(pool, upstream, arguments)
             finally:
-                downstream_session.reset(token)
+                opening_for.reset(token)
         self._ticket = pool.ticket_of(upstream)
         self._upstream = upstream
+        watch = pool.watch_of(upstream)
+        if watch is not None:
+            headers = watch.headers.use(arguments.headers)
+            if pool.is_shared:
+                self._use = watch.headers.begin_use(headers)
         upstream.last_used = time.time()
         upstream.use_count += 1
         return upstream
@@ -198,8 +211,10 @@ class UpstreamSessionLease:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        pool, upstream, ticket = self._pool, self._upstream, self._ticket
-        self._upstream = self._ticket = None
+        pool, upstream, ticket, use = self._pool, self._upstream, self._ticket, self._use
+        self._upstream = self._ticket = self._use = None
+        if use is not None:
+            use.session.end_use(use)
         if ticket is None:
             return
         if error is not None:

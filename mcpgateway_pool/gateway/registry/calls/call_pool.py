@@ -14,7 +14,6 @@ from mcpgateway_pool.config import TransportType
 from mcpgateway_pool.gateway.registry.registry_pool import BY_DOWNSTREAM_SESSION, RegistryPool
 from mcpgateway_pool.gateway.registry.session_watch import SessionWatch
 from mcpgateway_pool.gateway.settings import GatewaySettings
-from mcpgateway_pool.upstream.http_watch import HttpWatch
 
 from .call_watch import CallRequests, CallWatch
 from .schemas import forgive_old_schemas
@@ -93,7 +92,7 @@ class CallPool(RegistryPool):
         self._keys_of_owner: dict[tuple[object, ...], dict[str, int]] = {}
 
     def watch_of(self, upstream: Any) -> CallWatch | None:
-        """The watch of an open session; None where the registry was given a session factory of its own."""
+        """See :meth:`RegistryPool.watch_of`."""
         return self._watches.get(id(upstream))
 
     def gateways(self) -> set[str]:
@@ -137,14 +136,14 @@ class CallPool(RegistryPool):
         transport_type: TransportType,
         httpx_client_factory: Callable[..., Any] | None,
         gateway_id: str | None,
-    ) -> tuple[Any, HttpWatch | None]:
+    ) -> tuple[Any, SessionWatch | None]:
         wanted = opening.get()
         # In an empty context: the session outlives this call, whose user and trace must not stay with it.
         context = contextvars.Context()
         context.run(opening.set, wanted)
         inside = super()._open_upstream(url, headers, transport_type, httpx_client_factory, gateway_id)
         try:
-            upstream, http = await asyncio.get_running_loop().create_task(inside, context=context)
+            upstream, watched = await asyncio.get_running_loop().create_task(inside, context=context)
         finally:
             requests, wanted.requests = wanted.requests, None
         watch = self.watch_of(upstream)
@@ -152,7 +151,7 @@ class CallPool(RegistryPool):
             watch.requests = None
         self._openings[id(upstream)] = wanted
         forgive_old_schemas(upstream.session)
-        return upstream, http
+        return upstream, watched
 
     def _whose_session(self) -> str:
         return _WHOSE

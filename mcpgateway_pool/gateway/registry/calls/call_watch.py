@@ -9,13 +9,12 @@ nobody knows.
 from __future__ import annotations
 
 import functools
-import importlib
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
 from mcpgateway_pool.gateway.registry.session_watch import ClientFactory, SessionWatch
-from mcpgateway_pool.upstream import http_client, sdk
+from mcpgateway_pool.upstream import sdk
 from mcpgateway_pool.upstream.client_view import check_client, view_of
 
 from .keys import Headers
@@ -62,16 +61,15 @@ class CallWatch(SessionWatch):
         super().__init__(transport, headers)
         self.requests: CallRequests | None = None
 
-    def client_factory(self, callers: ClientFactory | None) -> ClientFactory | None:
-        """See :meth:`SessionWatch.client_factory`; there is always one here."""
-        make = _default_factory() if callers is None else callers
+    def watched(self, make: ClientFactory) -> ClientFactory:
+        """See :meth:`SessionWatch.watched`."""
 
         def observed(*args: Any, **kwargs: Any) -> Any:
             client = check_client(make(*args, **kwargs))
             # A view: what several sessions share must not set the headers of one on the requests of another.
             return view_of(client, functools.partial(self._observe, client.send))
 
-        return super().client_factory(observed)
+        return super().watched(observed)
 
     async def _observe(self, inner: Callable[..., Any], request: Any, **options: Any) -> Any:
         call = self.requests
@@ -140,22 +138,3 @@ def _extend_read_timeout(request: Any, seconds: float | None) -> None:
     read = timeouts.get("read")
     if read is not None and read < seconds:
         request.extensions = {**request.extensions, "timeout": {**timeouts, "read": seconds}}
-
-
-def _default_factory() -> ClientFactory:
-    """Clients as the release's own default, for services that give no factory: its verification of servers,
-    and no redirects where its own follow none.
-    """
-    service = importlib.import_module("mcpgateway.services.http_client_service")
-    verify = service.get_default_verify() if hasattr(service, "get_default_verify") else True
-    make = http_client.default_client_factory(verify)
-    registry = importlib.import_module("mcpgateway.services.upstream_session_registry")
-    if not hasattr(registry, "_build_pinned_httpx_client_factory"):
-        return make
-
-    def factory(*args: Any, **kwargs: Any) -> Any:
-        client = make(*args, **kwargs)
-        client.follow_redirects = False
-        return client
-
-    return factory

@@ -64,6 +64,15 @@ def caller_of(service: str, arguments: Mapping[str, Any], users: Sequence[str], 
     )
 
 
+def authenticated_user() -> str | None:
+    """Who makes the call that is being worked on; None where nobody is known.
+
+    Of several roles the first: it is the authenticated user, whatever the token's rights.
+    """
+    caller = current.get()
+    return caller.users[0] if caller is not None and caller.users else None
+
+
 def _user_in(value: object) -> str | None:
     if isinstance(value, Mapping):
         value = value.get("email") or value.get("sub")
