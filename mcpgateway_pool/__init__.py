@@ -14,7 +14,9 @@ from .errors import (
     SessionCreateTimeoutError,
 )
 from .pool.mcp_session_pool import MCPSessionPool
+from .pool.server import Server
 from .pool.session_context import PooledSession, SessionContext
+from .pool.stats import PoolStats
 from .prometheus.buckets import set_buckets
 from .prometheus.collector import (
     PoolCollector,
@@ -33,7 +35,9 @@ __all__ = [
     "PoolCollector",
     "PoolError",
     "PoolExhaustedError",
+    "PoolStats",
     "PooledSession",
+    "Server",
     "SessionContext",
     "SessionCreateError",
     "SessionCreateTimeoutError",

@@ -4,6 +4,7 @@ from collections.abc import Callable, Container
 from types import NotImplementedType
 from typing import Any, Final, Literal, NoReturn, TypeVar, final
 
+from mcp import ClientSession
 from typing_extensions import disjoint_base
 
 _Context = TypeVar("_Context", bound=SessionContextCore)
@@ -18,7 +19,7 @@ VERDICT_BROKEN: Final[int]
 
 @disjoint_base
 class PooledSession:
-    session: Any
+    session: ClientSession
     transport_context: Any
     url: str
     transport_type: Any
@@ -72,6 +73,8 @@ class Pending:
     @property
     def future(self) -> asyncio.Future[None] | None: ...
     error: BaseException | None
+    @property
+    def headers(self) -> dict[str, str] | None: ...
     @property
     def identity(self) -> bytes | None: ...
     @property
@@ -159,6 +162,7 @@ def make_context(
     timeout: Any,
     user_identity: Any,
     gateway_id: Any,
+    wait_timeout: Any,
     /,
 ) -> _Context: ...
 def enter(context: SessionContextCore, /) -> Any: ...

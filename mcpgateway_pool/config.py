@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import Enum
 from functools import partial
@@ -102,6 +102,33 @@ def callback(name: str, value: Any) -> Any:
     return value
 
 
+def label(name: str, value: object) -> str | None:
+    """Check a name that is shown, or None.
+
+    Raises:
+        TypeError: neither a str nor None.
+        ValueError: empty.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a str or None, not {safe_repr(value)}")
+    if not value:
+        raise ValueError(f"{name} must not be empty")
+    return value
+
+
+def copied_headers(value: Mapping[str, str] | None) -> dict[str, str] | None:
+    """A copy of a mapping of headers, or None.
+
+    Raises:
+        TypeError: neither a mapping nor None.
+    """
+    if value is not None and not hasattr(value, "keys"):
+        raise TypeError(f"headers must be a mapping or None, not {type(value).__name__}")
+    return None if value is None else dict(value)
+
+
 def names(name: str, value: Iterable[str] | None, default: Sequence[str]) -> tuple[str, ...]:
     """Check a sequence of names; None and an empty one stand for the default, as in the gateway's pool.
 
@@ -188,6 +215,7 @@ class Settings:
     health_checks_per_second: int = _checked(count)
     cleanup_timeout_seconds: float = _checked(seconds)
     clock: Callable[[], float] | None = _checked(callback)
+    name: str | None = _checked(label)
 
     def __post_init__(self) -> None:
         for setting in fields(self):

@@ -184,6 +184,7 @@ void mgp_session_suspect(struct mgp_pool *pool, struct mgp_session *session);
 void mgp_session_doubt(struct mgp_session *session);
 bool mgp_session_is_closing(const struct mgp_session *session);
 bool mgp_session_is_leased(const struct mgp_session *session);
+bool mgp_session_is_idle(const struct mgp_session *session);
 
 struct mgp_session_times {
     int64_t created_ns;
@@ -300,6 +301,9 @@ struct mgp_endpoint_view {
 int mgp_pool_visit_breakers(const struct mgp_pool *pool,
                             int (*visit)(const struct mgp_endpoint_view *view, void *context),
                             void *context);
+/* The same of one endpoint; false where no failure of it is known. */
+bool mgp_pool_view_breaker(struct mgp_pool *pool, struct mgp_bytes url,
+                           struct mgp_endpoint_view *view);
 /* Every payload that the machine owns, for garbage collectors. */
 int mgp_pool_visit_payloads(const struct mgp_pool *pool, int (*visit)(void *payload, void *context),
                             void *context);

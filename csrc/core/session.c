@@ -54,6 +54,12 @@ mgp_session_is_leased(const struct mgp_session *session)
     return session->lease_count > 0;
 }
 
+bool
+mgp_session_is_idle(const struct mgp_session *session)
+{
+    return session->state == MGP_SESSION_IDLE;
+}
+
 struct mgp_bytes
 mgp_session_key(const struct mgp_session *session)
 {

@@ -137,6 +137,28 @@ struct breaker_visit {
     void *context;
 };
 
+static struct mgp_endpoint_view
+view_endpoint(const struct mgp_endpoint *endpoint)
+{
+    return (struct mgp_endpoint_view){
+        .endpoint = {endpoint->entry.bytes, endpoint->entry.size},
+        .failures = endpoint->breaker.failures,
+        .is_open = mgp_breaker_is_open(&endpoint->breaker),
+        .open_until_ns = endpoint->breaker.open_until_ns,
+    };
+}
+
+bool
+mgp_pool_view_breaker(struct mgp_pool *pool, struct mgp_bytes url, struct mgp_endpoint_view *view)
+{
+    const struct mgp_endpoint *endpoint = mgp_endpoint_find(pool, url);
+    if (endpoint == NULL || endpoint->breaker.failures == 0) {
+        return false;
+    }
+    *view = view_endpoint(endpoint);
+    return true;
+}
+
 static int
 visit_endpoint(struct mgp_table_entry *entry, void *context)
 {
@@ -145,12 +167,7 @@ visit_endpoint(struct mgp_table_entry *entry, void *context)
     if (endpoint->breaker.failures == 0) {
         return 0;
     }
-    struct mgp_endpoint_view view = {
-        .endpoint = {entry->bytes, entry->size},
-        .failures = endpoint->breaker.failures,
-        .is_open = mgp_breaker_is_open(&endpoint->breaker),
-        .open_until_ns = endpoint->breaker.open_until_ns,
-    };
+    struct mgp_endpoint_view view = view_endpoint(endpoint);
     return visit->visit(&view, visit->context);
 }
 

@@ -172,10 +172,11 @@ slow_acquire_init(py_pool *self, const py_key *key, const py_key_arguments *argu
     return py_pool_check_machine(self, made->machine);
 }
 
-/* No session at once: a Pending, but where one came meanwhile. */
+/* No session at once: a Pending, but where one came meanwhile. `read_headers`: what was read of
+ * headers that are no dict, else NULL. */
 static PyObject *
 acquire_slowly(py_pool *self, uint64_t hash, const py_key *key, const py_key_arguments *arguments,
-               uint64_t *lease)
+               PyObject *read_headers, uint64_t *lease)
 {
     struct mgp_acquired acquired = {.answer = MGP_ANSWER_NONE};
     struct slow_acquire made;
@@ -184,6 +185,7 @@ acquire_slowly(py_pool *self, uint64_t hash, const py_key *key, const py_key_arg
         goto done;
     }
     py_pending *pending = made.pending;
+    pending->headers = Py_XNewRef(read_headers);
     if (self->clock != NULL) {
         mgp_pool_set_clock_offset(self->core, py_monotonic_ns() - self->now_ns);
     }
@@ -265,8 +267,8 @@ py_pool_note_anonymous(py_pool *self, PyObject *Py_UNUSED(ignored))
     return PyBool_FromLong(self->is_building_key);
 }
 
-PyObject *
-py_pool_acquire(py_pool *self, const py_key_arguments *arguments, uint64_t *lease)
+static PyObject *
+acquire(py_pool *self, const py_key_arguments *arguments, PyObject *read_headers, uint64_t *lease)
 {
     struct mgp_acquired acquired;
     py_key key;
@@ -285,11 +287,37 @@ py_pool_acquire(py_pool *self, const py_key_arguments *arguments, uint64_t *leas
     if (acquired.answer == MGP_ANSWER_SESSION) {
         result = hand_out(&acquired, lease);
     } else {
-        result = acquire_slowly(self, hash, &key, arguments, lease);
+        result = acquire_slowly(self, hash, &key, arguments, read_headers, lease);
     }
 done:
     py_key_fini(&key);
     return result;
+}
+
+/* Headers that are a mapping of another kind are read once: what they say decides the key, and
+ * is sent. Another reading could say something else, of another user. */
+static PyObject *
+acquire_by_mapping(py_pool *self, const py_key_arguments *arguments, uint64_t *lease)
+{
+    PyObject *result = NULL;
+    PyObject *headers = py_headers_read(arguments->headers);
+    if (headers != NULL) {
+        py_key_arguments read = *arguments;
+        read.headers = headers;
+        result = acquire(self, &read, headers, lease);
+        Py_DECREF(headers);
+    }
+    return result;
+}
+
+PyObject *
+py_pool_acquire(py_pool *self, const py_key_arguments *arguments, uint64_t *lease)
+{
+    if (arguments->headers != Py_None && !PyDict_Check(arguments->headers)) {
+        *lease = 0;
+        return acquire_by_mapping(self, arguments, lease);
+    }
+    return acquire(self, arguments, NULL, lease);
 }
 
 PyObject *

@@ -90,6 +90,26 @@ py_headers_find_session(PyObject *headers)
     return found;
 }
 
+PyObject *
+py_headers_read(PyObject *mapping)
+{
+    /* Whatever has keys() is a mapping, as for dict(). */
+    PyObject *keys = PyObject_GetAttrString(mapping, "keys");
+    if (keys == NULL) {
+        if (PyErr_ExceptionMatches(PyExc_AttributeError)) {
+            PyErr_Format(PyExc_TypeError, "headers must be a mapping or None, not %.100s",
+                         Py_TYPE(mapping)->tp_name);
+        }
+        return NULL;
+    }
+    Py_DECREF(keys);
+    PyObject *headers = PyDict_New();
+    if (headers != NULL && PyDict_Update(headers, mapping) < 0) {
+        Py_CLEAR(headers);
+    }
+    return headers;
+}
+
 /* ---- identity --------------------------------------------------------------- */
 
 /* One identity header that several spellings name: all values, in sorted order, so that

@@ -25,6 +25,9 @@ typedef struct {
     PyObject *extractor;                       /* owned; NULL for none */
 } py_identity;
 
+/* The headers of a mapping that is no dict: a new dict, or NULL with TypeError, or with what the
+ * mapping raised. */
+PyObject *py_headers_read(PyObject *mapping);
 /* The value of x-mcp-session-id, borrowed; NULL where it is missing or empty. */
 PyObject *py_headers_find_session(PyObject *headers);
 /* Kind H, or A where no identity header is present. Checks every header on the way: 0, or -1

@@ -39,7 +39,7 @@ static PyMethodDef core_methods[] = {
     {"make_context", (PyCFunction)(void (*)(void))py_module_make_context, METH_FASTCALL,
      PyDoc_STR(
          "make_context(cls, pool, url, headers, transport_type, httpx_client_factory, timeout,\n"
-         "             user_identity, gateway_id, /)\n--\n\n"
+         "             user_identity, gateway_id, wait_timeout, /)\n--\n\n"
          "A session context of this class.")},
     {"enter", py_module_enter, METH_O,
      PyDoc_STR("enter(context, /)\n--\n\n"
@@ -130,10 +130,10 @@ import_names(py_state *state)
     } names[] = {
         {&state->transport_class, "mcpgateway_pool.config", "TransportType"},
         {&state->closed_error, "mcpgateway_pool.errors", "PoolClosedError"},
-        {&state->circuit_open_error, "mcpgateway_pool.errors", "CircuitOpenError"},
         {&state->exhausted_error, "mcpgateway_pool.errors", "PoolExhaustedError"},
         {&state->gateway_label, "mcpgateway_pool.labels", "gateway_label"},
         {&state->safe_url, "mcpgateway_pool.redact", "safe_url"},
+        {&state->is_known_to_be_closed, "mcpgateway_pool.upstream.sdk", "is_known_to_be_closed"},
         {&state->get_running_loop, "asyncio", "get_running_loop"},
     };
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
@@ -166,7 +166,7 @@ intern_names(py_state *state)
         {&state->str_call_soon_threadsafe, "call_soon_threadsafe"},
         {&state->str_on_close, "_on_close"},
         {&state->str_on_check, "_on_check"},
-        {&state->str_why_open, "_why_open"},
+        {&state->str_circuit_open_error, "_circuit_open_error"},
         {&state->str_arm_timer, "_arm_timer"},
         {&state->str_reap_leaks, "_reclaim_leaked"},
         {&state->str_run_effects, "_run_effects"},
@@ -293,7 +293,7 @@ core_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->transport_sse);
     Py_VISIT(state->transport_streamable_http);
     Py_VISIT(state->exhausted_error);
-    Py_VISIT(state->circuit_open_error);
+    Py_VISIT(state->is_known_to_be_closed);
     Py_VISIT(state->closed_error);
     Py_VISIT(state->get_running_loop);
     Py_VISIT(state->gateway_label);
@@ -318,7 +318,7 @@ core_clear(PyObject *module)
     Py_CLEAR(state->transport_sse);
     Py_CLEAR(state->transport_streamable_http);
     Py_CLEAR(state->exhausted_error);
-    Py_CLEAR(state->circuit_open_error);
+    Py_CLEAR(state->is_known_to_be_closed);
     Py_CLEAR(state->closed_error);
     Py_CLEAR(state->get_running_loop);
     Py_CLEAR(state->gateway_label);
@@ -334,7 +334,7 @@ core_clear(PyObject *module)
     Py_CLEAR(state->str_call_soon_threadsafe);
     Py_CLEAR(state->str_on_close);
     Py_CLEAR(state->str_on_check);
-    Py_CLEAR(state->str_why_open);
+    Py_CLEAR(state->str_circuit_open_error);
     Py_CLEAR(state->str_arm_timer);
     Py_CLEAR(state->str_reap_leaks);
     Py_CLEAR(state->str_run_effects);

@@ -61,6 +61,7 @@ py_pending_traverse(py_pending *self, visitproc visit, void *arg)
     Py_VISIT(self->pool);
     Py_VISIT(self->future);
     Py_VISIT(self->error);
+    Py_VISIT(self->headers);
     Py_VISIT(self->connection);
     return 0;
 }
@@ -81,6 +82,7 @@ py_pending_dealloc(py_pending *self)
     /* The coroutine that holds it gives up first; this is for one that could not run. */
     py_pending_give_up(self, false);
     (void)py_pending_clear(self);
+    Py_CLEAR(self->headers);
     Py_CLEAR(self->identity);
     Py_CLEAR(self->connection);
     Py_CLEAR(self->pool);
@@ -93,6 +95,8 @@ static PyMemberDef py_pending_members[] = {
      "The future to await first, or None when the caller is to create at once."},
     {"error", T_OBJECT, offsetof(py_pending, error), 0,
      "An exception to be raised instead of an answer, or None."},
+    {"headers", T_OBJECT, offsetof(py_pending, headers), READONLY,
+     "What was read of headers that are a mapping, but no dict (dict); else None."},
     {"identity", T_OBJECT, offsetof(py_pending, identity), READONLY,
      "The header identity in the key (bytes), or None where _make_pool_key() is overridden."},
     {"lease", T_ULONGLONG, offsetof(py_pending, lease), READONLY,

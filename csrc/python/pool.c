@@ -247,6 +247,29 @@ py_pool_clear(py_pool *self)
     return 0;
 }
 
+/* Dropped while it is open: nobody will close its sessions. */
+static void
+py_pool_finalize(py_pool *self)
+{
+    struct mgp_pool_counts counts;
+    PyObject *type, *value, *traceback;
+    if (py_pool_core(self) == NULL || mgp_pool_is_closed(self->core)) {
+        return;
+    }
+    mgp_pool_read_counts(self->core, &counts);
+    if (counts.active + counts.idle + counts.checking == 0) {
+        return;
+    }
+    PyErr_Fetch(&type, &value, &traceback);
+    if (PyErr_ResourceWarning((PyObject *)self, 1,
+                              "%R was dropped without being closed: await pool.close(), or use "
+                              "\"async with\"",
+                              self) < 0) {
+        PyErr_WriteUnraisable((PyObject *)self);
+    }
+    PyErr_Restore(type, value, traceback);
+}
+
 static void
 py_pool_dealloc(py_pool *self)
 {
@@ -531,6 +554,7 @@ static PyType_Slot py_pool_slots[] = {
     {Py_tp_new, py_pool_new},
     {Py_tp_traverse, py_pool_traverse},
     {Py_tp_clear, py_pool_clear},
+    {Py_tp_finalize, py_pool_finalize},
     {Py_tp_dealloc, py_pool_dealloc},
     {Py_tp_setattro, py_pool_setattro},
     {Py_tp_methods, py_pool_methods},

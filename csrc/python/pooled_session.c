@@ -261,6 +261,25 @@ set_field(py_pooled_session *self, PyObject *value, void *closure)
     return 0;
 }
 
+/* Of a session that lies idle in its pool. Whoever asks for it has released it: from its next
+ * checkout on, two callers would use it at once. A hook that checks or closes it may ask. */
+static PyObject *
+get_session(py_pooled_session *self, void *closure)
+{
+    const py_connection *connection = self->connection;
+    if (!connection->is_leased) {
+        const struct mgp_session *core = py_connection_core(connection);
+        if (core != NULL && mgp_session_is_idle(core) &&
+            PyErr_WarnEx(PyExc_RuntimeWarning,
+                         "this session was released: it may be another caller's at any moment; "
+                         "use it between acquire and release only",
+                         1) < 0) {
+            return NULL;
+        }
+    }
+    return get_field(self, closure);
+}
+
 static PyObject *
 get_identity_key(py_pooled_session *self, void *Py_UNUSED(closure))
 {
@@ -386,7 +405,24 @@ set_closed(py_pooled_session *self, PyObject *value, void *Py_UNUSED(closure))
     return 0;
 }
 
-PyDoc_STRVAR(is_closed_doc, "Whether the session was closed, or its owner task has ended (bool).");
+PyDoc_STRVAR(
+    is_closed_doc,
+    "Whether the session was closed, or its owner task or its transport has ended (bool).");
+
+/* Whether its transport is known to have ended, though nobody said so: 1, 0, or -1 with an
+ * exception. */
+static int
+transport_is_closed(const py_state *state, py_connection *connection)
+{
+    PyObject *session = Py_XNewRef(connection->session);
+    PyObject *is_closed = session == NULL
+                              ? Py_NewRef(Py_False)
+                              : PyObject_CallOneArg(state->is_known_to_be_closed, session);
+    int result = is_closed == NULL ? -1 : is_closed == Py_True;
+    Py_XDECREF(is_closed);
+    Py_XDECREF(session);
+    return result;
+}
 
 static PyObject *
 get_is_closed(py_pooled_session *self, void *Py_UNUSED(closure))
@@ -396,20 +432,22 @@ get_is_closed(py_pooled_session *self, void *Py_UNUSED(closure))
     if (state == NULL) {
         return NULL;
     }
-    if (connection->is_closed || connection->owner_task == NULL ||
-        connection->owner_task == Py_None) {
-        return PyBool_FromLong(connection->is_closed);
+    int is_closed = connection->is_closed;
+    if (!is_closed && connection->owner_task != NULL && connection->owner_task != Py_None) {
+        PyObject *task = Py_NewRef(connection->owner_task);
+        PyObject *is_done = PyObject_CallMethodNoArgs(task, state->str_done);
+        Py_DECREF(task);
+        if (is_done == NULL) {
+            return NULL;
+        }
+        /* An owner task that is a mock answers with a mock: only True counts. */
+        is_closed = is_done == Py_True;
+        Py_DECREF(is_done);
     }
-    PyObject *task = Py_NewRef(connection->owner_task);
-    PyObject *is_done = PyObject_CallMethodNoArgs(task, state->str_done);
-    Py_DECREF(task);
-    if (is_done == NULL) {
-        return NULL;
+    if (!is_closed) {
+        is_closed = transport_is_closed(state, connection);
     }
-    /* An owner task that is a mock answers with a mock: only True counts. */
-    bool is_closed = is_done == Py_True;
-    Py_DECREF(is_done);
-    return PyBool_FromLong(is_closed);
+    return is_closed < 0 ? NULL : PyBool_FromLong(is_closed);
 }
 
 PyDoc_STRVAR(mark_closed_doc,
@@ -444,7 +482,9 @@ static PyMethodDef py_pooled_session_methods[] = {
     {name, (getter)get_field, (setter)set_field, doc, (void *)offsetof(py_connection, field)}
 
 static PyGetSetDef py_pooled_session_getset[] = {
-    FIELD("session", session, "The mcp.ClientSession."),
+    {"session", (getter)get_session, (setter)set_field,
+     "The mcp.ClientSession. RuntimeWarning where it was released, and lies in the pool.",
+     (void *)offsetof(py_connection, session)},
     FIELD("transport_context", transport_context, "What keeps the transport open."),
     FIELD("url", url, "URL of the MCP server (str)."),
     FIELD("transport_type", transport_type, "TransportType."),

@@ -33,12 +33,11 @@ typedef struct {
     PyObject *transport_streamable_http;
     PyObject *transport_class;
     PyObject *exhausted_error;
-    PyObject *circuit_open_error;
     PyObject *closed_error;
-    PyObject *acquire_timeout_error;
-    PyObject *get_running_loop; /* asyncio's C function */
-    PyObject *gateway_label;    /* mcpgateway_pool.labels.gateway_label */
-    PyObject *safe_url;         /* mcpgateway_pool.redact.safe_url */
+    PyObject *get_running_loop;      /* asyncio's C function */
+    PyObject *gateway_label;         /* mcpgateway_pool.labels.gateway_label */
+    PyObject *safe_url;              /* mcpgateway_pool.redact.safe_url */
+    PyObject *is_known_to_be_closed; /* mcpgateway_pool.upstream.sdk.is_known_to_be_closed */
 
     PyObject *hook_names[PY_HOOK_COUNT];     /* interned */
     PyObject *hook_originals[PY_HOOK_COUNT]; /* what MCPSessionPool defines; NULL before that */
@@ -50,7 +49,7 @@ typedef struct {
     PyObject *str_call_soon_threadsafe;
     PyObject *str_on_close;
     PyObject *str_on_check;
-    PyObject *str_why_open;
+    PyObject *str_circuit_open_error;
     PyObject *str_arm_timer;
     PyObject *str_reap_leaks;
     PyObject *str_run_effects;

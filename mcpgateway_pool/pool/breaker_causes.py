@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from mcpgateway_pool import verdict
+from mcpgateway_pool.errors import CircuitOpenError
+from mcpgateway_pool.redact import safe_url
 
 
 class BreakerCauses:
@@ -28,6 +30,15 @@ class BreakerCauses:
         while len(self._causes) > self._limit:
             del self._causes[next(iter(self._causes))]
         return cause
+
+    def refusal(self, url: str, retry_after: float) -> CircuitOpenError:
+        """For a caller whom the breaker of this URL refuses; it lets somebody try in so many seconds."""
+        url = str.__str__(url)
+        cause = self.of(url)
+        why = "" if cause is None else f", opened by {cause}"
+        return CircuitOpenError(
+            f"Circuit breaker open for {safe_url(url)}{why}", retry_after=retry_after, last_cause=cause
+        )
 
     def of(self, url: str) -> str | None:
         """The cause; None where none is known."""

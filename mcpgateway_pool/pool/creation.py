@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from mcpgateway_pool import verdict
 from mcpgateway_pool._core import Pending, PooledSession
@@ -33,6 +33,7 @@ class Creation:
         "_arguments",
         "_has_answered",
         "_has_timed_out",
+        "_headers",
         "_is_permitted",
         "_pending",
         "_pool",
@@ -47,6 +48,7 @@ class Creation:
         self._pool = pool
         self._pending = pending
         self._arguments = arguments
+        self._headers = cast("dict[str, str] | None", arguments.headers)  # a copy: see AcquireArguments
         self._has_timed_out = False
         self._has_answered = False
         self._is_permitted = False
@@ -67,13 +69,15 @@ class Creation:
 
     async def _run(self) -> None:
         pool = self._pool
-        url, headers, transport_type, factory, timeout, _, gateway_id = self._arguments
+        url, _, transport_type, factory, timeout, _, gateway_id, _ = self._arguments
         if timeout is None:
             timeout = pool._settings.default_transport_timeout_seconds
         has_ended = True
         try:
             await self._permit()
-            pooled = await pool._create_session(url, headers, transport_type, factory, timeout, gateway_id)
+            pooled = await pool._create_session(
+                url, self._headers, transport_type, factory, timeout, gateway_id
+            )
         except asyncio.CancelledError:
             self._fail(None)
             raise
@@ -101,7 +105,7 @@ class Creation:
 
     async def _permit(self) -> None:
         try:
-            await self._pool._permit_creation(self._arguments[1])
+            await self._pool._permit_creation(self._headers)
         except Exception as error:
             verdict.blame(error, verdict.Fault.CALLER)
             raise
@@ -110,13 +114,13 @@ class Creation:
     def _give_to_pool(self, pooled: Any) -> bool:
         """Whether the pool took the session; not when its creation was given up before."""
         pool = self._pool
-        _, headers, _, _, _, user_identity, gateway_id = self._arguments
+        user_identity, gateway_id = self._arguments.user_identity, self._arguments.gateway_id
         identity = None
         # Duck-typed objects may refuse; the pool's own key does not depend on these.
         with contextlib.suppress(Exception):
             identity = self._pending.identity
             if identity is None:
-                pooled.identity_key = pool._identity_key(headers)
+                pooled.identity_key = pool._identity_key(self._headers)
             elif not isinstance(pooled, PooledSession):  # else it is made of the key when it is read
                 pooled.identity_key = identity_digest(identity)
             pooled.user_identity = user_identity or "anonymous"

@@ -90,5 +90,5 @@ def doubt_unwatched(pool: Pool, pooled: Any) -> None:
         owner = getattr(pooled, "transport_context", None)
         session = getattr(pooled, "session", None)
     if not (isinstance(owner, SessionOwner) and owner.is_watched):
-        is_lost = sdk.is_loaded() and sdk.is_transport_closed(session)
+        is_lost = sdk.is_known_to_be_closed(session)
         apply(pool, pooled, verdict.LOST if is_lost else verdict.DOUBTFUL)

@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import itertools
 import logging
 import weakref
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -28,6 +29,7 @@ from mcpgateway_pool.config import (
     Settings,
     TransportType,
 )
+from mcpgateway_pool.errors import CircuitOpenError, PoolClosedError
 from mcpgateway_pool.processes import add_pool, leave_to_parent
 from mcpgateway_pool.prometheus import shared_counters
 from mcpgateway_pool.standstill import Standstill
@@ -41,10 +43,14 @@ from .closing import close_session
 from .opening import open_session
 from .recurring import RecurringWarnings
 from .release import finish_release
+from .server import Server
 from .session_context import AcquireArguments, SessionContext
+from .stats import PoolStats, describe, read_stats
 from .waiting import acquire_slowly
 
 logger = logging.getLogger("mcpgateway_pool")
+
+_numbers = itertools.count(1)  # of pools without a name
 
 
 class MCPSessionPool(PoolCore):
@@ -85,6 +91,7 @@ class MCPSessionPool(PoolCore):
         health_checks_per_second: bound on checks in the background, default 10; 0: at hand-out alone.
         cleanup_timeout_seconds: bound on closing a session, default 5.
         clock: function that returns monotonic seconds, instead of the system's; for tests.
+        name: of the pool, in its ``repr()`` and in warnings; default ``pool-1``, ``pool-2``, …
 
     Raises:
         TypeError, ValueError: a setting of the wrong type, or out of its range.
@@ -95,6 +102,7 @@ class MCPSessionPool(PoolCore):
         "__dict__",
         "__weakref__",
         "_direct_anonymous_count",
+        "_name",
         "_opened_by",
         "_rpc_listener_task",
         "_settings",
@@ -145,6 +153,7 @@ class MCPSessionPool(PoolCore):
         health_checks_per_second: int = 10,
         cleanup_timeout_seconds: float = session_owner.CLOSE_TIMEOUT_SECONDS,
         clock: Callable[[], float] | None = None,
+        name: str | None = None,
     ) -> None:
         settings = Settings(
             max_sessions_per_key=max_sessions_per_key,
@@ -171,10 +180,12 @@ class MCPSessionPool(PoolCore):
             health_checks_per_second=health_checks_per_second,
             cleanup_timeout_seconds=cleanup_timeout_seconds,
             clock=clock,
+            name=name,
         )
         self._refuse_unknown_methods(settings.health_check_methods or ())
         self._setup(**settings.for_core())
         self._settings = settings
+        self._name = settings.name or f"pool-{next(_numbers)}"
         self._rpc_listener_task: asyncio.Task[None] | None = None
         self._direct_anonymous_count = 0
         self._warnings = RecurringWarnings()
@@ -190,6 +201,16 @@ class MCPSessionPool(PoolCore):
     # What :mod:`mcpgateway_pool.processes` asks.
 
     after_fork = PoolCore._after_fork
+
+    @property
+    def name(self) -> str:
+        """Of the pool, as it was given, or made."""
+        return self._name
+
+    @property
+    def closed(self) -> bool:
+        """Whether the pool refuses acquires."""
+        return self._closed
 
     @property
     def settings(self) -> Settings:
@@ -211,12 +232,14 @@ class MCPSessionPool(PoolCore):
     async def acquire(
         self,
         url: str,
-        headers: dict[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
         transport_type: TransportType = TransportType.STREAMABLE_HTTP,
         httpx_client_factory: Callable[..., Any] | None = None,
         timeout: float | None = None,
         user_identity: str | None = None,
         gateway_id: str | None = None,
+        *,
+        wait_timeout: float | None = None,
     ) -> PooledSession:
         """Check out a session, to be given back by :meth:`release`; :meth:`session` does both.
 
@@ -232,6 +255,9 @@ class MCPSessionPool(PoolCore):
             timeout: the transport's, in seconds; default ``default_transport_timeout_seconds``.
             user_identity: the user; default ``"anonymous"``.
             gateway_id: the gateway; the label of the series, and part of the key.
+            wait_timeout: how long this caller waits for a session, in seconds; default
+                ``acquire_timeout_seconds``. Opening one, after that, is bounded by
+                ``session_create_timeout_seconds``.
 
         Returns:
             The session. It is the same object at each of its checkouts.
@@ -240,13 +266,15 @@ class MCPSessionPool(PoolCore):
             TypeError, ValueError: a bad argument.
             PoolClosedError: the pool is closed.
             CircuitOpenError: the URL's circuit breaker is open.
-            AcquireTimeoutError: no session in ``acquire_timeout_seconds``.
+            AcquireTimeoutError: no session in ``wait_timeout``.
             PoolExhaustedError: a total limit or ``max_waiters`` is reached, and waiting would not help.
             SessionCreateError: a session could not be opened (SessionCreateTimeoutError: not in time).
             RuntimeError: the pool belongs to another event loop.
         """
         if timeout is not None:
             config.duration("timeout", timeout)
+        if wait_timeout is not None:
+            config.seconds("wait_timeout", wait_timeout)
         pooled = _acquire(self, url, headers, transport_type, user_identity, gateway_id)
         if pooled.__class__ is not Pending:
             return pooled  # type: ignore[no-any-return]
@@ -254,7 +282,14 @@ class MCPSessionPool(PoolCore):
             self,
             pooled,
             AcquireArguments(
-                url, headers, transport_type, httpx_client_factory, timeout, user_identity, gateway_id
+                url,
+                headers,
+                transport_type,
+                httpx_client_factory,
+                timeout,
+                user_identity,
+                gateway_id,
+                wait_timeout,
             ),
         )
 
@@ -277,12 +312,14 @@ class MCPSessionPool(PoolCore):
     def session(
         self,
         url: str,
-        headers: dict[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
         transport_type: TransportType = TransportType.STREAMABLE_HTTP,
         httpx_client_factory: Callable[..., Any] | None = None,
         timeout: float | None = None,
         user_identity: str | None = None,
         gateway_id: str | None = None,
+        *,
+        wait_timeout: float | None = None,
     ) -> SessionContext:
         """Check out a session for the length of an ``async with`` block; arguments as of :meth:`acquire`.
 
@@ -291,6 +328,8 @@ class MCPSessionPool(PoolCore):
         """
         if timeout is not None:
             config.duration("timeout", timeout)
+        if wait_timeout is not None:
+            config.seconds("wait_timeout", wait_timeout)
         return _make_context(
             SessionContext,
             self,
@@ -301,9 +340,60 @@ class MCPSessionPool(PoolCore):
             timeout,
             user_identity,
             gateway_id,
+            wait_timeout,
         )
 
-    # ---- drain and close
+    def server(
+        self,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        transport_type: TransportType = TransportType.STREAMABLE_HTTP,
+        httpx_client_factory: Callable[..., Any] | None = None,
+        timeout: float | None = None,
+        user_identity: str | None = None,
+        gateway_id: str | None = None,
+    ) -> Server:
+        """For programs that talk to the same place again and again: ``async with server.session()``.
+
+        Arguments as of :meth:`acquire`. The headers are copied now.
+        """
+        if timeout is not None:
+            config.duration("timeout", timeout)
+        return Server(
+            self,
+            AcquireArguments(
+                url,
+                config.copied_headers(headers),
+                transport_type,
+                httpx_client_factory,
+                timeout,
+                user_identity,
+                gateway_id,
+            ),
+        )
+
+    # ---- open, drain and close
+
+    async def open(self) -> None:
+        """Make ready: import the SDK in a thread, and belong to the event loop that runs. Opens no session.
+
+        Not required: the first acquire does the same. Opening twice is harmless.
+
+        Raises:
+            ImportError: the MCP SDK is not installed, and the pool is to open sessions by it.
+            PoolClosedError: the pool is closed.
+            RuntimeError: the pool belongs to another event loop.
+        """
+        if self._closed:
+            raise PoolClosedError("Session pool is closed")
+        self._run_effects()  # adopts the loop
+        if type(self)._create_session is _CREATE_SESSION:
+            await sdk.load_aside()
+
+    async def close(self) -> None:
+        """The same as :meth:`close_all`."""
+        await self.close_all()
 
     async def drain_all(self) -> None:
         """Replace every session, as after certificates were rotated.
@@ -323,9 +413,8 @@ class MCPSessionPool(PoolCore):
         await shutdown.close(self)
 
     async def __aenter__(self) -> Self:
-        if type(self)._create_session is _CREATE_SESSION:
-            with contextlib.suppress(ImportError):
-                await sdk.load_aside()
+        with contextlib.suppress(ImportError):  # said by the first creation
+            await self.open()
         return self
 
     async def __aexit__(
@@ -434,10 +523,8 @@ class MCPSessionPool(PoolCore):
 
     # ---- called by the C side
 
-    def _why_open(self, url: str) -> str:
-        """What opened the URL's circuit breaker, as the end of a message."""
-        cause = self._opened_by.of(str.__str__(url))
-        return "" if cause is None else f", opened by {cause}"
+    def _circuit_open_error(self, url: str, retry_after: float) -> CircuitOpenError:
+        return self._opened_by.refusal(url, retry_after)
 
     def _extract_identity(self, headers: dict[str, str]) -> str | None:
         """What the identity extractor says; None when the headers are to decide."""
@@ -520,6 +607,13 @@ class MCPSessionPool(PoolCore):
         Callable from any thread. No token, and no user other than as SHA-256, is in it.
         """
         return views.read_metrics(self)
+
+    def stats(self) -> PoolStats:
+        """The numbers of this pool now. Callable from any thread."""
+        return read_stats(self)
+
+    def __repr__(self) -> str:
+        return describe(self)
 
     @property
     def _pools(self) -> views.KeysView:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from .breaker_causes import BreakerCauses
     from .checking import StreamlessUrls
+    from .session_context import SessionContext
 
 
 class Pool(Protocol):
@@ -31,6 +32,8 @@ class Pool(Protocol):
     _upkeep_timer: Timer | None
     _rpc_listener_task: asyncio.Task[None] | None
 
+    @property
+    def name(self) -> str: ...
     @property
     def _settings(self) -> Settings: ...
     @property
@@ -82,6 +85,7 @@ class Pool(Protocol):
     @property
     def _anonymous_identity_count(self) -> int: ...
     def _counts(self) -> dict[str, int]: ...
+    def _totals(self) -> dict[str, Any]: ...
     def _keys(self) -> list[tuple[tuple[Any, ...], list[Any], list[Any]]]: ...
     def _breakers(self) -> list[tuple[str, int, float | None]]: ...
     def _affinity_metrics(self) -> dict[str, Any]: ...
@@ -91,13 +95,27 @@ class Pool(Protocol):
     async def acquire(
         self,
         url: str,
-        headers: dict[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
         transport_type: TransportType = ...,
         httpx_client_factory: Callable[..., Any] | None = None,
         timeout: float | None = None,
         user_identity: str | None = None,
         gateway_id: str | None = None,
+        *,
+        wait_timeout: float | None = None,
     ) -> PooledSession: ...
+    def session(
+        self,
+        url: str,
+        headers: Mapping[str, str] | None = None,
+        transport_type: TransportType = ...,
+        httpx_client_factory: Callable[..., Any] | None = None,
+        timeout: float | None = None,
+        user_identity: str | None = None,
+        gateway_id: str | None = None,
+        *,
+        wait_timeout: float | None = None,
+    ) -> SessionContext: ...
     async def release(self, pooled: PooledSession, *, discard: bool = False) -> None: ...
 
     # ---- hooks

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -32,19 +32,21 @@ class AcquireArguments(NamedTuple):
     """
 
     url: str
-    headers: dict[str, str] | None
+    headers: Mapping[str, str] | None
     transport_type: TransportType
     httpx_client_factory: Callable[..., Any] | None
     timeout: float | None
     user_identity: str | None
     gateway_id: str | None
+    wait_timeout: float | None = None
 
-    def copy(self) -> AcquireArguments:
-        """The same with headers of its own: those that decided the key, whatever becomes of the caller's dict
+    def copy(self, pending: Pending) -> AcquireArguments:
+        """The same with headers of its own: those that decided the key, whatever becomes of the caller's
         while this waits.
         """
+        headers = pending.headers if pending.headers is not None else self.headers
         # dict.items(): what it holds, as the key saw it, whatever a subclass makes of that.
-        return self if self.headers is None else self._replace(headers=dict(dict.items(self.headers)))
+        return self if not isinstance(headers, dict) else self._replace(headers=dict(dict.items(headers)))
 
     def __repr__(self) -> str:
         return f"<AcquireArguments {safe_url(self.url)}>"
@@ -74,15 +76,17 @@ class SessionContext(SessionContextCore):
     async def _acquire(self) -> PooledSession:
         """Acquire where a subclass or an instance has an ``acquire()`` or ``release()`` of its own."""
         pool: Pool = self._pool
-        url, headers, transport_type, factory, timeout, user_identity, gateway_id = self._arguments
+        arguments = AcquireArguments(*self._arguments)
+        options: dict[str, Any] = {
+            "httpx_client_factory": arguments.httpx_client_factory,
+            "timeout": arguments.timeout,
+            "user_identity": arguments.user_identity,
+            "gateway_id": arguments.gateway_id,
+        }
+        if arguments.wait_timeout is not None:  # an override may be older than this argument
+            options["wait_timeout"] = arguments.wait_timeout
         pooled: PooledSession = await pool.acquire(
-            url,
-            headers,
-            transport_type,
-            httpx_client_factory=factory,
-            timeout=timeout,
-            user_identity=user_identity,
-            gateway_id=gateway_id,
+            arguments.url, arguments.headers, arguments.transport_type, **options
         )
         self._pooled = pooled
         self._lease = pool._lease_of(pooled) or 0

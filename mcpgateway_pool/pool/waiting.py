@@ -28,10 +28,12 @@ async def acquire_slowly(pool: Pool, pending: Pending, arguments: AcquireArgumen
         Exception: see :meth:`MCPSessionPool.acquire`.
     """
     try:
-        arguments = arguments.copy()
+        arguments = arguments.copy(pending)
         if pending.future is not None:
-            limit = pool._settings.acquire_timeout_seconds
-            timer = pool._timer(limit, time_out, pool, pending, arguments)
+            limit = arguments.wait_timeout
+            if limit is None:
+                limit = pool._settings.acquire_timeout_seconds
+            timer = pool._timer(limit, time_out, pool, pending, arguments, limit)
             try:
                 await pending.future
             finally:
@@ -48,16 +50,23 @@ async def acquire_slowly(pool: Pool, pending: Pending, arguments: AcquireArgumen
     return await create(pool, pending, arguments)
 
 
-def time_out(pool: Pool, pending: Pending, arguments: AcquireArguments) -> None:
+def time_out(pool: Pool, pending: Pending, arguments: AcquireArguments, limit: float) -> None:
     """It has waited for as long as it may."""
     numbers = pool._time_out(pending)
     if numbers is not None:
         active, idle, creating, closing, waiting = numbers
+        most = pool._settings.max_sessions_per_key
         pending.error = AcquireTimeoutError(
-            f"Timeout waiting for available session for {safe_url(arguments.url)} after "
-            f"{pool._settings.acquire_timeout_seconds:g} s: {active} active, {idle} idle, {creating} "
-            f"being created, {closing} being closed, {waiting} waiting, "
-            f"limit {pool._settings.max_sessions_per_key}"
+            f"Timeout waiting for available session for {safe_url(arguments.url)} after {limit:g} s: "
+            f"{active} active, {idle} idle, {creating} being created, {closing} being closed, "
+            f"{waiting} waiting, limit {most}",
+            wait_timeout=limit,
+            active=active,
+            idle=idle,
+            creating=creating,
+            closing=closing,
+            waiting=waiting,
+            max_sessions_per_key=most,
         )
     # Also where it waits no longer, but there was no memory to wake it.
     if pending.future is not None and not pending.future.done():

@@ -407,3 +407,8 @@ def is_transport_closed(session: Any) -> bool:
         return True
     receivers = getattr(getattr(stream, "_state", None), "open_receive_channels", None)
     return type(receivers) is int and receivers == 0
+
+
+def is_known_to_be_closed(session: Any) -> bool:
+    """The same, also where the SDK was never used: False."""
+    return is_loaded() and is_transport_closed(session)

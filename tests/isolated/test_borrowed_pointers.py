@@ -99,7 +99,7 @@ async def main():
             await use(pool)
             await turns(20)
             kept.clear()
-            pool.closed.clear()
+            pool.closed_sessions.clear()
             gc.collect()
             await turns(20)
             assert looks, "nothing ran"

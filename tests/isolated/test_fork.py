@@ -70,16 +70,16 @@ async def main():
             await pool.release(fresh)
             await pool.release(held)  # the parent's: left alone
             await turns()
-            assert pool.closed == []
+            assert pool.closed_sessions == []
             assert_at_rest(pool)
             assert rows()["mcp_session_pool_misses_total", "h"] == 1
             await pool.close_all()
-            assert pool.closed == [fresh]
+            assert pool.closed_sessions == [fresh]
         asyncio.run(use())
 
     in_child(check)
     assert rows() == before
-    assert pool.closed == []
+    assert pool.closed_sessions == []
     assert await pool.acquire(URL, gateway_id="g") is idle
     await pool.release(idle)
     await pool.release(held)

@@ -42,7 +42,7 @@ def fresh(**settings):
     return pool
 
 def forget(pool):
-    for what in (pool.closed, pool.checked, pool.open_now, pool.most_open):
+    for what in (pool.closed_sessions, pool.checked, pool.open_now, pool.most_open):
         what.clear()
 """
 

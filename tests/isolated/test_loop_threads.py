@@ -124,7 +124,7 @@ async def main():
     arm = pool._arm_timer
     pool._arm_timer = lambda seconds: armed.append(threading.current_thread()) or arm(seconds)
     elsewhere(pending.clear)  # the session goes back, and is due soon
-    await until_timer(lambda: pool.closed)
+    await until_timer(lambda: pool.closed_sessions)
     assert set(armed) == {threading.main_thread()}, armed
     await pool.close_all()
 asyncio.run(main())
@@ -153,7 +153,7 @@ async def use(pool):
     assert pool.count("waiters") == 1
     await pool.release(pooled, discard=True)
     await pool.release(await waiter)
-    pool.closed.clear()
+    pool.closed_sessions.clear()
     dropped = await pool.acquire(URL)
     del dropped, waiter, pooled
     await until(lambda: not pool.count("closing") and not pool.count("active"))

@@ -205,7 +205,7 @@ async def main():
     await asyncio.wait_for(pool.close_all(), 20)
     await turns()
     assert sum(count for name, count in pool._counts().items() if "_" not in name) == 0
-    assert len(pool.closed) == 3
+    assert len(pool.closed_sessions) == 3
 asyncio.run(main())
 """
     )
@@ -368,7 +368,7 @@ async def main():
     pool = PlainPool(max_sessions_per_key=20)
     for _ in range(5):
         held = [await pool.acquire(URL) for _ in range(10)]
-        pool.closed.clear()
+        pool.closed_sessions.clear()
         alive = True
         gc.set_threshold(1)
         Cycle()

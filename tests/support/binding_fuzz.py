@@ -179,7 +179,7 @@ class Program:
         gc.collect()
         await turns(20)
         await self._pool.close_all()
-        self._pool.closed.clear()
+        self._pool.closed_sessions.clear()
         gc.collect()
         await turns(20)
         counts = self._pool._counts()

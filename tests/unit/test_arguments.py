@@ -214,8 +214,8 @@ async def test_url_must_be_a_str_that_is_not_empty(url: Any, text: str):
 
 
 @pytest.mark.parametrize("headers", [SECRET, SECRET.encode(), 7, [("a", SECRET)], {SECRET}, True])
-async def test_headers_must_be_a_dict(headers: Any):
-    assert "TypeError: headers must be a dict or None" in await refused(FakePool(), URL, headers)
+async def test_headers_must_be_a_mapping(headers: Any):
+    assert "TypeError: headers must be a mapping or None" in await refused(FakePool(), URL, headers)
 
 
 @pytest.mark.parametrize("value", [None, 7, SECRET.encode(), [SECRET], {}])

@@ -200,7 +200,7 @@ async def test_creation_that_ignores_its_cancellation_gives_its_place_back_and_i
         await caller
     assert pool.count("creating") == 0
     gate.open()
-    await until(lambda: len(pool.closed) == 1)
+    await until(lambda: len(pool.closed_sessions) == 1)
     await turns()
     pool.holds_creations = False
     pool.most_open.clear()  # the late one was beyond the limit, which nobody could help
@@ -310,7 +310,7 @@ async def test_close_task_cancelled_before_its_first_step_gives_its_place_back()
     await pool.release(held, discard=True)
     pool._spawn = spawn  # type: ignore[method-assign]
     await until(lambda: pool.count("closing") == 0)
-    assert pool.closed == []
+    assert pool.closed_sessions == []
     pool.open_now.clear()  # nobody closed it: whoever cancelled has to
     await assert_all_places_usable(pool)
 
@@ -414,7 +414,7 @@ async def test_cancelled_close_or_drain_leaves_the_closes_going_on(whole: str):
         gate.open()
     await until(lambda: pool.count("closing") == 0)
     await turns()
-    assert len(pool.closed) == 3
+    assert len(pool.closed_sessions) == 3
     assert_at_rest(pool)
     await getattr(pool, whole)()
     assert_at_rest(pool)
@@ -566,7 +566,7 @@ async def test_close_all_cancelled_at_any_turn_closes_all_the_same(prepare, turn
     await until(lambda: not pool._tasks)
     assert_at_rest(pool)
     assert pool.count("size") == 0
-    assert len(pool.closed) == pool.returned
+    assert len(pool.closed_sessions) == pool.returned
     if give_back is not None:
         await give_back()
     assert_at_rest(pool)

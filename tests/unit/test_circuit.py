@@ -111,9 +111,9 @@ async def pool_with_idle_sessions(**settings: Any) -> tuple[FakePool, list[Any],
 async def test_opening_closes_the_idle_sessions_of_that_url_that_fail_their_check():
     pool, idle, elsewhere = await pool_with_idle_sessions()
     pool.is_healthy = False
-    await until_timer(lambda: len(pool.closed) == 2)
+    await until_timer(lambda: len(pool.closed_sessions) == 2)
     await turns()
-    assert {id(pooled) for pooled in pool.closed} == {id(pooled) for pooled in idle}
+    assert {id(pooled) for pooled in pool.closed_sessions} == {id(pooled) for pooled in idle}
     assert elsewhere not in pool.checked
     assert pool.evictions == {"circuit_breaker": 2}
     assert pool.count("health_check_failures") == 2
@@ -153,7 +153,7 @@ async def test_caller_whose_suspects_fail_their_checks_is_refused():
     pool.is_healthy = False
     with pytest.raises(CircuitOpenError):
         await pool.acquire(URL)
-    await until_timer(lambda: len(pool.closed) == 2)
+    await until_timer(lambda: len(pool.closed_sessions) == 2)
     await turns()
     assert pool.evictions == {"circuit_breaker": 2}
     assert_at_rest(pool)

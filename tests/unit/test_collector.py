@@ -298,7 +298,7 @@ async def test_scripted_scenario_is_counted_exactly(registry: CollectorRegistry,
     await pool.release(taken[2])  # broken
     taken.clear()
     del waiter  # taken[3] leaked
-    await until(lambda: len(pool.closed) == 3)
+    await until(lambda: len(pool.closed_sessions) == 3)
     await turns()
     now = of_gateway(scrape(registry), gateway)
     assert (now["hits"], now["misses"], now["creates"]) == (2, 4, 4)

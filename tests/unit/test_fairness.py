@@ -304,10 +304,10 @@ async def test_total_limit_closes_the_least_recently_used_idle_session_of_any_ke
     a, b, c = await idle(pool, URL + "/a", URL + "/b", URL + "/c")
     await idle(pool, URL + "/a")
     fresh = await pool.acquire(URL + "/d")
-    assert pool.closed == [b]
+    assert pool.closed_sessions == [b]
     assert pool.evictions == {"capacity": 1}
     await idle(pool, URL + "/a", URL + "/c")
-    assert pool.closed == [b]
+    assert pool.closed_sessions == [b]
     assert (a.is_closed, c.is_closed) == (False, False)
     await pool.release(fresh)
     await turns()
@@ -429,7 +429,7 @@ async def test_key_limit_drops_the_least_recently_used_key_that_nobody_uses():
     held = await pool.acquire(URL + "/a")
     (victim,) = await idle(pool, URL + "/b")
     await idle(pool, URL + "/c")
-    assert pool.closed == [victim]
+    assert pool.closed_sessions == [victim]
     assert pool.evictions == {"capacity": 1}
     await until(lambda: pool.count("keys") == 2)
     other = await pool.acquire(URL + "/c")

@@ -160,7 +160,7 @@ async def test_checkouts_that_the_pool_ends_are_measured_until_then(
     held = await pool.acquire(URL, gateway_id=gateway)
     clock.advance(2)
     del leaked
-    await until(lambda: len(pool.closed) == 1)
+    await until(lambda: len(pool.closed_sessions) == 1)
     assert (Read(registry, gateway)["use_seconds_count"], pool.count("active")) == (1, 1)
     clock.advance(3)
     await pool.close_all()

@@ -300,9 +300,9 @@ async def test_isolation_by_session_without_the_header_uses_a_session_once(heade
     await pool.release(first)
     second = await waiter
     assert second is not first
-    assert pool.closed == [first]
+    assert pool.closed_sessions == [first]
     await pool.release(second)
-    assert pool.closed == [first, second]
+    assert pool.closed_sessions == [first, second]
     assert (pool.count("hits"), pool.count("misses")) == (0, 2)
     await turns()
     assert pool.count("keys") == 0

@@ -90,6 +90,6 @@ async def test_who_shares_is_what_the_rules_say_whatever_is_switched_on(
     assert len({id(pooled) for pooled in used_once}) == len(used_once)
     await turns()
     assert pool.count("keys") == len(sessions)
-    assert len(pool.closed) == len(used_once)
+    assert len(pool.closed_sessions) == len(used_once)
     assert_adds_up(pool)
     assert_at_rest(pool)

@@ -55,7 +55,7 @@ def test_sessions_of_a_closed_loop_are_gone_and_count_as_broken():
     assert not {id(pooled) for pooled in old} & {id(pooled) for pooled in new}
     assert pool.evictions == {"broken": 2}
     assert all(pooled.is_closed for pooled in old)
-    assert pool.closed == []
+    assert pool.closed_sessions == []
     assert_adds_up(pool)
 
     async def rest() -> None:
@@ -114,7 +114,7 @@ def test_upkeep_goes_on_in_the_next_loop():
     async def wait() -> None:
         await use()
         clock.advance(101)
-        await until_timer(lambda: pool.closed)
+        await until_timer(lambda: pool.closed_sessions)
         await turns()
 
     asyncio.run(use())
@@ -304,7 +304,7 @@ async def test_drain_with_sessions_in_use_lets_their_callers_finish_and_reuses_n
     old = [await pool.acquire(URL) for _ in range(limit)]
     await pool.release(old[0])
     await pool.drain_all()
-    assert pool.closed == [old[0]]
+    assert pool.closed_sessions == [old[0]]
     assert pool.evictions == {"manual": 1}
     assert not old[1].is_closed
     new = [await pool.acquire(URL)]
@@ -335,7 +335,7 @@ async def test_creation_in_flight_at_a_drain_is_used_once_by_its_own_caller():
     old = await caller
     waiter = asyncio.ensure_future(pool.acquire(URL))
     await pool.release(old)
-    assert pool.closed == [old]
+    assert pool.closed_sessions == [old]
     assert await waiter is not old
     await pool.release(waiter.result())
     await assert_all_places_usable(pool)
@@ -350,7 +350,7 @@ async def test_creation_in_flight_at_a_drain_whose_caller_left_is_closed():
     await pool.drain_all()
     pool.creations[0].open()
     pool.holds_creations = False
-    await until(lambda: pool.closed)
+    await until(lambda: pool.closed_sessions)
     await turns()
     assert pool.evictions == {"manual": 1}
     await assert_all_places_usable(pool)
@@ -368,10 +368,10 @@ async def test_drain_waits_for_the_closes_of_idle_sessions_and_not_for_those_in_
     assert not second.done()
     pool.closes[0].open()
     await asyncio.gather(first, second)
-    assert pool.closed == [idle]
+    assert pool.closed_sessions == [idle]
     pool.holds_closes = False
     await pool.release(used)
-    assert pool.closed == [idle, used]
+    assert pool.closed_sessions == [idle, used]
     await turns()
     assert_at_rest(pool)
 
@@ -382,7 +382,7 @@ async def test_drain_closes_thousands_of_idle_sessions():
         await pool.release(await pool.acquire(f"{URL}/{number}"))
     await pool.drain_all()
     await turns()
-    assert len(pool.closed) == 2000
+    assert len(pool.closed_sessions) == 2000
     assert pool.count("keys") == 0
     assert_at_rest(pool)
 
@@ -393,7 +393,7 @@ async def test_drain_twice_drops_what_was_made_between():
     await pool.release(await pool.acquire(URL))
     await pool.drain_all()
     await pool.drain_all()
-    assert len(pool.closed) == 1
+    assert len(pool.closed_sessions) == 1
     await turns()
     assert_at_rest(pool)
 
@@ -415,7 +415,7 @@ async def test_close_wakes_waiters_with_pool_closed_error():
     with pytest.raises(PoolClosedError, match="closed"):
         async with pool.session(URL):
             pass
-    assert len(pool.closed) == 1
+    assert len(pool.closed_sessions) == 1
     assert_at_rest(pool)
 
 
@@ -431,7 +431,7 @@ async def test_waiter_granted_a_session_just_before_the_close_gets_pool_closed_e
         await waiter
     await closing
     await turns()
-    assert len(pool.closed) == 1
+    assert len(pool.closed_sessions) == 1
     assert_at_rest(pool)
 
 
@@ -471,7 +471,7 @@ async def test_creation_that_ignores_the_close_is_closed_when_it_comes(monkeypat
     gate.open()
     with pytest.raises(PoolClosedError):
         await caller
-    await until(lambda: pool.closed)
+    await until(lambda: pool.closed_sessions)
     await turns()
     assert_at_rest(pool)
 
@@ -492,7 +492,7 @@ async def test_close_closes_everything_in_parallel_and_waits_for_it():
     pool.closes[0].open()
     await asyncio.gather(first, second)
     await pool.close_all()
-    assert len(pool.closed) == 5
+    assert len(pool.closed_sessions) == 5
     assert pool.evictions == {"manual": 5}
     assert_at_rest(pool)
 
@@ -508,7 +508,7 @@ async def test_close_that_hangs_is_bounded(monkeypatch: pytest.MonkeyPatch):
     for gate in list(pool.closes):
         gate.open()
     await turns()
-    assert len(pool.closed) == len(taken)
+    assert len(pool.closed_sessions) == len(taken)
     assert_at_rest(pool)
 
 
@@ -522,7 +522,7 @@ async def test_close_may_be_called_by_a_close_hook():
     await pool.acquire(URL)
     async with asyncio.timeout(10):
         await pool.close_all()
-    assert len(pool.closed) == 1
+    assert len(pool.closed_sessions) == 1
     assert_at_rest(pool)
 
 
@@ -530,7 +530,7 @@ async def test_pool_as_context_manager_closes_itself():
     async with FakePool() as pool:
         await pool.release(await pool.acquire(URL))
     assert pool._closed
-    assert len(pool.closed) == 1
+    assert len(pool.closed_sessions) == 1
     assert_at_rest(pool)
 
 
@@ -563,7 +563,7 @@ async def test_closed_flag_is_writable():
     assert await pool.acquire(URL) is pooled
     pool._closed = True
     await pool.release(pooled)
-    assert pool.closed == [pooled]
+    assert pool.closed_sessions == [pooled]
     pool._closed = False
     await turns()
     await assert_all_places_usable(pool)
@@ -577,7 +577,7 @@ async def test_pool_opened_again_after_its_close_goes_on_with_its_upkeep():
     pool._closed = False
     await pool.release(await pool.acquire(URL))
     clock.advance(101)
-    await until_timer(lambda: len(pool.closed) == 2)
+    await until_timer(lambda: len(pool.closed_sessions) == 2)
     await turns()
     assert pool.evictions == {"manual": 1, "idle_timeout": 1}
     await assert_all_places_usable(pool)

@@ -99,7 +99,7 @@ async def test_discarded_session_is_closed_as_manual():
     pool = FakePool(max_sessions_per_key=1)
     pooled = await pool.acquire(URL)
     await pool.release(pooled, discard=True)
-    assert pool.closed == [pooled]
+    assert pool.closed_sessions == [pooled]
     assert pool.evictions == {"manual": 1}
     await turns()
     await assert_all_places_usable(pool)
@@ -128,7 +128,7 @@ async def test_session_that_died_in_use_is_closed_as_broken(how: str):
     assert pool.count("active") == 1
     await pool.release(pooled)
     assert pool.evictions == {"broken": 1}
-    assert pool.closed == [pooled]
+    assert pool.closed_sessions == [pooled]
     if not ending.done():
         ending.set_result(None)
     await turns()
@@ -147,7 +147,7 @@ async def test_idle_session_whose_owner_ends_is_closed_with_no_traffic():
     )
     await pool.release(await pool.acquire(URL))
     ending.set_result(None)
-    await until(lambda: pool.closed)
+    await until(lambda: pool.closed_sessions)
     await turns()
     assert pool.evictions == {"broken": 1}
     assert_at_rest(pool)
@@ -224,7 +224,7 @@ async def test_second_release_is_ignored_and_logged(caplog: pytest.LogCaptureFix
     await pool.release(pooled)
     await pool.release(pooled)
     await pool.release(pooled, discard=True)
-    assert pool.closed == []
+    assert pool.closed_sessions == []
     assert "not checked out" in caplog.text
     await assert_all_places_usable(pool)
 
@@ -235,7 +235,7 @@ async def test_release_after_a_discard_is_ignored():
     await pool.release(pooled, discard=True)
     await turns()
     await pool.release(pooled)
-    assert pool.closed == [pooled]
+    assert pool.closed_sessions == [pooled]
     await assert_all_places_usable(pool)
 
 
@@ -257,8 +257,8 @@ async def test_session_released_to_another_pool_is_closed_by_its_own():
     own, other = FakePool(max_sessions_per_key=1), FakePool(max_sessions_per_key=1)
     pooled = await own.acquire(URL)
     await other.release(pooled)
-    assert own.closed == [pooled]
-    assert other.closed == []
+    assert own.closed_sessions == [pooled]
+    assert other.closed_sessions == []
     assert own.evictions == {"manual": 1}
     await turns()
     await assert_all_places_usable(own)
@@ -281,9 +281,9 @@ async def test_session_that_no_pool_gave_out_is_closed_not_pooled():
     pooled = by_hand()
     pool._count_open(URL, 1)
     await pool.release(pooled)
-    assert pool.closed == [pooled]
+    assert pool.closed_sessions == [pooled]
     await pool.release(MagicMock(url=URL, is_closed=True))
-    assert pool.closed == [pooled]
+    assert pool.closed_sessions == [pooled]
     assert pool.evictions == {}
     await turns()
     assert_at_rest(pool)
@@ -302,7 +302,7 @@ async def test_session_released_after_close_all_was_closed_once():
     pooled = await pool.acquire(URL)
     await pool.close_all()
     await pool.release(pooled)
-    assert pool.closed == [pooled]
+    assert pool.closed_sessions == [pooled]
     assert pool.evictions == {"manual": 1}
     assert_at_rest(pool)
 
@@ -354,7 +354,7 @@ class OwnClose(FakePool):
     """Closes whatever it is given without looking at it."""
 
     async def _close_session(self, pooled: Any) -> None:
-        self.closed.append(pooled)
+        self.closed_sessions.append(pooled)
         self._count_open(URL, -1)
 
 
@@ -373,7 +373,7 @@ async def test_creation_may_return_any_object(made: Any):
     await turns()
     assert_at_rest(pool)
     await pool.close_all()
-    assert len(pool.closed) == 2
+    assert len(pool.closed_sessions) == 2
     assert_at_rest(pool)
 
 
@@ -400,7 +400,7 @@ async def test_same_object_returned_for_two_creations_is_two_sessions():
     assert (pool.count("active"), pool.count("idle")) == (0, 2)
     assert_at_rest(pool)
     await pool.close_all()
-    assert pool.closed == [foreign, foreign]
+    assert pool.closed_sessions == [foreign, foreign]
     assert_at_rest(pool)
 
 
@@ -665,10 +665,10 @@ async def test_dropped_session_is_reclaimed(caplog: pytest.LogCaptureFixture):
     pooled = await pool.acquire(URL)
     session = pooled.session
     del pooled
-    await until(lambda: pool.closed)
+    await until(lambda: pool.closed_sessions)
     await turns()
     assert pool.evictions == {"leaked": 1}
-    assert pool.closed[0].session is session
+    assert pool.closed_sessions[0].session is session
     assert "without a release" in caplog.text
     await assert_all_places_usable(pool)
 
@@ -693,7 +693,7 @@ async def test_session_dropped_in_a_reference_cycle_is_reclaimed():
     await turns()
     assert pool.count("active") == 1
     gc.collect()
-    await until(lambda: pool.closed)
+    await until(lambda: pool.closed_sessions)
     await turns()
     assert pool.evictions == {"leaked": 1}
     await assert_all_places_usable(pool)
@@ -705,7 +705,7 @@ async def test_session_collected_in_another_thread_is_reclaimed():
     pooled.me = pooled  # type: ignore[attr-defined]
     del pooled
     await asyncio.to_thread(gc.collect)
-    await until(lambda: pool.closed)
+    await until(lambda: pool.closed_sessions)
     await turns()
     assert pool.evictions == {"leaked": 1}
     await assert_all_places_usable(pool)
@@ -715,7 +715,7 @@ async def test_last_reference_dropped_in_another_thread_is_reclaimed():
     pool = FakePool(max_sessions_per_key=1)
     box = [await pool.acquire(URL)]
     await asyncio.to_thread(box.clear)
-    await until(lambda: pool.closed)
+    await until(lambda: pool.closed_sessions)
     await turns()
     assert pool.evictions == {"leaked": 1}
     await assert_all_places_usable(pool)
@@ -726,7 +726,7 @@ async def test_many_sessions_dropped_at_once_are_all_reclaimed():
     taken = [await pool.acquire(URL) for _ in range(50)]
     kept = taken.pop()
     taken.clear()
-    await until(lambda: len(pool.closed) == 49)
+    await until(lambda: len(pool.closed_sessions) == 49)
     await turns()
     assert pool.evictions == {"leaked": 49}
     await pool.release(kept)
@@ -739,7 +739,7 @@ async def test_dropped_session_of_a_closing_pool_is_closed_once():
     del pooled
     await pool.close_all()
     await turns()
-    assert len(pool.closed) == 1
+    assert len(pool.closed_sessions) == 1
     assert_at_rest(pool)
 
 

@@ -210,6 +210,12 @@ def test_what_acquires_takes_the_arguments_of_acquire(path: str, name: str) -> N
     assert list(found.items()) == list(ACQUIRE.items())
 
 
+def test_a_server_takes_the_arguments_of_acquire_but_how_long_to_wait() -> None:
+    expected = {name: argument for name, argument in ACQUIRE.items() if name != "wait_timeout"}
+    assert list(described(arguments_of(POOL, "server")).items()) == list(expected.items())
+    assert AcquireArguments._fields[-1] == "wait_timeout"  # which pool/server.py leaves out
+
+
 def test_what_carries_the_arguments_of_acquire_has_them_all_in_order() -> None:
     assert AcquireArguments._fields == tuple(ACQUIRE)
     assert AcquireArguments.__annotations__.keys() == ACQUIRE.keys()
@@ -221,7 +227,7 @@ def test_what_carries_the_arguments_of_acquire_has_them_all_in_order() -> None:
     annotations = [ast.unparse(node.annotation) for node in of_tuple.body if isinstance(node, ast.AnnAssign)]
     assert annotations == [annotation for annotation, _ in ACQUIRE.values()]
     assert names_of_text_signature(_core.make_context) == ["cls", "pool", *ACQUIRE]
-    not_in_the_key = {"httpx_client_factory", "timeout"}
+    not_in_the_key = {"httpx_client_factory", "timeout", "wait_timeout"}
     assert names_of_text_signature(_core.acquire) == [
         "pool",
         *(name for name in ACQUIRE if name not in not_in_the_key),

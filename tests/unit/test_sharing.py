@@ -99,7 +99,7 @@ async def test_session_given_up_by_one_caller_closes_after_the_last(verdict: int
     closing = pool._release_lease(two, VERDICT_GOOD)
     assert isinstance(closing, asyncio.Task)
     await closing
-    assert pool.closed == [pooled]
+    assert pool.closed_sessions == [pooled]
     assert pool.evictions == {reason: 1}
     other, three = await waiting
     assert other is not pooled
@@ -157,7 +157,7 @@ async def test_group_evicts_exactly_its_keys() -> None:
     assert pool._evict_group(USER, "") == 0
     await turns()
     kept = [sessions["b", "x"], sessions["b", "y"]]
-    assert [session for session in sessions.values() if session not in pool.closed] == kept
+    assert [session for session in sessions.values() if session not in pool.closed_sessions] == kept
     assert pool.evictions == {"manual": 4}
     assert pool.count("keys") == 2
     await pool.close_all()
@@ -170,7 +170,7 @@ async def test_evicted_session_in_use_is_counted_and_closes_when_it_comes_back()
     assert pool._evict_group(USER, "u1") == 1
     assert pool._release_lease(one, VERDICT_GOOD) is None
     await pool._release_lease(two, VERDICT_GOOD)  # type: ignore[misc]
-    assert pool.closed == [pooled]
+    assert pool.closed_sessions == [pooled]
     await pool.close_all()
 
 
@@ -190,13 +190,13 @@ async def test_retired_session_is_closed_now_or_when_it_comes_back() -> None:
     idle = await use(pool, "u1")
     assert pool._retire(idle) is True
     await turns()
-    assert pool.closed == [idle]
+    assert pool.closed_sessions == [idle]
     busy, ticket = await lease(pool, "u2")
     assert pool._retire(busy) is True
     await turns()
-    assert pool.closed == [idle]
+    assert pool.closed_sessions == [idle]
     await pool._release_lease(ticket, VERDICT_GOOD)  # type: ignore[misc]
-    assert pool.closed == [idle, busy]
+    assert pool.closed_sessions == [idle, busy]
     assert pool.evictions == {"manual": 2}
     assert pool._retire(idle) is False
     assert pool._retire(object()) is False

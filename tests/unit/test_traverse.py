@@ -8,7 +8,6 @@ import gc
 from typing import Any
 
 from mcpgateway_pool import (
-    CircuitOpenError,
     PoolClosedError,
     PooledSession,
     PoolExhaustedError,
@@ -17,6 +16,7 @@ from mcpgateway_pool import (
 )
 from mcpgateway_pool.labels import gateway_label
 from mcpgateway_pool.redact import safe_url
+from mcpgateway_pool.upstream.sdk import is_known_to_be_closed
 from support.fakes import PlainPool
 
 
@@ -39,8 +39,9 @@ def test_module_holds_its_types_and_what_it_has_looked_up() -> None:
     assert len(types) > 4
     for name, each in types.items():
         assert id(each) in held, name
-    errors = (CircuitOpenError, PoolClosedError, PoolExhaustedError)
-    for looked_up in (*errors, TransportType, *TransportType, gateway_label, safe_url):
+    errors = (PoolClosedError, PoolExhaustedError)
+    functions = (gateway_label, safe_url, is_known_to_be_closed)
+    for looked_up in (*errors, TransportType, *TransportType, *functions):
         assert id(looked_up) in held, looked_up
 
 

@@ -39,11 +39,11 @@ async def test_expired_sessions_close_with_no_traffic():
     first, second = await idle(pool, URL, URL + "/b")
     clock.advance(99)
     await asyncio.sleep(0.05)
-    assert pool.closed == []
+    assert pool.closed_sessions == []
     clock.advance(2)
-    await until_timer(lambda: len(pool.closed) == 2)
+    await until_timer(lambda: len(pool.closed_sessions) == 2)
     await turns()
-    assert {id(s) for s in pool.closed} == {id(first), id(second)}
+    assert {id(s) for s in pool.closed_sessions} == {id(first), id(second)}
     assert pool.evictions == {"ttl_expired": 2}
     assert pool.get_metrics()["sessions_reaped"] == 2
     assert pool.count("keys") == 0
@@ -58,13 +58,13 @@ async def test_idle_sessions_close_with_no_traffic():
     clock.advance(60)
     await pool.release(await pool.acquire(URL))  # the most recently used one
     clock.advance(60)
-    await until_timer(lambda: pool.closed)
+    await until_timer(lambda: pool.closed_sessions)
     await turns()
-    assert pool.closed == [first]
+    assert pool.closed_sessions == [first]
     clock.advance(60)
-    await until_timer(lambda: len(pool.closed) == 2)
+    await until_timer(lambda: len(pool.closed_sessions) == 2)
     await turns()
-    assert pool.closed == [first, second]
+    assert pool.closed_sessions == [first, second]
     assert pool.evictions == {"idle_timeout": 2}
     assert_at_rest(pool)
 
@@ -72,7 +72,7 @@ async def test_idle_sessions_close_with_no_traffic():
 async def test_timer_of_the_real_clock_closes_an_idle_session():
     pool = FakePool(idle_pool_eviction_seconds=0.02)
     await idle(pool, URL)
-    await until_timer(lambda: pool.closed)
+    await until_timer(lambda: pool.closed_sessions)
     await turns()
     assert pool.evictions == {"idle_timeout": 1}
     assert_at_rest(pool)
@@ -84,9 +84,9 @@ async def test_session_in_use_is_never_closed_by_time():
     pooled = await pool.acquire(URL)
     clock.advance(1000)
     await upkeep(pool)
-    assert pool.closed == []
+    assert pool.closed_sessions == []
     await pool.release(pooled)
-    assert pool.closed == [pooled]
+    assert pool.closed_sessions == [pooled]
     assert pool.evictions == {"ttl_expired": 1}
     await turns()
     assert_at_rest(pool)
@@ -99,7 +99,7 @@ async def test_expired_session_is_not_handed_out_even_before_upkeep_ran():
     clock.advance(101)
     fresh = await pool.acquire(URL)
     assert fresh is not old
-    assert pool.closed == [old]
+    assert pool.closed_sessions == [old]
     await pool.release(fresh)
     await turns()
     await assert_all_places_usable(pool)
@@ -111,13 +111,13 @@ async def test_lifetimes_are_shortened_by_a_random_part_of_up_to_the_jitter():
     await idle(pool, *[URL] * 100)
     clock.advance(79.9)
     await upkeep(pool)
-    assert pool.closed == []
+    assert pool.closed_sessions == []
     clock.advance(10)
     await upkeep(pool)
-    assert 20 < len(pool.closed) < 80
+    assert 20 < len(pool.closed_sessions) < 80
     clock.advance(10.2)
     await upkeep(pool)
-    assert len(pool.closed) == 100
+    assert len(pool.closed_sessions) == 100
     assert_at_rest(pool)
 
 
@@ -130,7 +130,7 @@ async def test_wall_clock_stepped_by_an_hour_changes_nothing(monkeypatch: pytest
     for step in (3600, -3600):
         monkeypatch.setattr(time, "time", lambda step=step: real() + step)
         await upkeep(pool)
-        assert pool.closed == []
+        assert pool.closed_sessions == []
         assert not waiter.done()
         assert 0 <= held.age_seconds < 60
     monkeypatch.undo()
@@ -175,9 +175,9 @@ async def test_assigned_times_move_a_session_in_the_orders():
     first, second, third = await idle(pool, URL, URL, URL)
     second.last_used -= 101
     third.created_at -= 1001
-    await until_timer(lambda: len(pool.closed) == 2)
+    await until_timer(lambda: len(pool.closed_sessions) == 2)
     await turns()
-    assert {id(s) for s in pool.closed} == {id(second), id(third)}
+    assert {id(s) for s in pool.closed_sessions} == {id(second), id(third)}
     assert pool.evictions == {"idle_timeout": 1, "ttl_expired": 1}
     assert await pool.acquire(URL) is first
     await pool.release(first)
@@ -188,7 +188,7 @@ async def test_settings_of_zero_seconds_use_each_session_once():
     for setting in ("session_ttl_seconds", "idle_pool_eviction_seconds"):
         pool = FakePool(**{setting: 0})
         await pool.release(await pool.acquire(URL))
-        await until_timer(lambda pool=pool: pool.closed)
+        await until_timer(lambda pool=pool: pool.closed_sessions)
         await turns()
         assert_at_rest(pool)
 
@@ -223,9 +223,9 @@ async def test_session_that_fails_its_check_is_closed_and_counted():
     (pooled,) = await idle(pool, URL)
     pool.is_healthy = False
     clock.advance(51)
-    await until_timer(lambda: pool.closed)
+    await until_timer(lambda: pool.closed_sessions)
     await turns()
-    assert pool.closed == [pooled]
+    assert pool.closed_sessions == [pooled]
     assert pool.count("health_check_failures") == 1
     assert pool.evictions == {"health_check": 1}
     assert_at_rest(pool)
@@ -356,7 +356,7 @@ async def test_upkeep_goes_on_by_itself_slice_by_slice():
         await pool.release(await pool.acquire(f"{URL}/{number}"))
     clock.advance(101)
     await until_timer(lambda: pool.count("keys") == 0, seconds=30)
-    assert len(pool.closed) == 2000
+    assert len(pool.closed_sessions) == 2000
     await turns()
     assert_at_rest(pool)
 
@@ -388,7 +388,7 @@ async def test_background_work_never_sees_a_requests_variables():
     await pool.release(await pool.acquire(URL), discard=True)
     await pool.release(await pool.acquire(URL))
     clock.advance(201)
-    await until_timer(lambda: len(pool.closed) == 2)
+    await until_timer(lambda: len(pool.closed_sessions) == 2)
     await pool.close_all()
     REQUEST.reset(token)
     assert {kind for kind, _ in seen} == {"close", "check"}

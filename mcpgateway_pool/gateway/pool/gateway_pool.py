@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from types import ModuleType
 from typing import Any, ClassVar
@@ -88,12 +88,14 @@ class GatewayPool(BasePool):
     async def acquire(
         self,
         url: str,
-        headers: dict[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
         transport_type: TransportType = TransportType.STREAMABLE_HTTP,
         httpx_client_factory: Callable[..., Any] | None = None,
         timeout: float | None = None,
         user_identity: str | None = None,
         gateway_id: str | None = None,
+        *,
+        wait_timeout: float | None = None,
     ) -> PooledSession:
         """See :meth:`mcpgateway_pool.MCPSessionPool.acquire`.
 
@@ -103,6 +105,8 @@ class GatewayPool(BasePool):
         Raises:
             RuntimeError: also when another worker owns the downstream session, and lives.
         """
+        if headers is not None and not isinstance(headers, dict):
+            headers = config.copied_headers(headers)
         session_id = _session_header(headers)
         if (
             session_id is not None
@@ -120,7 +124,14 @@ class GatewayPool(BasePool):
             self,
             pooled,
             AcquireArguments(
-                url, headers, transport_type, httpx_client_factory, timeout, user_identity, gateway_id
+                url,
+                headers,
+                transport_type,
+                httpx_client_factory,
+                timeout,
+                user_identity,
+                gateway_id,
+                wait_timeout,
             ),
         )
 

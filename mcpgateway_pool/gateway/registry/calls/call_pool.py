@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mcpgateway_pool import _core
+from mcpgateway_pool import _core, config
 from mcpgateway_pool.config import TransportType
 from mcpgateway_pool.gateway.registry.registry_pool import BY_DOWNSTREAM_SESSION, RegistryPool
 from mcpgateway_pool.gateway.registry.session_watch import SessionWatch
@@ -118,7 +118,7 @@ class CallPool(RegistryPool):
         self._warn("a call gets a session of its own: %s", why)
         return await self._create_session(
             arguments.url,
-            arguments.headers,
+            config.copied_headers(arguments.headers),
             arguments.transport_type,
             arguments.httpx_client_factory,
             None,
