@@ -150,7 +150,7 @@ bench-gateway-pool: $(VENV)-gateway/.installed ## tool calls through 1.0.0rc1: i
 bench-plots: $(VENV)/.installed $(VENV)/.group-plots ## growth curves into docs/images
 	$(BIN)/python benchmarks/plots.py
 
-.PHONY: simulate simulate-affinity faults plots dashboard
+.PHONY: simulate simulate-affinity faults plots screens dashboard
 simulate: $(VENV)/.group-plots ## the pool machine alone, in C, with 1,000 to 10,000,000 keys (SIMULATE=--short)
 	$(BIN)/python -P benchmarks/simulation.py $(if $(SIMULATE),$(SIMULATE),--plot docs/images)
 
@@ -162,6 +162,9 @@ faults: $(VENV)/.installed $(VENV)-sdk2/.installed ## what callers meet when ser
 
 plots: $(VENV)/.installed $(VENV)/.group-plots ## draw the dashboard from the demo into docs/images (needs prometheus)
 	$(BIN)/python -P scripts/plot_dashboard.py
+
+screens: $(VENV)/.installed ## draw the screens of docs/cli.md anew
+	$(BIN)/python -P scripts/make_screens.py
 
 dashboard: ## write the Grafana dashboard anew
 	$(BIN)/python -P scripts/make_dashboard.py

@@ -29,10 +29,25 @@ def put_into_page(name: str, text: str, page: Path = PAGE) -> None:
     Raises:
         ValueError: the page has no such marks.
     """
+    before, _, after = _split(name, page)
+    page.write_text(f"{before}\n{text.strip()}\n{after}", encoding="utf-8")
+
+
+def text_between(name: str, page: Path = PAGE) -> str:
+    """What stands between the marks of this name in the documentation.
+
+    Raises:
+        ValueError: the page has no such marks.
+    """
+    return _split(name, page)[1].strip()
+
+
+def _split(name: str, page: Path) -> tuple[str, str, str]:
+    """What stands before the text between the marks, the text, and what stands after it; with the marks."""
     begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
     whole = page.read_text(encoding="utf-8")
     before, found_begin, rest = whole.partition(begin)
-    _, found_end, after = rest.partition(end)
+    text, found_end, after = rest.partition(end)
     if not (found_begin and found_end):
         raise ValueError(f"{page.name} has no marks {begin} and {end}")
-    page.write_text(f"{before}{begin}\n{text.strip()}\n{end}{after}", encoding="utf-8")
+    return before + begin, text, end + after

@@ -1,17 +1,31 @@
 """The command ``mcpgateway-pool``.
 
-Exit codes: 0 all is well, 1 a problem was found or something cannot be reached, 2 wrong usage.
+Exit codes: 0 all is well, 1 a problem was found, something cannot be reached or the output cannot be
+written, 2 wrong usage, 130 Ctrl-C; ``top`` ends with 128 and the number of the signal that ended it.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from .common import INTERRUPTED, OK, PROBLEM, USAGE, CommandError, complain, say
+from .common import (
+    INTERRUPTED,
+    OK,
+    PROBLEM,
+    USAGE,
+    CommandError,
+    OutputError,
+    complain,
+    drop_output,
+    flush,
+    say,
+)
 from .fetch import DEFAULT_TIMEOUT, TOKEN_VARIABLE, Source, source_of
 from .files import DASHBOARD, RULES, write_or_print
 
@@ -27,10 +41,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
+    for stream in (sys.stdout, sys.stderr):  # a terminal that has no such character shows its number
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        try:
+            return _run(arguments)
+        finally:
+            flush()
+    except OutputError as error:
+        drop_output()
+        complain(f"mcpgateway-pool: the output cannot be written: {error}")
+        return PROBLEM
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     parsed = _parser().parse_args(arguments)
     try:
         code: int = parsed.run(parsed)
-        sys.stdout.flush()
     except CommandError as error:
         complain(f"mcpgateway-pool: {error}")
         if error.advice:
@@ -38,10 +66,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.code
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read the output has enough. What is left in the buffer must not fail again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return OK
     return code
 
 
@@ -108,7 +132,7 @@ _seconds.__name__, _count.__name__ = "number of seconds", "number"  # for argpar
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _ArgumentParser(
         prog="mcpgateway-pool",
         description="See the MCP session pool: what it does now, and whether it is set up well.",
         epilog=f"Exit codes: {OK} all is well, {PROBLEM} a problem, {USAGE} wrong usage.",
@@ -131,7 +155,14 @@ def _parser() -> argparse.ArgumentParser:
     top.add_argument(
         "--interval", type=_seconds, default=2.0, metavar="S", help="seconds between scrapes (default 2)"
     )
-    top.add_argument("--limit", type=_count, metavar="N", help="show only the N busiest gateways")
+    top.add_argument("--limit", type=_count, metavar="N", help="show only the first N gateways")
+    top.add_argument(
+        "--sort",
+        choices=("acquires", "waiters", "wait", "failures", "name"),
+        default="acquires",
+        help="what comes first: most acquires (the default), waiters, p99 of waits, failures; or by name",
+    )
+    top.add_argument("--filter", default="", metavar="TEXT", help="show only gateways whose id contains this")
     _add_http(top)
     top.set_defaults(run=_run_top)
 
@@ -203,6 +234,16 @@ def _add_http(parser: argparse.ArgumentParser) -> None:
 def _add_to(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--to", metavar="DIR", help="the folder to write into")
     parser.add_argument("--force", action="store_true", help="replace files that differ")
+
+
+class _ArgumentParser(argparse.ArgumentParser):
+    """Its help is output like any other: argparse passes over what cannot be written."""
+
+    def print_help(self, file: Any = None) -> None:
+        if file is None:
+            say(self.format_help().rstrip("\n"))
+        else:
+            super().print_help(file)
 
 
 class _Version(argparse.Action):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 from typing import Any
 
-OK, PROBLEM, USAGE, INTERRUPTED = 0, 1, 2, 130  # exit codes
+OK, PROBLEM, USAGE, INTERRUPTED = 0, 1, 2, 130  # exit codes; 128 and more: ended by that signal
+BY_SIGNAL = 128
 
 
 class CommandError(Exception):
@@ -23,14 +26,52 @@ class CommandError(Exception):
         self.code = code
 
 
+class OutputError(Exception):
+    """The standard output takes no more: its reader has gone, or the disk is full."""
+
+
 def say(text: str = "") -> None:
-    """One line, or several, on the standard output."""
-    sys.stdout.write(text + "\n")
+    """One line, or several, on the standard output.
+
+    Raises:
+        OutputError: it takes no more.
+    """
+    with _writing():
+        sys.stdout.write(text + "\n")
+
+
+def flush() -> None:
+    """Write out what was said.
+
+    Raises:
+        OutputError: the standard output takes no more.
+    """
+    with _writing():
+        sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def _writing() -> Any:
+    if sys.stdout is None:  # closed when the command was started
+        raise OutputError("Bad file descriptor")
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(error.strerror or type(error).__name__) from None
+
+
+def drop_output() -> None:
+    """Forget what could not be written, so that it does not fail once more when Python ends."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def complain(text: str) -> None:
-    """The same on the standard error output."""
-    sys.stderr.write(text + "\n")
+    """One line, or several, on the standard error output, where that takes them."""
+    with contextlib.suppress(OSError, AttributeError):
+        sys.stderr.write(text + "\n")
 
 
 def missing_extra(package: str, extra: str, error: ImportError) -> CommandError:

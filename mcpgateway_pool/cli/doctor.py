@@ -21,7 +21,8 @@ from .common import OK, PROBLEM, CommandError, say
 from .directory import check_directory, chosen_directory
 from .fetch import Source
 from .findings import Finding, fine, hint, problem, warning
-from .scrape import Scrape, Window, read
+from .scrape import ALL, Scrape, read
+from .window import Window
 
 SWITCH = "MCPGATEWAY_POOL_ENABLED"
 _THE_SIX = (
@@ -203,7 +204,7 @@ def _check_endpoint(source: Source | None) -> Iterator[Finding]:
         yield problem("endpoint", str(error), error.advice)
         return
     newest = scrapes[-1]
-    missing = [PREFIX + name for name in _THE_SIX if name not in newest.values]
+    missing = [PREFIX + name for name in _THE_SIX if name not in newest.names]
     if missing and newest.gateways:
         yield problem(
             "endpoint", f"{source.shown} lacks {', '.join(missing)}", "is something filtering series?"
@@ -214,7 +215,7 @@ def _check_endpoint(source: Source | None) -> Iterator[Finding]:
     if not count:
         yield hint("traffic", "no gateway has a row yet: rows appear with the first acquire")
     yield from _check_workers(scrapes)
-    if newest.get("label_overflow_total", ""):
+    if newest.get("label_overflow_total", ALL):
         yield warning(
             "labels",
             "some gateways have no row of their own",

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import base64
 import http.client
-import ipaddress
 import ssl
+import threading
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 from mcpgateway_pool.redact import safe_text, safe_url
 
 from .common import USAGE, CommandError
+from .timed_http import opener_for, seconds_until
 
 TOKEN_VARIABLE = "MCPGATEWAY_POOL_TOKEN"  # noqa: S105  (the name of a variable)
 DEFAULT_TIMEOUT = 10.0
@@ -26,21 +29,18 @@ MAX_BYTES = 256 * 1024 * 1024
 
 # Classic text: every exporter speaks it.
 _ACCEPT = "text/plain;version=0.0.4;q=1,*/*;q=0.1"
-_CHUNK = 1024 * 1024
+_CHUNK = 256 * 1024
+_SCHEMES = ("http", "https")
+_REDIRECTS = (301, 302, 303, 307, 308)
+_MAX_REDIRECTS = 5
 _STATUS_ADVICE = {
-    401: f"the endpoint wants a token: set {TOKEN_VARIABLE}, or --token-file",
-    403: "the token is not allowed to read the metrics",
     404: "is the path right? The gateway's is /metrics/prometheus, prometheus_client's is /metrics",
     503: "the gateway answers 503 when its metrics are switched off (ENABLE_METRICS)",
 }
+_NOT_FOLLOWED = "only http and https are followed; name the endpoint itself"
 
-
-@dataclass(frozen=True)
-class Page:
-    """What a URL answered with."""
-
-    content_type: str
-    text: str
+T = TypeVar("T")
+Consume = Callable[[str, Iterator[bytes]], T]
 
 
 @dataclass(frozen=True)
@@ -59,64 +59,158 @@ class Source:
         """The URL as it may be shown."""
         return safe_url(self.url)
 
-    def get(self) -> Page:
-        """Fetch it.
+
+class Fetch(Generic[T]):
+    """A GET under way, in a thread of its own: look-up, connect, TLS, every redirect and the whole answer
+    have the source's time-out together, and who waits for it waits no longer than that.
+
+    Args:
+        source: where from.
+        consume: is given the content type and the parts of the page as they come, in that thread; what it
+            returns is the result. A page that is cut off ends in an error instead of its last part.
+        when_done: called in that thread when there is a result or an error.
+    """
+
+    def __init__(
+        self, source: Source, consume: Consume[T], when_done: Callable[[], None] = lambda: None
+    ) -> None:
+        self._source = source
+        self._consume = consume
+        self._when_done = when_done
+        self._deadline = time.monotonic() + source.timeout
+        self._done = threading.Event()
+        self._results: list[T] = []
+        self._error: BaseException | None = None
+        # A daemon: a name server that hangs must not keep the command from ending.
+        threading.Thread(target=self._run, name="fetch", daemon=True).start()
+
+    @property
+    def seconds_left(self) -> float:
+        """Until :meth:`result` waits no longer; 0 where it would not wait."""
+        return 0.0 if self._done.is_set() else max(self._deadline - time.monotonic(), 0.0)
+
+    def result(self) -> T:
+        """What came of it; waits for that.
 
         Raises:
-            CommandError: it cannot be had within the time-out, or the answer is no 200.
+            CommandError: the page cannot be had within the time-out, or is none.
         """
+        if not self._done.wait(self.seconds_left):
+            raise _too_late(self._source)
+        if self._error is not None:
+            raise self._error
+        return self._results[0]
+
+    def _run(self) -> None:
         try:
-            return self._get()
+            self._results.append(_get(self._source, self._deadline, self._consume))
+        except BaseException as error:
+            self._error = error  # it belongs to whoever waits
+        finally:
+            self._done.set()
+            self._when_done()
+
+
+def _get(source: Source, deadline: float, consume: Consume[T]) -> T:
+    url, authorization = source.url, source.authorization
+    for _ in range(_MAX_REDIRECTS + 1):
+        shown = safe_url(url)
+        request = urllib.request.Request(url, headers={"Accept": _ACCEPT})  # noqa: S310  (http or https)
+        if authorization is not None:
+            request.add_unredirected_header("Authorization", authorization)
+        try:
+            with opener_for(url, deadline).open(request, timeout=seconds_until(deadline)) as response:
+                if response.status != http.HTTPStatus.OK:
+                    raise CommandError(f"{shown} answered {response.status}, not 200")
+                return consume(response.headers.get("Content-Type", ""), _parts(source, shown, response))
         except urllib.error.HTTPError as error:
             with error:
-                raise CommandError(
-                    f"{self.shown} answered {error.code} {safe_text(str(error.reason), 60)}",
-                    _STATUS_ADVICE.get(error.code, ""),
-                ) from None
+                if error.code not in _REDIRECTS or "Location" not in error.headers:
+                    raise _refused(source, shown, error, sent_token=authorization is not None) from None
+                url, authorization = _target(shown, url, error.headers["Location"]), None
         except ssl.SSLError as error:
-            raise self._tls_problem(error) from None
+            raise _tls_problem(shown, error) from None
         except urllib.error.URLError as error:
             if isinstance(error.reason, ssl.SSLError):
-                raise self._tls_problem(error.reason) from None
-            raise self._unreachable(error.reason) from None
+                raise _tls_problem(shown, error.reason) from None
+            raise _unreachable(source, shown, error.reason) from None
         except (OSError, http.client.HTTPException) as error:
-            raise self._unreachable(error) from None
+            raise _unreachable(source, shown, error) from None
+    raise CommandError(
+        f"{source.shown} redirects more than {_MAX_REDIRECTS} times", "name the endpoint itself"
+    )
 
-    def _get(self) -> Page:
-        request = urllib.request.Request(self.url, headers={"Accept": _ACCEPT})  # noqa: S310  (checked in source_of)
-        if self.authorization is not None:
-            request.add_unredirected_header("Authorization", self.authorization)
-        end = time.monotonic() + self.timeout
-        with _opener(self.url).open(request, timeout=self.timeout) as response:
-            chunks: list[bytes] = []
-            size = 0
-            while chunk := response.read1(_CHUNK):
-                chunks.append(chunk)
-                size += len(chunk)
-                if size > MAX_BYTES:
-                    raise CommandError(f"{self.shown} answered with more than {MAX_BYTES >> 20} MiB")
-                if time.monotonic() > end:
-                    raise TimeoutError
-            return Page(
-                response.headers.get("Content-Type", ""), b"".join(chunks).decode("utf-8", errors="replace")
-            )
 
-    def _unreachable(self, reason: object) -> CommandError:
-        if isinstance(reason, TimeoutError):
-            return CommandError(f"{self.shown} did not answer within {self.timeout:g} s", "see --timeout")
-        if isinstance(reason, ConnectionRefusedError):
-            return CommandError(
-                f"{self.shown}: connection refused", "does the gateway run, and on this host and port?"
-            )
-        text = reason.strerror if isinstance(reason, OSError) and reason.strerror else type(reason).__name__
-        return CommandError(f"{self.shown} cannot be reached: {safe_text(str(text))}")
+def _parts(source: Source, shown: str, response: Any) -> Iterator[bytes]:
+    """The page as it comes."""
+    size = 0
+    try:
+        while part := response.read1(_CHUNK):
+            size += len(part)
+            if size > MAX_BYTES:
+                raise CommandError(f"{shown} answered with more than {MAX_BYTES >> 20} MiB")
+            yield part
+    except TimeoutError:
+        raise _too_late(source) from None
+    except (OSError, http.client.HTTPException):
+        raise cut_off(shown) from None
+    if response.length:  # read1() ends without an error where the connection did
+        raise cut_off(shown)
 
-    def _tls_problem(self, error: ssl.SSLError) -> CommandError:
-        text = getattr(error, "verify_message", "") or error.reason or type(error).__name__
+
+def cut_off(shown: str) -> CommandError:
+    """The page ends too early."""
+    return CommandError(
+        f"{shown}: the page is cut off", "the connection broke, or something between ends long answers"
+    )
+
+
+def _target(shown: str, url: str, location: str) -> str:
+    """Where a redirect leads; credentials in it are not used."""
+    try:
+        return _split(urllib.parse.urljoin(url, location))[0]
+    except ValueError:
+        raise CommandError(f"{shown} redirects to {safe_url(location)}", _NOT_FOLLOWED) from None
+
+
+def _refused(source: Source, shown: str, error: urllib.error.HTTPError, *, sent_token: bool) -> CommandError:
+    advice = _STATUS_ADVICE.get(error.code, "")
+    if error.code in {401, 403}:
+        if source.authorization is None:
+            advice = f"the endpoint wants a token: set {TOKEN_VARIABLE}, or --token-file"
+        elif not sent_token:
+            advice = "no token is sent on to where an endpoint redirects: give this URL instead"
+        elif error.code == http.HTTPStatus.UNAUTHORIZED:
+            advice = "wrong token: one was sent and not accepted; has it expired? Is it of this gateway?"
+        else:
+            advice = "the token was accepted, but may not read the metrics"
+    return CommandError(f"{shown} answered {error.code} {safe_text(str(error.reason), 60)}", advice)
+
+
+def _too_late(source: Source) -> CommandError:
+    return CommandError(f"{source.shown} did not answer within {source.timeout:g} s", "see --timeout")
+
+
+def _unreachable(source: Source, shown: str, reason: object) -> CommandError:
+    if isinstance(reason, TimeoutError):
+        return _too_late(source)
+    if isinstance(reason, ConnectionRefusedError):
         return CommandError(
-            f"{self.shown}: TLS failed: {safe_text(str(text))}",
-            "for a CA of your own, set SSL_CERT_FILE; is it https at all?",
+            f"{shown}: connection refused", "does the gateway run, and on this host and port?"
         )
+    text = reason.strerror if isinstance(reason, OSError) and reason.strerror else type(reason).__name__
+    return CommandError(f"{shown} cannot be reached: {safe_text(str(text))}")
+
+
+def _tls_problem(shown: str, error: ssl.SSLError) -> CommandError:
+    text = getattr(error, "verify_message", "") or error.reason or type(error).__name__
+    return CommandError(
+        f"{shown}: TLS failed: {safe_text(str(text))}",
+        "for a CA of your own, set SSL_CERT_FILE; is it https at all?",
+    )
+
+
+# ---- URLs
 
 
 def source_of(url: str, token: str | None = None, timeout: float = DEFAULT_TIMEOUT) -> Source:
@@ -158,7 +252,7 @@ def _split(url: str) -> tuple[str, str | None]:
     """
     parts = urllib.parse.urlsplit(url)
     host, port = parts.hostname, parts.port
-    if not host or not host.isprintable() or " " in url or parts.scheme not in {"http", "https"}:
+    if not host or not host.isprintable() or " " in url or parts.scheme not in _SCHEMES:
         raise ValueError
     credentials = None
     if parts.username is not None:
@@ -169,13 +263,3 @@ def _split(url: str) -> tuple[str, str | None]:
     path = urllib.parse.quote(parts.path or "/", safe="/%:@!$&'()*+,;=~-._")
     query = urllib.parse.quote(parts.query, safe="=&%[]:@!$'()*+,;~-._/?")
     return urllib.parse.urlunsplit((parts.scheme, netloc, path, query, "")), credentials
-
-
-def _opener(url: str) -> urllib.request.OpenerDirector:
-    """Without the environment's proxies where they cannot be meant."""
-    host = urllib.parse.urlsplit(url).hostname or ""
-    try:
-        local = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        local = False
-    return urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if local else []))

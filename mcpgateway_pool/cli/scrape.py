@@ -1,57 +1,110 @@
-"""From the text of a scrape to numbers by gateway, and from two scrapes to what happened between them."""
+"""From the text of a scrape to numbers by gateway."""
 
 from __future__ import annotations
 
+import math
 import re
 import time
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
-from typing import Any
-
-from prometheus_client import Metric
-from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
-from prometheus_client.parser import text_string_to_metric_families as parse_classic
+from array import array
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
 
 from mcpgateway_pool.prometheus.collector import PREFIX
 
-from .common import CommandError, plain
-from .fetch import Page, Source
+from .common import CommandError
+from .fetch import Fetch, Source, cut_off
+from .text_format import ESCAPED, NUMBER, BadTextError, CutOffTextError, blocks_of, read_sample, unescape
 
 ALL = ""  # the row of all gateways together; no label is empty
+MAX_GATEWAYS = 100_000
+_MAX_COLUMNS = 400
 
-_parse_openmetrics: Any = parse_openmetrics  # it has no types
+# The series that the commands show, and the label whose values are kept apart; over all others of a sample's
+# labels, those of whoever relabels included, it is summed.
+_WANTED: Final[dict[str, str]] = {
+    "hits_total": "",
+    "misses_total": "",
+    "evictions_total": "reason",
+    "health_check_failures_total": "",
+    "active_sessions": "",
+    "size": "",
+    "waiters": "",
+    "oldest_waiter_seconds": "",
+    "keys": "",
+    "acquire_timeouts_total": "",
+    "acquire_rejections_total": "reason",
+    "create_failures_total": "",
+    "circuit_breakers_open": "",
+    "replays_total": "",
+    "unpooled_calls_total": "reason",
+    "acquire_wait_seconds_bucket": "le",
+    "create_seconds_bucket": "le",
+    "max_sessions_per_key": "",
+    "label_overflow_total": "",
+}
+_LARGEST = ("oldest_waiter_seconds", "max_sessions_per_key")  # of several rows together, instead of the sum
 
-_SAMPLE = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*\s*(\{.*\})?\s+[-+]?(\d|\.\d|Inf|NaN)")
+# A line as most exporters write it; all others are read by read_sample().
+_usual_rest = re.compile(
+    rb'gateway_id="(' + ESCAPED + rb')"(?:,(le|reason)="(' + ESCAPED + rb')")?+\} (' + NUMBER + rb")"
+).fullmatch
 
 
-@dataclass
 class Scrape:
-    """The pool's samples of one moment.
+    """The pool's samples of one moment; 500 bytes a gateway.
 
     Attributes:
         at: monotonic seconds.
-        values: by the series' name without its prefix, then by gateway; reasons are added up. A series
-            without a gateway is at ``ALL``.
-        buckets: of histograms, by stem, gateway and upper bound; cumulative.
     """
 
-    at: float = 0.0
-    values: dict[str, dict[str, float]] = field(
-        default_factory=lambda: defaultdict(lambda: defaultdict(float))
-    )
-    buckets: dict[str, dict[str, dict[float, float]]] = field(
-        default_factory=lambda: defaultdict(lambda: defaultdict(lambda: defaultdict(float)))
-    )
+    def __init__(
+        self, columns: dict[str, dict[str, int]] | None = None, rows: dict[str, array[float]] | None = None
+    ) -> None:
+        self.at = time.monotonic()
+        # By the series' name without its prefix, then by the value of the label that is kept apart: an index
+        # into the rows, which may be shorter.
+        self._columns = columns or {}
+        self._rows = rows or {}
+        self._bounds = {
+            name.removesuffix("_bucket"): sorted((_bound(value), value) for value in values)
+            for name, values in self._columns.items()
+            if _WANTED[name] == "le"
+        }
 
     @property
     def gateways(self) -> list[str]:
         """Every gateway that has a row."""
-        return [name for name in self.values.get("size", {}) if name != ALL]
+        return [name for name in self._rows if name != ALL]
 
-    def get(self, name: str, gateway: str) -> float:
-        """A value; 0 where there is none."""
-        return self.values.get(name, {}).get(gateway, 0.0)
+    @property
+    def names(self) -> list[str]:
+        """The series that there are, without their prefix."""
+        return list(self._columns)
+
+    def get(self, name: str, gateway: str, value: str | None = None) -> float:
+        """A number; 0 where there is none.
+
+        Args:
+            name: of the series, without its prefix.
+            gateway: one of :attr:`gateways`, or ``ALL``.
+            value: of the label that is kept apart (a reason, or a bound); default: over all of them.
+        """
+        columns, row = self._columns.get(name), self._rows.get(gateway)
+        if columns is None or row is None:
+            return 0.0
+        if value is not None:
+            wanted = [columns[value]] if value in columns else []
+        else:
+            wanted = list(columns.values())
+        return math.fsum(row[column] for column in wanted if column < len(row))
+
+    def values(self, name: str) -> list[str]:
+        """Of the label that is kept apart, those that there are."""
+        return list(self._columns.get(name, ()))
+
+    def bounds(self, stem: str) -> list[tuple[float, str]]:
+        """The upper bounds of a histogram, ascending, as numbers and as they are written."""
+        return self._bounds.get(stem, [])
 
 
 def read(source: Source) -> Scrape:
@@ -60,193 +113,167 @@ def read(source: Source) -> Scrape:
     Raises:
         CommandError: it cannot be read, is no Prometheus text, or shows no series of the pool.
     """
-    page = source.get()
-    scrape = parse(page, source.shown)
-    if not scrape.values:
-        raise CommandError(
-            f"{source.shown} shows no series of the session pool ({PREFIX}…)",
-            "mcpgateway-pool doctor --url URL says what may be missing",
-        )
-    return scrape
+    return begin(source).result()
 
 
-def parse(page: Page, shown: str = "the page") -> Scrape:
-    """The pool's samples of a page; none is no error here.
+def begin(source: Source, when_done: Callable[[], None] = lambda: None) -> Fetch[Scrape]:
+    """Begin to scrape a URL; ``result()`` is as :func:`read`."""
+
+    def consume(content_type: str, parts: Iterator[bytes]) -> Scrape:
+        scrape = parse(content_type, parts, source.shown)
+        if not scrape.names:
+            raise CommandError(
+                f"{source.shown} shows no series of the session pool ({PREFIX}…)",
+                "mcpgateway-pool doctor --url URL says what may be missing",
+            )
+        return scrape
+
+    return Fetch(source, consume, when_done)
+
+
+def parse(content_type: str, parts: Iterable[bytes], shown: str = "the page") -> Scrape:
+    """The pool's samples of a page that comes in parts; none is no error here.
 
     Raises:
-        CommandError: the page is no Prometheus text.
+        CommandError: the page is no Prometheus text, or is cut off.
     """
-    scrape = Scrape(time.monotonic())
+    reader = _Reader(is_openmetrics="openmetrics" in content_type)
+    is_whole = True
     try:
-        for family in _families(page):
-            for sample in family.samples:
-                _add(scrape, sample.name.removeprefix(PREFIX), sample.labels, sample.value)
-    except (ValueError, KeyError, IndexError):  # what the parsers raise for bad text
-        raise _no_metrics(page, shown) from None
-    if not scrape.values and not _looks_like_metrics(page.text):
-        raise _no_metrics(page, shown)
+        try:
+            reader.read(parts)
+        except CutOffTextError as error:
+            reader.take_first(error.rest)
+            is_whole = False
+        scrape = reader.finish()
+    except BadTextError:
+        kind = content_type.partition(";")[0] or "no content type"
+        raise CommandError(
+            f"{shown} did not answer with Prometheus text ({kind})",
+            "is the path right? A web page or a log-in is no metrics endpoint",
+        ) from None
+    if not is_whole:
+        raise cut_off(shown)
     return scrape
 
 
-def _add(scrape: Scrape, name: str, labels: dict[str, str], value: float) -> None:
-    if name.endswith("_created"):
-        return
-    gateway = labels.get("gateway_id", ALL)
-    if name.endswith("_bucket"):
-        buckets = scrape.buckets[name.removesuffix("_bucket")]
-        for row in {gateway, ALL}:
-            buckets[row][float(labels["le"])] += value
-        return
-    for row in {gateway, ALL}:
-        if name == "oldest_waiter_seconds":
-            scrape.values[name][row] = max(scrape.values[name][row], value)
-        else:
-            scrape.values[name][row] += value
+class _Series:
+    """One of the series that are wanted."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.label = _WANTED[name].encode() or None
+        self.is_largest = name in _LARGEST
+        self.columns: dict[bytes, int] = {}
 
 
-def _families(page: Page) -> Iterable[Metric]:
-    """Only the pool's families are parsed: an endpoint may show much else."""
-    # Not splitlines(): a label may hold other characters that end a line for it.
-    text = "".join(line + "\n" for line in page.text.split("\n") if _is_ours(line))
-    if "openmetrics" not in page.content_type:
-        return parse_classic(text)
-    families: Iterable[Metric] = _parse_openmetrics(text + "# EOF\n")
-    return families
+class _Reader:
+    """Adds up the samples of one page."""
+
+    def __init__(self, *, is_openmetrics: bool) -> None:
+        self._is_openmetrics = is_openmetrics
+        self._wanted = {(PREFIX + name).encode(): _Series(name) for name in _WANTED}
+        self._rows: dict[bytes, array[float]] = {}  # by the label as it is written
+        self._width = 0
+        self._first: bytes | None = None  # line of somebody else that is no comment
+
+    def read(self, parts: Iterable[bytes]) -> None:
+        """All lines."""
+        wanted = self._wanted.get
+        for lines in blocks_of(parts, is_openmetrics=self._is_openmetrics):
+            for line in lines:  # a million of them
+                head, _, rest = line.partition(b"{")
+                series = wanted(head)
+                match = _usual_rest(rest) if series is not None else None
+                if match is None or series is None:
+                    self._read_unusual(line, head)
+                    continue
+                gateway, label, value, number = match.groups()
+                if series.label is None:
+                    value = b""
+                elif series.label != label:
+                    self._read_unusual(line, head)
+                    continue
+                self._add(series, gateway, value, float(number))
+
+    def _read_unusual(self, line: bytes, head: bytes) -> None:
+        """A line without labels, with others, with blanks, of somebody else, or a comment."""
+        words = head.split(None, 1)
+        if not words or words[0].startswith(b"#"):
+            if not words:  # empty, or nothing before the brace
+                self.take_first(line)
+            return
+        series = self._wanted.get(words[0])
+        if series is None:
+            self.take_first(line)
+            return
+        _, labels, number = read_sample(line, is_openmetrics=self._is_openmetrics)
+        value = b"" if series.label is None else labels.get(series.label, b"")
+        if series.label == b"le" and not value:
+            raise BadTextError
+        self._add(series, labels.get(b"gateway_id", b""), value, float(number))
+
+    def take_first(self, line: bytes) -> None:
+        """A line of somebody else: the first that is no comment tells whether this is Prometheus text."""
+        if self._first is None and line.strip() and not line.startswith(b"#"):
+            self._first = line
+
+    def _add(self, series: _Series, gateway: bytes, value: bytes, number: float) -> None:
+        column = series.columns.get(value)
+        if column is None:
+            column = series.columns[value] = self._width
+            self._width += 1
+            if self._width > _MAX_COLUMNS:
+                raise BadTextError
+        row = self._rows.get(gateway)
+        if row is None:
+            row = self._rows[gateway] = array("d")
+            if len(self._rows) > MAX_GATEWAYS:
+                raise CommandError(f"the page has more than {MAX_GATEWAYS:,} gateways")
+        if column >= len(row):
+            row.frombytes(bytes(8 * (column + 8 - len(row))))
+        row[column] = max(row[column], number) if series.is_largest else row[column] + number
+
+    def finish(self) -> Scrape:
+        """What it comes to.
+
+        Raises:
+            BadTextError: what was read is no page of metrics, or a number is none.
+        """
+        columns = {
+            series.name: {unescape(value): column for value, column in series.columns.items()}
+            for series in self._wanted.values()
+            if series.columns
+        }
+        rows = {unescape(written): row for written, row in self._rows.items() if written}
+        if self._rows:
+            rows[ALL] = self._all()
+        elif self._first is not None:
+            read_sample(self._first, is_openmetrics=self._is_openmetrics)
+        return Scrape(columns, rows)
+
+    def _all(self) -> array[float]:
+        """The row of all gateways together, and of what has none."""
+        total = array("d", bytes(8 * self._width))
+        for row in self._rows.values():
+            if not math.isfinite(sum(row)):
+                raise BadTextError
+            for column in range(min(len(row), self._width)):
+                total[column] += row[column]
+        for series in self._wanted.values():
+            for column in series.columns.values() if series.is_largest else ():
+                total[column] = max(row[column] for row in self._rows.values() if column < len(row))
+        return total
 
 
-def _is_ours(line: str) -> bool:
-    return line.startswith((PREFIX, f"# HELP {PREFIX}", f"# TYPE {PREFIX}"))
-
-
-def _looks_like_metrics(text: str) -> bool:
-    """Whether the first line that is no comment is a sample; an empty page is that of an empty registry."""
-    lines = (line for line in text.split("\n") if line.strip() and not line.startswith("#"))
-    first = next(lines, None)
-    return first is None or _SAMPLE.match(first) is not None
-
-
-def _no_metrics(page: Page, shown: str) -> CommandError:
-    kind = page.content_type.partition(";")[0] or "no content type"
-    return CommandError(
-        f"{shown} did not answer with Prometheus text ({kind})",
-        "is the path right? A web page or a log-in is no metrics endpoint",
-    )
-
-
-# ---- what happened between two scrapes
-
-
-@dataclass(frozen=True)
-class Figures:
-    """One gateway, or all of them: gauges of now, and what happened in the window before.
-
-    Attributes:
-        gateway_id: the label; empty for all gateways.
-        acquires_per_second, acquires: answered with a session.
-        hit_rate: None without acquires; so are the p99 without events, and saturation without keys.
-        acquire_failures: timed out or refused.
-    """
-
-    gateway_id: str
-    acquires: float
-    acquires_per_second: float | None
-    hit_rate: float | None
-    active: float
-    size: float
-    keys: float
-    saturation: float | None
-    waiters: float
-    oldest_waiter_seconds: float
-    wait_p99_seconds: float | None
-    create_p99_seconds: float | None
-    acquire_failures: float
-    create_failures: float
-    health_check_failures: float
-    breakers_open: float
-
-    def as_json(self) -> dict[str, Any]:
-        """For ``json.dumps``."""
-        return {name: plain(value) for name, value in asdict(self).items()}
+def _bound(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise BadTextError from None
+    if math.isnan(value):
+        raise BadTextError
+    return value
 
 
 EVER = Scrape()  # as an older scrape: everything since the processes started
-
-
-class Window:
-    """Two scrapes of one endpoint, and what happened between them.
-
-    Args:
-        old: the older one, or ``EVER``.
-        new: the newer one.
-    """
-
-    def __init__(self, old: Scrape, new: Scrape) -> None:
-        self.old, self.new = old, new
-        self.seconds = None if old is EVER else new.at - old.at
-
-    def increase(self, name: str, gateway: str) -> float:
-        """Of a counter; one that went back was started anew."""
-        new, old = self.new.get(name, gateway), self.old.get(name, gateway)
-        return new - old if new >= old else new
-
-    def went_back(self) -> str | None:
-        """A counter that went back, if any: a restart, or workers that count each for themselves."""
-        for name, rows in self.new.values.items():
-            if name.endswith("_total") and any(
-                value < self.old.get(name, row) for row, value in rows.items() if row != ALL
-            ):
-                return PREFIX + name
-        return None
-
-    def quantile(self, which: float, stem: str, gateway: str) -> float | None:
-        """Of a histogram, estimated as Prometheus does: linear within the bucket; None without events.
-
-        Beyond the largest bound it is that bound.
-        """
-        new = self.new.buckets.get(stem, {}).get(gateway, {})
-        old = self.old.buckets.get(stem, {}).get(gateway, {})
-        if any(new[bound] < old.get(bound, 0.0) for bound in new):
-            old = {}
-        counts = sorted((bound, count - old.get(bound, 0.0)) for bound, count in new.items())
-        if not counts or counts[-1][1] <= 0:
-            return None
-        rank = which * counts[-1][1]
-        lower = below = 0.0
-        for bound, count in counts:
-            if count >= rank and bound != float("inf"):
-                return lower + (bound - lower) * ((rank - below) / (count - below) if count > below else 1.0)
-            if bound == float("inf"):
-                break
-            lower, below = bound, count
-        return lower
-
-    def figures(self, gateway: str) -> Figures:
-        """Of a gateway, or of ``ALL``."""
-        now = self.new.get
-        hits, misses = self.increase("hits_total", gateway), self.increase("misses_total", gateway)
-        acquires = hits + misses
-        places = now("keys", gateway) * now("max_sessions_per_key", ALL)
-        return Figures(
-            gateway_id=gateway,
-            acquires=acquires,
-            acquires_per_second=acquires / self.seconds if self.seconds else None,
-            hit_rate=hits / acquires if acquires else None,
-            active=now("active_sessions", gateway),
-            size=now("size", gateway),
-            keys=now("keys", gateway),
-            saturation=now("active_sessions", gateway) / places if places else None,
-            waiters=now("waiters", gateway),
-            oldest_waiter_seconds=now("oldest_waiter_seconds", gateway),
-            wait_p99_seconds=self.quantile(0.99, "acquire_wait_seconds", gateway),
-            create_p99_seconds=self.quantile(0.99, "create_seconds", gateway),
-            acquire_failures=self.increase("acquire_timeouts_total", gateway)
-            + self.increase("acquire_rejections_total", gateway),
-            create_failures=self.increase("create_failures_total", gateway),
-            health_check_failures=self.increase("health_check_failures_total", gateway),
-            breakers_open=now("circuit_breakers_open", gateway),
-        )
-
-    def rows(self) -> Iterator[Figures]:
-        """Of each gateway, the busiest first."""
-        every = (self.figures(gateway) for gateway in self.new.gateways)
-        yield from sorted(every, key=lambda row: (-row.acquires, row.gateway_id))

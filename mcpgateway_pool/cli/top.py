@@ -4,29 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import signal
 import sys
 import time
-from collections import deque
-from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from mcpgateway_pool.redact import safe_text
-
-from .common import OK, USAGE, CommandError, complain, missing_extra, say
+from .common import BY_SIGNAL, OK, USAGE, CommandError, OutputError, complain, flush, missing_extra, say
 from .fetch import Source
-from .scrape import ALL, EVER, Figures, Scrape, Window, read
+from .scrape import ALL, EVER, begin, read
+from .window import Window
 
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-    from rich.text import Text
-
-HISTORY = 30  # scrapes that are kept: what sparklines show, and the window of rates in the live view
-_LABEL_WIDTH = 32
-_BARS = "▁▂▃▄▅▆▇█"
-_SIGNS_OF_SEVERAL = (
-    "counters went back: a restart, or several workers that count each for themselves "
-    "(set MCPGATEWAY_POOL_METRICS_DIR)"
-)
+_LINES_AROUND = 9  # of the table of --once: headings, all, what is left out, and the prompt
 
 
 def run(source: Source, arguments: argparse.Namespace) -> int:
@@ -34,17 +23,24 @@ def run(source: Source, arguments: argparse.Namespace) -> int:
 
     Raises:
         CommandError: the endpoint cannot be read the first time, or the terminal cannot show this.
+        OutputError: the output takes no more.
     """
     if arguments.json:
         return _print_json(source, arguments)
-    _need_rich()
+    try:
+        import rich.console  # noqa: F401  (whether it is there)
+    except ImportError as error:
+        raise missing_extra("rich", "cli", error) from error
     if arguments.once:
-        window = _two_scrapes(source, arguments)
-        _print_once(window, source.shown, arguments.limit)
+        _print_once(_two_scrapes(source, arguments), source.shown, arguments)
         return OK
-    if not sys.stdout.isatty():
+    if not _is_terminal():
         raise CommandError("the output is no terminal", "use --once or --json", code=USAGE)
     return _live(source, arguments)
+
+
+def _is_terminal() -> bool:
+    return sys.stdout is not None and sys.stdout.isatty()
 
 
 def _two_scrapes(source: Source, arguments: argparse.Namespace) -> Window:
@@ -59,159 +55,90 @@ def _print_json(source: Source, arguments: argparse.Namespace) -> int:
     """One object; without ``--once`` one for each interval, each on a line."""
     window = _two_scrapes(source, arguments)
     while True:
-        say(json.dumps(_as_json(window, arguments.limit)))
-        sys.stdout.flush()
+        say(json.dumps(_as_json(window, arguments)))
+        flush()
         if arguments.once:
             return OK
         time.sleep(arguments.interval)
         window = Window(EVER if arguments.totals else window.new, read(source))
 
 
-def _as_json(window: Window, limit: int | None) -> dict[str, Any]:
-    rows = list(window.rows())
+def _as_json(window: Window, arguments: argparse.Namespace) -> dict[str, Any]:
+    gateways = window.gateways(arguments.sort, arguments.filter)[: arguments.limit]
     return {
         "window_seconds": None if window.seconds is None else round(window.seconds, 3),
         "max_sessions_per_key": window.new.get("max_sessions_per_key", ALL),
         "counters_went_back": window.went_back() is not None,
-        "all": {**window.figures(ALL).as_json(), "gateway_id": None, "gateways": len(rows)},
-        "gateways": [row.as_json() for row in rows[:limit]],
+        "all": {
+            **window.figures(ALL).as_json(),
+            "gateway_id": None,
+            "gateways": len(window.new.gateways),
+        },
+        "gateways": [window.figures(gateway).as_json() for gateway in gateways],
     }
 
 
-# ---- as text
-
-
-def sparkline(values: list[float]) -> str:
-    """One character for each value, from 0 to the largest."""
-    top = max(values, default=0.0)
-    if top <= 0:
-        return _BARS[0] * len(values)
-    return "".join(_BARS[min(len(_BARS) - 1, int(value / top * len(_BARS)))] for value in values)
-
-
-def _number(value: float | None, unit: str = "") -> str:
-    if value is None:
-        return "-"
-    return f"{value:,.0f}{unit}" if value >= 100 or value == int(value) else f"{value:.1f}{unit}"
-
-
-def _share(value: float | None) -> str:
-    return "-" if value is None else f"{value * 100:.1f}%"
-
-
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return "-"
-    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
-
-
-def _need_rich() -> None:
-    try:
-        import rich.console  # noqa: F401  (whether it is there)
-    except ImportError as error:
-        raise missing_extra("rich", "cli", error) from error
-
-
-def _cells(row: Figures, name: str) -> list[str | Text]:
-    from rich.text import Text
-
-    def alarming(text: str, style: str, when: object) -> Text:
-        return Text(text, style=style if when else "")
-
-    return [
-        Text(name),
-        _number(row.acquires) if row.acquires_per_second is None else _number(row.acquires_per_second),
-        alarming(_share(row.hit_rate), "yellow", row.hit_rate is not None and row.hit_rate < 0.5),
-        f"{_number(row.active)}/{_number(row.size)}",
-        alarming(_share(row.saturation), "red", (row.saturation or 0) > 0.9),
-        alarming(_number(row.waiters), "yellow", row.waiters),
-        _duration(row.oldest_waiter_seconds if row.waiters else None),
-        _duration(row.wait_p99_seconds),
-        alarming(_number(row.acquire_failures), "red", row.acquire_failures),
-        alarming(_number(row.create_failures), "red", row.create_failures),
-        alarming(_number(row.health_check_failures), "yellow", row.health_check_failures),
-        alarming("open" if row.breakers_open else "closed", "red", row.breakers_open),
-    ]
-
-
-def _table(window: Window, limit: int | None, history: list[Scrape] | None = None) -> RenderableType:
-    """The gateways, the busiest first, and all of them together; with sparklines where there is a history."""
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, show_footer=False, pad_edge=False)
-    table.add_column("gateway", no_wrap=True, max_width=_LABEL_WIDTH)
-    traffic = "acquires" if window.seconds is None else "acquires/s"
-    names = ("hit rate", "active/size", "saturation", "waiters", "oldest", "wait p99")
-    for name in (traffic, *names, "failed\nacquires", "failed\ncreates", "failed\nchecks", "breaker"):
-        table.add_column(name, justify="right", no_wrap=True)
-    if history:
-        table.add_column("acquires, waiters", no_wrap=True)
-    rows = list(window.rows())
-    shown = rows if limit is None else rows[:limit]
-    for row in shown:
-        cells = _cells(row, safe_text(row.gateway_id, _LABEL_WIDTH))
-        table.add_row(*cells, *([_history_of(row.gateway_id, history)] if history else []))
-    if len(rows) > len(shown):
-        table.add_row(f"… {len(rows) - len(shown)} more")
-    table.add_section()
-    cells = _cells(window.figures(ALL), "all")
-    table.add_row(*cells, *([_history_of(ALL, history)] if history else []))
-    return table
-
-
-def _history_of(gateway: str, history: list[Scrape]) -> str:
-    acquires = [Window(old, new).figures(gateway).acquires for old, new in pairwise(history)]
-    waiters = [scrape.get("waiters", gateway) for scrape in history[1:]]
-    return f"{sparkline(acquires):<{HISTORY - 1}} {sparkline(waiters)}"
-
-
-def _heading(window: Window, shown: str) -> str:
-    span = "since the start" if window.seconds is None else f"in the last {window.seconds:.0f} s"
-    return f"{shown}   {time.strftime('%H:%M:%S')}   rates and failures {span}"
-
-
-def _print_once(window: Window, shown: str, limit: int | None) -> None:
+def _print_once(window: Window, shown: str, arguments: argparse.Namespace) -> None:
+    """A table of what fits the terminal; of all, where it is none."""
     from rich.console import Console
 
-    # Of its own width where it is no terminal: what is piped into a file is not to be cut at 80 columns.
-    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False, soft_wrap=True)
-    console.print(_heading(window, shown), markup=False)
-    console.print(_table(window, limit), soft_wrap=False)
+    from .table import table
+    from .terminal import text_of
+    from .view import SIGNS_OF_SEVERAL, heading
+
+    width, limit = None, arguments.limit
+    console = Console(highlight=False, soft_wrap=True) if _is_terminal() else None
+    if console is not None:
+        width = console.width
+        limit = limit or max(1, console.height - _LINES_AROUND)
+    elif os.environ.get("COLUMNS", "").isdecimal():
+        width = max(1, int(os.environ["COLUMNS"]))
+    gateways = window.gateways(arguments.sort, arguments.filter)[:limit]
+    more = len(window.new.gateways) - len(gateways)
+    for line in [[(heading(window, shown), "")], [], *table(window, gateways, width, more=more)]:
+        if console is None:
+            say("".join(text for text, _ in line).rstrip())
+            continue
+        try:
+            console.print(text_of(line))
+        except OSError as error:
+            raise OutputError(error.strerror or type(error).__name__) from None
     if window.went_back():
-        complain(_SIGNS_OF_SEVERAL)
+        complain(SIGNS_OF_SEVERAL)
 
 
 def _live(source: Source, arguments: argparse.Namespace) -> int:
-    from rich.console import Console, Group
-    from rich.live import Live
-    from rich.text import Text
+    """Until q, Ctrl-C or a signal."""
+    from .terminal import Terminal
+    from .view import View
 
-    history: deque[Scrape] = deque([read(source)], maxlen=HISTORY)
-    console = Console(highlight=False)
-
-    def view(problem: str = "") -> RenderableType:
-        since = EVER if arguments.totals or len(history) == 1 else history[0]
-        window = Window(since, history[-1])
-        limit = max(1, console.height - 8)
-        notes = [problem] if problem else []
-        if len(history) > 1 and Window(history[-2], history[-1]).went_back():
-            notes.append(_SIGNS_OF_SEVERAL)
-        return Group(
-            Text(_heading(window, source.shown) + "   Ctrl-C ends"),
-            *(Text(note, style="red") for note in notes),
-            _table(window, min(limit, arguments.limit or limit), list(history)),
-        )
-
-    try:
-        with Live(view(), console=console, screen=True, auto_refresh=False) as live:
-            while True:
-                time.sleep(arguments.interval)
-                problem = ""
-                try:
-                    history.append(read(source))
-                except CommandError as error:  # a gateway that restarts comes back
-                    problem = str(error)
-                live.update(view(problem), refresh=True)
-    except KeyboardInterrupt:
-        return OK
+    view = View(
+        source.shown,
+        totals=arguments.totals,
+        limit=arguments.limit,
+        order=arguments.sort,
+        having=arguments.filter,
+    )
+    view.add(read(source))
+    fetch = None
+    due = time.monotonic() + arguments.interval
+    with Terminal() as terminal:
+        try:
+            while not view.is_over and terminal.ended_by is None:
+                terminal.draw(view.lines(terminal.width, terminal.height))
+                seconds = fetch.seconds_left if fetch is not None else due - time.monotonic()
+                for key in terminal.wait(max(seconds, 0.0)):
+                    view.press(key)
+                if fetch is not None and not fetch.seconds_left:
+                    try:
+                        view.add(fetch.result())
+                    except CommandError as error:  # a gateway that restarts comes back
+                        view.problem = str(error)
+                    fetch, due = None, time.monotonic() + arguments.interval
+                elif fetch is None and time.monotonic() >= due:
+                    fetch = begin(source, terminal.wake)
+        except KeyboardInterrupt:
+            return OK
+        except OSError:  # the terminal has gone, and its signal may come a little later
+            terminal.ended_by = terminal.ended_by or signal.SIGHUP
+        return OK if terminal.ended_by is None else BY_SIGNAL + terminal.ended_by

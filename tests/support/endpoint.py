@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -59,3 +60,40 @@ def serving(answer: Answer | Callable[[], str] | str) -> Iterator[Endpoint]:
         finally:
             server.shutdown()
             thread.join()
+
+
+Talk = Callable[[socket.socket], None]
+
+
+@contextlib.contextmanager
+def answering(talk: Talk) -> Iterator[str]:
+    """A server that leaves each connection to ``talk``, bytes and all: the URL of it until the block ends.
+
+    ``talk`` may send for as long as somebody reads: a connection that the other side has closed ends it.
+    """
+    talking: list[threading.Thread] = []
+
+    def run(connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            talk(connection)
+
+    def accept() -> None:
+        while True:
+            try:
+                connection, _ = server.accept()
+            except OSError:  # it was closed
+                return
+            connection.settimeout(30)
+            talking.append(threading.Thread(target=run, args=(connection,)))
+            talking[-1].start()
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        accepting = threading.Thread(target=accept)
+        accepting.start()
+        try:
+            yield f"http://127.0.0.1:{server.getsockname()[1]}/metrics"
+        finally:
+            server.shutdown(socket.SHUT_RDWR)
+            accepting.join()
+            for thread in talking:
+                thread.join()

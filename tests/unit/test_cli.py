@@ -16,9 +16,10 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 
 from mcpgateway_pool import PoolCollector
 from mcpgateway_pool.cli import _parser
-from mcpgateway_pool.cli.fetch import Page, source_of
-from mcpgateway_pool.cli.scrape import ALL, EVER, Scrape, Window, parse
-from mcpgateway_pool.cli.top import sparkline
+from mcpgateway_pool.cli.fetch import source_of
+from mcpgateway_pool.cli.scrape import ALL, EVER, Scrape, parse
+from mcpgateway_pool.cli.table import sparkline
+from mcpgateway_pool.cli.window import Window
 from support.command import TOKEN, Run, command, exposition
 from support.endpoint import Answer, serving
 from support.fakes import URL, FakePool
@@ -39,7 +40,7 @@ def histogram(stem: str, counts: dict[str, int], gateway: str = "g") -> str:
 
 
 def scraped(text: str, at: float = 0.0) -> Scrape:
-    scrape = parse(Page("text/plain", text))
+    scrape = parse("text/plain", [text.encode()])
     scrape.at = at
     return scrape
 
@@ -258,8 +259,8 @@ async def test_own_exposition_in_both_formats_parses_to_what_the_pool_counted() 
         for _ in range(3):
             async with pool.session(URL, gateway_id=gateway):
                 pass
-        classic = parse(Page("text/plain", generate_latest(registry).decode()))
-        openmetrics = parse(Page("application/openmetrics-text", generate_openmetrics(registry).decode()))
+        classic = parse("text/plain", [generate_latest(registry)])
+        openmetrics = parse("application/openmetrics-text", [generate_openmetrics(registry)])
     for scrape in (classic, openmetrics):
         row = Window(EVER, scrape).figures(gateway)
         assert (row.acquires, row.hit_rate, row.size, row.active) == (3, pytest.approx(2 / 3), 1, 0)
@@ -285,7 +286,7 @@ def test_a_counter_that_went_back_counts_from_zero_and_is_reported() -> None:
 def test_all_is_the_sum_of_the_gateways() -> None:
     text = exposition(hits=3, misses=1, gateway="a") + exposition(hits=5, misses=1, gateway="b")
     window = Window(EVER, scraped(text))
-    assert [row.gateway_id for row in window.rows()] == ["b", "a"]
+    assert window.gateways() == ["b", "a"]
     assert window.figures(ALL).acquires == 10
 
 

@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -240,3 +241,11 @@ def test_links_and_paths_lead_somewhere() -> None:
             assert (ROOT / page).parent.joinpath(target).exists(), f"{page}: {target}"
     for folder in re.findall(r"\| `(\w+)/` \|", text_of("README.md")):
         assert (ROOT / folder).is_dir(), folder
+
+
+def test_the_screens_of_top_are_those_that_it_draws() -> None:
+    done = subprocess.run(
+        [sys.executable, "-P", str(ROOT / "scripts" / "make_screens.py"), "--check"],
+        capture_output=True, text=True, timeout=50, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (0, "up to date\n", "")
