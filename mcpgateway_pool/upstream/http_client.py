@@ -6,6 +6,8 @@ and 800 KiB per session. Here there is one per setting and process, until :func:
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import os
 import ssl
 import urllib.parse
@@ -29,7 +31,9 @@ _KEEPALIVE_SECONDS = 2.0
 _MAX_CONNECTIONS = 100
 _MAX_KEEPALIVE_CONNECTIONS = 20
 
-_tls_contexts: dict[tuple[object, ...], ssl.SSLContext] = {}
+_Key = tuple[object, ...]
+_tls_contexts: dict[_Key, ssl.SSLContext] = {}
+_building: dict[_Key, asyncio.Future[ssl.SSLContext]] = {}
 
 
 def tls_context(verify: Verify = True, cert: Cert = None, *, trust_env: bool = True) -> ssl.SSLContext:
@@ -46,13 +50,39 @@ def tls_context(verify: Verify = True, cert: Cert = None, *, trust_env: bool = T
     """
     if isinstance(verify, ssl.SSLContext):
         return verify
-    env = (os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")) if trust_env else None
-    key = (verify, cert, trust_env, env)
-    context = _tls_contexts.get(key)
+    contexts, key = _tls_contexts, _key(verify, cert, trust_env=trust_env)
+    context = contexts.get(key)
     if context is None:
         # No lock: two threads at once build two, and the first stays. A lock could be held across a fork.
-        context = _tls_contexts.setdefault(key, _build_tls_context(verify, cert, trust_env=trust_env))
+        context = contexts.setdefault(key, _build_tls_context(verify, cert, trust_env=trust_env))
     return context
+
+
+async def build_tls_context_aside(verify: Verify = True, cert: Cert = None) -> None:
+    """Have the TLS context of a setting, built in a thread where it is not there yet: the event loop goes on
+    meanwhile. Arguments and errors as of :func:`tls_context`.
+    """
+    key = _key(verify, cert, trust_env=True)
+    if isinstance(verify, ssl.SSLContext) or key in _tls_contexts:
+        return
+    building = _building.get(key)
+    if building is None or building.get_loop() is not asyncio.get_running_loop():
+        building = asyncio.ensure_future(asyncio.to_thread(tls_context, verify, cert))
+        _building[key] = building  # for all who want it at once
+        building.add_done_callback(functools.partial(_built, key))
+    await asyncio.shield(building)
+
+
+def _built(key: _Key, building: asyncio.Future[ssl.SSLContext]) -> None:
+    if _building.get(key) is building:
+        del _building[key]
+    if not building.cancelled():
+        building.exception()  # whoever waits for it gets it
+
+
+def _key(verify: Verify, cert: Cert, *, trust_env: bool) -> _Key:
+    env = (os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")) if trust_env else None
+    return (verify, cert, trust_env, env)
 
 
 def _build_tls_context(verify: bool | str, cert: Cert, *, trust_env: bool) -> ssl.SSLContext:
@@ -75,7 +105,8 @@ def drop_tls_contexts() -> None:
     """Forget all shared contexts: the next session reads certificates afresh. Sessions that are open keep
     theirs.
     """
-    _tls_contexts.clear()
+    global _tls_contexts  # noqa: PLW0603
+    _tls_contexts = {}  # a new one: what a thread builds now has read the old certificates
 
 
 def default_client_factory(verify: Verify = True, cert: Cert = None) -> sdk.ClientFactory:

@@ -460,6 +460,7 @@ async def open_session(
     if not sdk.is_native(transport_type_value, namespace):
         factory = httpx_client_factory
     elif httpx_client_factory is None:
+        await http_client.build_tls_context_aside(verify, cert)
         factory = http_client.default_client_factory(verify, cert)
     else:
         factory = _callers_factory(httpx_client_factory)

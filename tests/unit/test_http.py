@@ -8,6 +8,7 @@ import functools
 import importlib
 import json
 import ssl
+import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,13 @@ from typing import Any
 import pytest
 
 from mcpgateway_pool import verdict
-from mcpgateway_pool.upstream import sdk
-from mcpgateway_pool.upstream.http_client import default_client_factory, drop_tls_contexts, tls_context
+from mcpgateway_pool.upstream import http_client, sdk
+from mcpgateway_pool.upstream.http_client import (
+    build_tls_context_aside,
+    default_client_factory,
+    drop_tls_contexts,
+    tls_context,
+)
 from mcpgateway_pool.upstream.http_watch import HttpWatch
 from mcpgateway_pool.upstream.request_headers import Cleaner
 
@@ -68,6 +74,60 @@ def test_a_ca_file_that_cannot_be_read_raises_and_is_not_remembered(tmp_path: Pa
     for _ in range(2):
         with pytest.raises(OSError, match=r"No such file|\[X509\]"):
             tls_context(str(tmp_path / "missing.pem"))
+
+
+async def test_a_context_is_built_beside_the_loop_and_once_for_all_who_want_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    threads: list[int] = []
+    build = http_client._build_tls_context
+
+    def noted(*arguments: Any, **options: Any) -> ssl.SSLContext:
+        threads.append(threading.get_ident())
+        return build(*arguments, **options)
+
+    monkeypatch.setattr(http_client, "_build_tls_context", noted)
+    await asyncio.gather(*(build_tls_context_aside() for _ in range(5)))
+    tls_context()
+    assert len(threads) == 1
+    assert threads[0] != threading.get_ident()
+    drop_tls_contexts()
+    await build_tls_context_aside()
+    assert len(threads) == 2
+    with pytest.raises(OSError, match=r"No such file|\[X509\]"):
+        await build_tls_context_aside("/missing.pem")
+
+
+async def test_a_context_that_is_dropped_while_it_is_built_is_not_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    has_read, may_go_on = threading.Event(), threading.Event()
+    build = http_client._build_tls_context
+    built: list[ssl.SSLContext] = []
+
+    def held(*arguments: Any, **options: Any) -> ssl.SSLContext:
+        built.append(build(*arguments, **options))
+        has_read.set()
+        may_go_on.wait(30)
+        return built[-1]
+
+    monkeypatch.setattr(http_client, "_build_tls_context", held)
+    building = asyncio.create_task(build_tls_context_aside())
+    await asyncio.to_thread(has_read.wait, 30)
+    drop_tls_contexts()
+    may_go_on.set()
+    await building
+    assert tls_context() is not built[0]
+
+
+async def test_who_waits_for_a_context_may_be_cancelled_alone() -> None:
+    waiting = [asyncio.create_task(build_tls_context_aside()) for _ in range(2)]
+    await asyncio.sleep(0)
+    waiting[0].cancel()
+    done, _ = await asyncio.wait(waiting, timeout=30)
+    assert done == set(waiting)
+    assert waiting[0].cancelled()
+    assert waiting[1].exception() is None
 
 
 def test_default_clients_have_the_sdks_timeouts_and_redirects_and_the_shared_context() -> None:
