@@ -3,7 +3,7 @@
 >>> from mcpgateway_pool import MCPSessionPool, TransportType, register_collector
 """
 
-from .config import TransportType
+from .config import NetworkSettings, TransportType
 from .errors import (
     AcquireTimeoutError,
     CircuitOpenError,
@@ -31,6 +31,7 @@ __all__ = [
     "AcquireTimeoutError",
     "CircuitOpenError",
     "MCPSessionPool",
+    "NetworkSettings",
     "PoolClosedError",
     "PoolCollector",
     "PoolError",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from enum import Enum
 from functools import partial
 from typing import Any, Literal
@@ -129,14 +129,14 @@ def copied_headers(value: Mapping[str, str] | None) -> dict[str, str] | None:
     return None if value is None else dict(value)
 
 
-def names(name: str, value: Iterable[str] | None, default: Sequence[str]) -> tuple[str, ...]:
+def names(name: str, value: Iterable[str] | None, usual: Sequence[str]) -> tuple[str, ...]:
     """Check a sequence of names; None and an empty one stand for the default, as in the gateway's pool.
 
     Raises:
         TypeError: not an iterable of str.
     """
     if value is None:
-        return tuple(default)
+        return tuple(usual)
     if isinstance(value, (str, bytes)):
         raise TypeError(f"{name} must be a sequence of str, not {safe_repr(value)}")
     try:
@@ -146,17 +146,17 @@ def names(name: str, value: Iterable[str] | None, default: Sequence[str]) -> tup
     for item in result:
         if not isinstance(item, str):
             raise TypeError(f"{name} must be a sequence of str: one is {safe_repr(item)}")
-    return result or tuple(default)
+    return result or tuple(usual)
 
 
-def header_names(name: str, value: Iterable[str] | None, default: Sequence[str]) -> tuple[str, ...]:
+def header_names(name: str, value: Iterable[str] | None, usual: Sequence[str]) -> tuple[str, ...]:
     """Check header names: lower-cased, each once, sorted, so that two spellings of a setting are one.
 
     Raises:
         TypeError: not an iterable of str.
         ValueError: a name that no HTTP header has, or more than 255.
     """
-    result = sorted({item.lower() for item in names(name, value, default)})
+    result = sorted({item.lower() for item in names(name, value, usual)})
     for item in result:
         if not item or not item.isascii() or not item.isprintable() or " " in item or ":" in item:
             raise ValueError(f"{name} must be names of HTTP headers, not {safe_text(item, 60)!r}")
@@ -178,13 +178,68 @@ def isolation_name(name: str, value: object) -> Isolation:
     raise ValueError(f"{name} must be 'identity' or 'session', not {safe_repr(value)}")
 
 
-def _checked(check: Callable[..., Any], **arguments: Any) -> Any:
+def _checked(check: Callable[..., Any], *, default: Any = MISSING, **arguments: Any) -> Any:
     """A field whose value is what ``check(name, value, **arguments)`` returns."""
-    return field(metadata={"check": partial(check, **arguments)})
+    return field(default=default, metadata={"check": partial(check, **arguments)})
+
+
+class _Checked:
+    """A dataclass whose fields are checked when it is made."""
+
+    __slots__ = ()
+
+    def __post_init__(self) -> None:
+        for setting in fields(self):  # type: ignore[arg-type]
+            value = setting.metadata["check"](setting.name, getattr(self, setting.name))
+            object.__setattr__(self, setting.name, value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class NetworkSettings(_Checked):
+    """How connections to servers notice that nobody is there any more. Times are in seconds.
+
+    Where the system lacks a socket option, its own default stands.
+
+    Attributes:
+        connect_timeout_seconds: for looking up the name, connecting, a proxy's handshake and TLS together,
+            default 10. The transport's own time-out bounds it, too.
+        tcp_keepalive_idle_seconds: a connection that was silent for so long is probed, default 15; 0: never.
+        tcp_keepalive_interval_seconds: between two probes, default 5.
+        tcp_keepalive_probes: so many unanswered ones end the connection, default 3.
+        tcp_user_timeout_seconds: what was sent and is not acknowledged for so long ends the connection,
+            default 30; 0: as the system does.
+        idle_connection_seconds: an HTTP connection unused for so long is not used again where the server does
+            not say ``Keep-Alive: timeout=``, default 1.5; gunicorn closes its own after 2 s. 0: never used
+            again.
+
+    Raises:
+        TypeError, ValueError: a setting of the wrong type, or out of its range.
+    """
+
+    connect_timeout_seconds: float = _checked(duration, default=10.0)
+    tcp_keepalive_idle_seconds: float = _checked(seconds, default=15.0)
+    tcp_keepalive_interval_seconds: float = _checked(duration, default=5.0)
+    tcp_keepalive_probes: int = _checked(count, default=3, least=1)
+    tcp_user_timeout_seconds: float = _checked(seconds, default=30.0)
+    idle_connection_seconds: float = _checked(seconds, default=1.5)
+
+
+DEFAULT_NETWORK = NetworkSettings()
+
+
+def network_settings(name: str, value: object) -> NetworkSettings:
+    """Check the settings of the network.
+
+    Raises:
+        TypeError: something else.
+    """
+    if not isinstance(value, NetworkSettings):
+        raise TypeError(f"{name} must be NetworkSettings, not {safe_repr(value)}")
+    return value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings(_Checked):
     """The settings of one pool, checked; see :class:`mcpgateway_pool.MCPSessionPool` for their meaning.
 
     Raises:
@@ -198,11 +253,11 @@ class Settings:
     session_create_timeout_seconds: float = _checked(seconds)
     circuit_breaker_threshold: int = _checked(count, least=1)
     circuit_breaker_reset_seconds: float = _checked(seconds)
-    identity_headers: Iterable[str] | None = _checked(header_names, default=DEFAULT_IDENTITY_HEADERS)
+    identity_headers: Iterable[str] | None = _checked(header_names, usual=DEFAULT_IDENTITY_HEADERS)
     identity_extractor: IdentityExtractor | None = _checked(callback)
     idle_pool_eviction_seconds: float = _checked(seconds)
     default_transport_timeout_seconds: float = _checked(seconds)
-    health_check_methods: Iterable[str] | None = _checked(names, default=DEFAULT_HEALTH_CHECK_METHODS)
+    health_check_methods: Iterable[str] | None = _checked(names, usual=DEFAULT_HEALTH_CHECK_METHODS)
     health_check_timeout_seconds: float = _checked(seconds)
     message_handler_factory: MessageHandlerFactory | None = _checked(callback)
     max_total_keys: int = _checked(count)
@@ -216,11 +271,7 @@ class Settings:
     cleanup_timeout_seconds: float = _checked(seconds)
     clock: Callable[[], float] | None = _checked(callback)
     name: str | None = _checked(label)
-
-    def __post_init__(self) -> None:
-        for setting in fields(self):
-            value = setting.metadata["check"](setting.name, getattr(self, setting.name))
-            object.__setattr__(self, setting.name, value)
+    network: NetworkSettings = _checked(network_settings)
 
     def for_core(self) -> dict[str, Any]:
         """The arguments of ``PoolCore._setup()``."""

@@ -44,6 +44,13 @@ class GatewaySettings:
         max_total_sessions: MCPGATEWAY_POOL_MAX_TOTAL_SESSIONS: default 0, unlimited.
         max_total_keys: MCPGATEWAY_POOL_MAX_TOTAL_KEYS: default 0, unlimited.
         shared_tls: MCPGATEWAY_POOL_SHARED_TLS: whether sessions share one TLS context; default true.
+        connect_timeout_seconds: MCPGATEWAY_POOL_CONNECT_TIMEOUT_SECONDS: this and the next five are those of
+            :class:`mcpgateway_pool.NetworkSettings`, with its defaults.
+        tcp_keepalive_idle_seconds: MCPGATEWAY_POOL_TCP_KEEPALIVE_IDLE_SECONDS.
+        tcp_keepalive_interval_seconds: MCPGATEWAY_POOL_TCP_KEEPALIVE_INTERVAL_SECONDS.
+        tcp_keepalive_probes: MCPGATEWAY_POOL_TCP_KEEPALIVE_PROBES.
+        tcp_user_timeout_seconds: MCPGATEWAY_POOL_TCP_USER_TIMEOUT_SECONDS.
+        idle_connection_seconds: MCPGATEWAY_POOL_IDLE_CONNECTION_SECONDS.
 
     Only for 1.0.0 and later; 0 seconds stand for no limit. Where two defaults are given, the first is for the
     sessions of downstream sessions, the second for calls without one:
@@ -78,6 +85,12 @@ class GatewaySettings:
     max_total_sessions: int = 0
     max_total_keys: int = 0
     shared_tls: bool = True
+    connect_timeout_seconds: float = config.DEFAULT_NETWORK.connect_timeout_seconds
+    tcp_keepalive_idle_seconds: float = config.DEFAULT_NETWORK.tcp_keepalive_idle_seconds
+    tcp_keepalive_interval_seconds: float = config.DEFAULT_NETWORK.tcp_keepalive_interval_seconds
+    tcp_keepalive_probes: int = config.DEFAULT_NETWORK.tcp_keepalive_probes
+    tcp_user_timeout_seconds: float = config.DEFAULT_NETWORK.tcp_user_timeout_seconds
+    idle_connection_seconds: float = config.DEFAULT_NETWORK.idle_connection_seconds
     concurrency: Concurrency = "exclusive"
     max_calls_per_session: int = 32
     calls_without_session: CallsWithoutSession = _POOLED
@@ -89,15 +102,24 @@ class GatewaySettings:
     circuit_breaker_reset_seconds: float = 60.0
     acquire_timeout_seconds: float | None = None
 
+    @property
+    def network(self) -> config.NetworkSettings:
+        """How connections to servers notice that nobody is there any more."""
+        return config.NetworkSettings(**{name: getattr(self, name) for name in _OF_NETWORK})
+
     def of_pool(self) -> dict[str, Any]:
         """Those that the pool's constructor takes, where they differ from its defaults."""
-        return {
+        options = {
             name: getattr(self, name)
             for name in ("isolation", "max_waiters", "max_total_sessions", "max_total_keys")
             if getattr(self, name) != _DEFAULTS[name]
         }
+        if self.network != config.DEFAULT_NETWORK:
+            options["network"] = self.network
+        return options
 
 
+_OF_NETWORK = tuple(setting.name for setting in fields(config.NetworkSettings))
 _DEFAULTS: dict[str, Any] = {setting.name: setting.default for setting in fields(GatewaySettings)}
 
 
@@ -144,6 +166,13 @@ def _seconds(variable: str, text: str) -> float:
         ) from None
 
 
+def _duration(variable: str, text: str) -> float:
+    value = _seconds(variable, text)
+    if value <= 0:
+        raise SettingError(f"{variable} must be more than 0 seconds, not {safe_text(text, 60)!r}")
+    return value
+
+
 def _calls_without_session(variable: str, text: str) -> CallsWithoutSession:
     try:
         return calls_without_session.parse(text)
@@ -178,6 +207,12 @@ _PARSERS: dict[str, Callable[[str, str], Any]] = {
     "max_total_sessions": _count,
     "max_total_keys": _count,
     "shared_tls": _boolean,
+    "connect_timeout_seconds": _duration,
+    "tcp_keepalive_idle_seconds": _seconds,
+    "tcp_keepalive_interval_seconds": _duration,
+    "tcp_keepalive_probes": _positive_count,
+    "tcp_user_timeout_seconds": _seconds,
+    "idle_connection_seconds": _seconds,
     "concurrency": _concurrency,
     "max_calls_per_session": _count,
     "calls_without_session": _calls_without_session,

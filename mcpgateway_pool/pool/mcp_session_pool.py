@@ -26,6 +26,7 @@ from mcpgateway_pool.config import (
     IdentityExtractor,
     Isolation,
     MessageHandlerFactory,
+    NetworkSettings,
     Settings,
     TransportType,
 )
@@ -92,6 +93,8 @@ class MCPSessionPool(PoolCore):
         cleanup_timeout_seconds: bound on closing a session, default 5.
         clock: function that returns monotonic seconds, instead of the system's; for tests.
         name: of the pool, in its ``repr()`` and in warnings; default ``pool-1``, ``pool-2``, …
+        network: how connections to servers notice that nobody is there any more; for clients that no
+            ``httpx_client_factory`` has made.
 
     Raises:
         TypeError, ValueError: a setting of the wrong type, or out of its range.
@@ -154,6 +157,7 @@ class MCPSessionPool(PoolCore):
         cleanup_timeout_seconds: float = session_owner.CLOSE_TIMEOUT_SECONDS,
         clock: Callable[[], float] | None = None,
         name: str | None = None,
+        network: NetworkSettings = config.DEFAULT_NETWORK,
     ) -> None:
         settings = Settings(
             max_sessions_per_key=max_sessions_per_key,
@@ -181,6 +185,7 @@ class MCPSessionPool(PoolCore):
             cleanup_timeout_seconds=cleanup_timeout_seconds,
             clock=clock,
             name=name,
+            network=network,
         )
         self._refuse_unknown_methods(settings.health_check_methods or ())
         self._setup(**settings.for_core())

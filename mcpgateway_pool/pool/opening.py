@@ -44,6 +44,7 @@ async def open_session(
             timeout=timeout,
             message_handler=_message_handler(pool, url, gateway_id),
             namespace=pool._sdk_namespace(),
+            network=pool._settings.network,
             close_timeout=pool._cleanup_timeout(),
         )
     except ImportError:

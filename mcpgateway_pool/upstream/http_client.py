@@ -14,19 +14,19 @@ import urllib.parse
 from typing import Any
 
 from mcpgateway_pool import verdict
+from mcpgateway_pool.config import DEFAULT_NETWORK, NetworkSettings
 from mcpgateway_pool.redact import safe_text, safe_url
 
 from . import sdk
+from .network import prepare
 
 Verify = bool | str | ssl.SSLContext
 Cert = str | tuple[str, str] | tuple[str, str, str] | None
 
 _CONNECT_TIMEOUT_SECONDS = 30.0
 _READ_TIMEOUT_SECONDS = 300.0
-# Servers close a connection that was idle for a while; uvicorn and Node.js after 5 s. A request that is sent
-# at that very moment is lost, and nobody knows whether it was carried out. The library's own 5 s invite that,
-# so ours lie well before. A later request makes a new connection, on the same session.
-_KEEPALIVE_SECONDS = 2.0
+# What a server may say at most of how long it keeps an idle connection: see .network.
+_KEEPALIVE_SECONDS = 60.0
 # The library's own; it has no way to change the expiry alone.
 _MAX_CONNECTIONS = 100
 _MAX_KEEPALIVE_CONNECTIONS = 20
@@ -109,12 +109,16 @@ def drop_tls_contexts() -> None:
     _tls_contexts = {}  # a new one: what a thread builds now has read the old certificates
 
 
-def default_client_factory(verify: Verify = True, cert: Cert = None) -> sdk.ClientFactory:
-    """A factory of HTTP clients as the SDK's own makes them, but on the shared TLS context of a setting.
+def default_client_factory(
+    verify: Verify = True, cert: Cert = None, network: NetworkSettings = DEFAULT_NETWORK
+) -> sdk.ClientFactory:
+    """A factory of HTTP clients as the SDK's own makes them, but on the shared TLS context of a setting, and
+    with connections that notice a silent network.
 
     Args:
         verify: see :func:`tls_context`.
         cert: see :func:`tls_context`.
+        network: see :func:`.network.prepare`.
 
     Returns:
         A function of ``headers``, ``timeout`` and ``auth`` (all optional) that returns an ``AsyncClient``.
@@ -128,7 +132,7 @@ def default_client_factory(verify: Verify = True, cert: Cert = None) -> sdk.Clie
             timeout = http.Timeout(_CONNECT_TIMEOUT_SECONDS, read=_READ_TIMEOUT_SECONDS)
         context = tls_context(verify, cert)
         try:
-            return http.AsyncClient(
+            client = http.AsyncClient(
                 headers=headers,
                 timeout=timeout,
                 auth=auth,
@@ -144,6 +148,8 @@ def default_client_factory(verify: Verify = True, cert: Cert = None) -> sdk.Clie
             problem = ValueError(_bad_proxy_setting(error))
             verdict.blame(problem, verdict.Fault.MACHINE)
             raise problem from None
+        prepare(client, network)
+        return client
 
     return factory
 

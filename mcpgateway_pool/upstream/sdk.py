@@ -78,7 +78,7 @@ def load() -> None:
         ImportError: it is not installed.
     """
     _sdk()
-    importlib.import_module("httpcore2" if generation() == 2 else "httpcore")
+    http_core()
     importlib.import_module("anyio._backends._asyncio")  # what anyio imports within the first call
 
 
@@ -101,6 +101,11 @@ def generation() -> int:
 def http_library() -> Any:
     """The module ``httpx`` or ``httpx2``, whichever the SDK uses."""
     return _sdk().http
+
+
+def http_core() -> Any:
+    """The module ``httpcore`` or ``httpcore2``, on which that library rests."""
+    return importlib.import_module("httpcore2" if generation() == 2 else "httpcore")
 
 
 def follows_redirects() -> bool:

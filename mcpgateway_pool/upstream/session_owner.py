@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mcpgateway_pool import verdict
+from mcpgateway_pool.config import DEFAULT_NETWORK, NetworkSettings
 from mcpgateway_pool.redact import safe_repr, safe_url
 from mcpgateway_pool.tasks import CANCEL_GRACE_SECONDS, keep
 from mcpgateway_pool.verdict import Verdict
@@ -420,6 +421,7 @@ async def open_session(
     namespace: object | None = None,
     verify: http_client.Verify = True,
     cert: http_client.Cert = None,
+    network: NetworkSettings = DEFAULT_NETWORK,
     close_timeout: float = CLOSE_TIMEOUT_SECONDS,
 ) -> SessionOwner:
     """Open a session and initialize it.
@@ -435,6 +437,7 @@ async def open_session(
         namespace: see :mod:`mcpgateway_pool.upstream.sdk`.
         verify: TLS trust of the default factory, see ``http_client.tls_context``.
         cert: client certificate of the default factory.
+        network: of the default factory's connections.
         close_timeout: seconds to bound the cleaning up after a failure or a cancellation; default 5.
 
     Returns:
@@ -461,7 +464,7 @@ async def open_session(
         factory = httpx_client_factory
     elif httpx_client_factory is None:
         await http_client.build_tls_context_aside(verify, cert)
-        factory = http_client.default_client_factory(verify, cert)
+        factory = http_client.default_client_factory(verify, cert, network)
     else:
         factory = _callers_factory(httpx_client_factory)
     owner = SessionOwner(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from mcpgateway_pool import NetworkSettings
 from mcpgateway_pool.gateway import settings
 
 
@@ -51,6 +52,26 @@ def test_what_differs_from_the_defaults_goes_to_the_pool() -> None:
     }
 
 
+def test_the_settings_of_the_network_go_to_the_pool_together() -> None:
+    environ = {
+        "MCPGATEWAY_POOL_CONNECT_TIMEOUT_SECONDS": "3",
+        "MCPGATEWAY_POOL_TCP_KEEPALIVE_IDLE_SECONDS": "0",
+        "MCPGATEWAY_POOL_TCP_KEEPALIVE_INTERVAL_SECONDS": "2.5",
+        "MCPGATEWAY_POOL_TCP_KEEPALIVE_PROBES": "9",
+        "MCPGATEWAY_POOL_TCP_USER_TIMEOUT_SECONDS": "60",
+        "MCPGATEWAY_POOL_IDLE_CONNECTION_SECONDS": "0",
+    }
+    network = NetworkSettings(
+        connect_timeout_seconds=3,
+        tcp_keepalive_idle_seconds=0,
+        tcp_keepalive_interval_seconds=2.5,
+        tcp_keepalive_probes=9,
+        tcp_user_timeout_seconds=60,
+        idle_connection_seconds=0,
+    )
+    assert settings.read_all(environ).of_pool() == {"network": network}
+
+
 @pytest.mark.parametrize(
     ("name", "text", "expected"),
     [
@@ -58,6 +79,9 @@ def test_what_differs_from_the_defaults_goes_to_the_pool() -> None:
         ("isolation", "user", "MCPGATEWAY_POOL_ISOLATION must be 'identity' or 'session', not 'user'"),
         ("max_waiters", "many", "MCPGATEWAY_POOL_MAX_WAITERS must be a whole number, 0 for unlimited"),
         ("max_total_keys", "-1", "MCPGATEWAY_POOL_MAX_TOTAL_KEYS must be a whole number"),
+        ("connect_timeout_seconds", "0", "MCPGATEWAY_POOL_CONNECT_TIMEOUT_SECONDS must be more than 0"),
+        ("tcp_keepalive_probes", "0", "MCPGATEWAY_POOL_TCP_KEEPALIVE_PROBES must be at least 1"),
+        ("idle_connection_seconds", "-1", "MCPGATEWAY_POOL_IDLE_CONNECTION_SECONDS must be a number of"),
         ("max_total_sessions", "9" * 20, "MCPGATEWAY_POOL_MAX_TOTAL_SESSIONS must be a whole number"),
     ],
 )

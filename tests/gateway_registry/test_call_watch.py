@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
 
+from mcpgateway_pool import NetworkSettings
 from mcpgateway_pool.gateway.registry.calls.call_watch import CallRequests, CallWatch
 from mcpgateway_pool.upstream import http_client, sdk
 
@@ -208,3 +210,22 @@ def test_caller_who_may_wait_longer_than_the_client_does() -> None:
     default, shorter, longer = seen
     assert default == shorter == 300.0
     assert longer == 900.0
+
+
+def test_connections_notice_a_silent_network_also_on_a_transport_that_the_release_puts_in_place() -> None:
+    """Which pins the addresses that it has checked, on clients that its services have made."""
+    http = sdk.http_library()
+
+    async def probed_after(network: NetworkSettings) -> int:
+        watch = CallWatch("streamablehttp", {}, network)
+        client = watch.watched(http_client.default_client_factory())()
+        client._transport = http.AsyncHTTPTransport()
+        async with serving(answering(ACCEPTED, [])) as url:
+            response = await client.post(url, content=json.dumps(CALL), headers=SESSION)
+            connection = response.extensions["network_stream"].get_extra_info("socket")
+            seconds: int = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
+        await client.aclose()
+        return seconds
+
+    assert asyncio.run(probed_after(NetworkSettings())) == 15
+    assert asyncio.run(probed_after(NetworkSettings(tcp_keepalive_idle_seconds=7))) == 7

@@ -8,12 +8,13 @@ import logging
 import pickle
 import time
 import weakref
+from dataclasses import fields
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from mcpgateway_pool import MCPSessionPool, PooledSession, TransportType
+from mcpgateway_pool import MCPSessionPool, NetworkSettings, PooledSession, TransportType
 from support.fakes import URL, FakePool, assert_all_places_usable, assert_at_rest, turns
 
 NAN, INF = float("nan"), float("inf")
@@ -75,6 +76,34 @@ def test_counts_must_be_an_int_in_range(name: str):
     else:
         with pytest.raises(ValueError, match=name):
             MCPSessionPool(**{name: 0})
+
+
+@pytest.mark.parametrize("setting", fields(NetworkSettings), ids=lambda setting: setting.name)
+def test_settings_of_the_network_are_checked(setting: Any):
+    for bad in (SECRET, None, True, [1]):
+        with pytest.raises(TypeError, match=setting.name) as caught:
+            NetworkSettings(**{setting.name: bad})
+        assert SECRET not in str(caught.value)
+    with pytest.raises(ValueError, match=setting.name):
+        NetworkSettings(**{setting.name: -1})
+    may_be_none = setting.name not in (
+        "connect_timeout_seconds",
+        "tcp_keepalive_interval_seconds",
+        "tcp_keepalive_probes",
+    )
+    if may_be_none:
+        assert getattr(NetworkSettings(**{setting.name: 0}), setting.name) == 0
+    else:
+        with pytest.raises(ValueError, match=setting.name):
+            NetworkSettings(**{setting.name: 0})
+
+
+def test_a_pool_has_the_settings_of_the_network():
+    network = NetworkSettings(connect_timeout_seconds=3)
+    assert MCPSessionPool(network=network).settings.network is network
+    assert MCPSessionPool().settings.network == NetworkSettings()
+    with pytest.raises(TypeError, match="network must be NetworkSettings, not"):
+        MCPSessionPool(network={"connect_timeout_seconds": 3})  # type: ignore[arg-type]
 
 
 def test_jitter_must_be_from_0_to_1():

@@ -25,6 +25,8 @@ from mcpgateway_pool.gateway import tls
 from mcpgateway_pool.pool.session_context import AcquireArguments, PooledSession
 from mcpgateway_pool.pool.waiting import acquire_slowly
 from mcpgateway_pool.redact import safe_error, safe_text, safe_url
+from mcpgateway_pool.upstream import sdk
+from mcpgateway_pool.upstream.network import preparing
 
 from . import executors
 from .stock_names import add_stock_names
@@ -167,8 +169,11 @@ class GatewayPool(BasePool):
         timeout: float | None = None,
         gateway_id: str | None = None,
     ) -> PooledSession:
-        if httpx_client_factory is not None and self._shares_tls:
-            httpx_client_factory = tls.sharing(httpx_client_factory, transport_type.value, self._gateway)
+        if httpx_client_factory is not None:
+            if sdk.is_native(transport_type.value, self._gateway):
+                httpx_client_factory = preparing(httpx_client_factory, self._settings.network)
+            if self._shares_tls:
+                httpx_client_factory = tls.sharing(httpx_client_factory, transport_type.value, self._gateway)
         try:
             pooled = await super()._create_session(
                 url, headers, transport_type, httpx_client_factory, timeout, gateway_id

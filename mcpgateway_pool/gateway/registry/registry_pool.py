@@ -138,6 +138,7 @@ class RegistryPool(MCPSessionPool):
             "max_total_sessions": settings.max_total_sessions,
             "max_total_keys": settings.max_total_keys,
             "max_waiters": settings.max_waiters,
+            "network": settings.network,
             "health_checks_per_second": 0,  # the release checks at hand-out only
             "cleanup_timeout_seconds": registry._shutdown_timeout_seconds,
         }
@@ -354,7 +355,7 @@ class RegistryPool(MCPSessionPool):
         return opening_for.get().downstream_session_id
 
     def _make_watch(self, transport_type: TransportType, headers: dict[str, str]) -> SessionWatch:
-        return SessionWatch(transport_type.value, headers)
+        return SessionWatch(transport_type.value, headers, self._settings.network)
 
     def _message_handler_factory(self) -> Callable[..., Any] | None:
         return self._registry._message_handler_factory

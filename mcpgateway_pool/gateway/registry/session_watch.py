@@ -17,8 +17,10 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 from mcpgateway_pool import verdict
+from mcpgateway_pool.config import DEFAULT_NETWORK, NetworkSettings
 from mcpgateway_pool.upstream import http_client, http_watch, sdk
 from mcpgateway_pool.upstream.client_view import check_client
+from mcpgateway_pool.upstream.network import prepare
 from mcpgateway_pool.upstream.request_headers import Cleaner
 from mcpgateway_pool.upstream.watched_body import MessageSeen, watch_body
 from mcpgateway_pool.verdict import Fault, Verdict
@@ -39,13 +41,20 @@ class SessionWatch:
     Args:
         transport: ``"sse"`` or ``"streamablehttp"``.
         headers: those with which it is opened; no message shows their values.
+        network: of the connections of its clients.
 
     Attributes:
         headers: those of its requests.
     """
 
-    def __init__(self, transport: sdk.TransportName, headers: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        transport: sdk.TransportName,
+        headers: Mapping[str, str],
+        network: NetworkSettings = DEFAULT_NETWORK,
+    ) -> None:
         self._is_sse = transport == "sse"
+        self._network = network
         clean = Cleaner(headers)
         self.headers = SessionHeaders(headers, clean)
         self._http = http_watch.HttpWatch(transport, self, clean)
@@ -98,7 +107,7 @@ class SessionWatch:
         return self.watched(callers or http_client.default_client_factory())
 
     def watched(self, make: ClientFactory) -> ClientFactory:
-        """The same factory; its clients are watched."""
+        """The same factory; its clients are watched, and notice a silent network."""
 
         def watched(*args: Any, **kwargs: Any) -> Any:
             try:
@@ -106,6 +115,7 @@ class SessionWatch:
             except Exception as error:
                 verdict.blame(error, Fault.CALLER)
                 raise
+            prepare(client, self._network)
             return self._http.watch(client, self._send)
 
         return watched

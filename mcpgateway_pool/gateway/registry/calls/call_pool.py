@@ -160,7 +160,7 @@ class CallPool(RegistryPool):
         return None  # nobody listens: the release has none for such calls either
 
     def _make_watch(self, transport_type: TransportType, headers: dict[str, str]) -> SessionWatch:
-        watch = CallWatch(transport_type.value, headers)
+        watch = CallWatch(transport_type.value, headers, self._settings.network)
         watch.requests = opening.get().requests
         return watch
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
+from mcpgateway_pool.config import DEFAULT_NETWORK, NetworkSettings
 from mcpgateway_pool.gateway.registry.session_watch import ClientFactory, SessionWatch
 from mcpgateway_pool.upstream import sdk
 from mcpgateway_pool.upstream.client_view import check_client, view_of
@@ -57,8 +58,13 @@ class CallWatch(SessionWatch):
         requests: of the call that has the session now; None between two calls.
     """
 
-    def __init__(self, transport: sdk.TransportName, headers: Mapping[str, str]) -> None:
-        super().__init__(transport, headers)
+    def __init__(
+        self,
+        transport: sdk.TransportName,
+        headers: Mapping[str, str],
+        network: NetworkSettings = DEFAULT_NETWORK,
+    ) -> None:
+        super().__init__(transport, headers, network)
         self.requests: CallRequests | None = None
 
     def watched(self, make: ClientFactory) -> ClientFactory:
