@@ -45,13 +45,13 @@ def new_files() -> list[str]:
     return sorted({path for path in changed if Path(path).name.startswith("test_") and path.endswith(".py")})
 
 
-def goal_of(test: str) -> str:
-    """The goal of the Makefile that runs it."""
+def goals_of(test: str) -> list[str]:
+    """The goals of the Makefile that run it."""
     if test.startswith("tests/gateway/"):
-        return "test-gateway"
+        return ["test-gateway"]
     if test.startswith("tests/gateway_registry/"):
-        return f"test-registry-{said_by('scripts/gateways', 'newest', 'registry')}"
-    return "test-py"
+        return [f"test-registry-{said_by('scripts/gateways', 'newest', 'registry')}"]
+    return ["test-py", "test-sdk2"] if test.startswith("tests/integration/") else ["test-py"]
 
 
 @contextmanager
@@ -74,7 +74,8 @@ def repeat(
     FOLDER.mkdir(parents=True)
     by_goal = defaultdict(list)
     for test in tests:
-        by_goal[goal_of(test)].append(test)
+        for goal in goals_of(test):
+            by_goal[goal].append(test)
     for goal, chosen in by_goal.items():
         only = FOLDER / f"{goal}.only"
         only.write_text("\n".join(chosen), encoding="utf-8")
