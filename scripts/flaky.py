@@ -23,6 +23,7 @@ ROOT = HERE.parent
 if str(HERE) not in sys.path:
     sys.path.insert(0, str(HERE))
 
+from process_sessions import run_interruptibly
 from run_tests import LIMIT_MINUTES, Runner, read_folder
 
 FOLDER = ROOT / "build" / "tests" / "flaky"
@@ -118,4 +119,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_interruptibly(main)

@@ -12,7 +12,6 @@ import datetime as dt
 import os
 import platform
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -28,7 +27,7 @@ if str(HERE) not in sys.path:
     sys.path.insert(0, str(HERE))
 
 from lab_parts import PARTS, Part
-from process_sessions import end_session
+from process_sessions import end_session, run_interruptibly
 
 # A part is ended when it takes so many times its planned time, and then some: it hangs, unless the machine is
 # very busy.
@@ -286,13 +285,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if "FAILED" in outcomes else 0
 
 
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
-
-
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _interrupt)  # or what runs would go on
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit(130)
+    run_interruptibly(main)

@@ -17,7 +17,6 @@ import math
 import random
 import re
 import shutil
-import signal
 import sys
 import tempfile
 import time
@@ -35,6 +34,7 @@ from mutants_build import PACKAGE, copy_checkout
 from mutants_judge import Judge, Outcome, Verdict
 from mutants_reach import SUITES, Reach, Surveyor
 from mutants_sites import Mutation, all_sites
+from process_sessions import run_interruptibly
 
 EQUIVALENT = HERE / "mutants_equivalent.txt"
 FOLDERS = ("csrc", PACKAGE)
@@ -221,13 +221,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if score_of(one.judged) < options.least else 0
 
 
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
-
-
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _interrupt)  # or the copy, and what runs in it, would stay
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit(130)
+    run_interruptibly(main)

@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -34,7 +33,7 @@ ROOT = HERE.parent
 if str(HERE) not in sys.path:
     sys.path.insert(0, str(HERE))
 
-from process_sessions import end_session
+from process_sessions import run_interruptibly, session
 
 SLOWEST = 10
 # The goal that is neither a test nor a check.
@@ -217,26 +216,25 @@ class Runner:
         """What went wrong; empty when nothing did."""
         command = [self._make, "--no-print-directory", goal, *self._variables, *variables]
         print(f"\n=== {' '.join(command[2:])}", flush=True)
-        process = subprocess.Popen(
+        last = deque[str](maxlen=LAST_LINES)
+        with session(
             command,
+            GRACE_SECONDS,
             cwd=ROOT,
             env={**os.environ, "TEST_RECORD": str(record.resolve()), **environment},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # to end it with all that it has started
-        )
-        last = deque[str](maxlen=LAST_LINES)
-        reader = threading.Thread(target=_pass_on, args=(process.stdout, last))
-        reader.start()
-        try:
-            code = process.wait(self._limit_seconds)
-            problem = f"exit code {code}" if code else ""
-        except subprocess.TimeoutExpired:
-            problem = f"no end after {self._limit_seconds / 60:g} minutes"
-        finally:
-            end_session(process, GRACE_SECONDS)
-            reader.join()
+        ) as process:
+            # It ends with the output: with the last process that has it.
+            reader = threading.Thread(target=_pass_on, args=(process.stdout, last), daemon=True)
+            reader.start()
+            try:
+                code = process.wait(self._limit_seconds)
+                problem = f"exit code {code}" if code else ""
+            except subprocess.TimeoutExpired:
+                problem = f"no end after {self._limit_seconds / 60:g} minutes"
+        reader.join()
         return problem and " / ".join([problem, *last])
 
 
@@ -290,13 +288,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if summary.failed or not summary.tests else 0
 
 
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
-
-
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _interrupt)  # or what runs would go on
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit(130)
+    run_interruptibly(main)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -83,3 +84,18 @@ def test_new_tests_are_those_of_this_branch(flaky: ModuleType, tmp_path: Path) -
 def test_without_a_test_there_is_nothing_to_do(flaky: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     assert flaky.main(["--times", "1"]) == 0
     assert "no test is new" in capsys.readouterr().out
+
+
+def test_what_it_has_started_ends_with_it(tmp_path: Path) -> None:
+    scripts = tmp_path / "scripts"
+    shutil.copytree(ROOT / "scripts", scripts)
+    os.mkfifo(tmp_path / "runs")
+    (tmp_path / "Makefile").write_text("test-py:\n\t@echo $$$$ >runs; exec sleep 600\n")
+    with subprocess.Popen(
+        [sys.executable, scripts / "flaky.py", "--busy", "1", "tests/unit/test_x.py"]
+    ) as program:
+        goal = int((tmp_path / "runs").read_text())  # not before the goal runs
+        program.terminate()
+        assert program.wait(60) == 130
+    stat = Path(f"/proc/{goal}/stat")  # a dead process lies there until somebody waits for it
+    assert not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] in "XZ"
