@@ -8,6 +8,7 @@
 struct tally {
     const struct mgp_pool *pool;
     struct mgp_pool_counts counts;
+    uint32_t in_state[MGP_SESSION_GONE]; /* all sessions */
     size_t sessions;
     size_t in_idle_order;
     uint64_t taken_leases;
@@ -15,9 +16,19 @@ struct tally {
 };
 
 static void
-check_session(struct tally *tally, const struct mgp_session *session, const struct mgp_key *key)
+check_session(struct tally *tally, const struct mgp_session *session, const struct mgp_key *key,
+              struct mgp_key *found)
 {
     uint32_t leases = 0;
+    MGP_ASSERT(session->state < MGP_SESSION_GONE);
+    tally->sessions++;
+    tally->in_state[session->state]++;
+    if (session->is_apart) {
+        MGP_ASSERT(session->is_retired && session->state != MGP_SESSION_IDLE);
+        found->apart++;
+    } else {
+        found->in_state[session->state]++;
+    }
     const struct mgp_lease *first = session->state == MGP_SESSION_ACTIVE ? session->leases : NULL;
     for (const struct mgp_lease *lease = first; lease != NULL; lease = lease->next) {
         MGP_ASSERT(lease->session == session);
@@ -94,12 +105,12 @@ check_key(struct mgp_table_entry *entry, void *context)
 {
     const struct mgp_key *key = mgp_container_of(entry, struct mgp_key, entry);
     struct tally *tally = context;
-    uint32_t creating = 0, checking = 0, closing = 0;
+    struct mgp_key found = {.apart = 0}; /* of it, only the numbers of sessions are used */
     struct mgp_link *place;
     const struct mgp_session *last = NULL;
     mgp_list_for_each(place, &key->idle_sessions) {
         const struct mgp_session *session = mgp_session_of_place(place);
-        check_session(tally, session, key);
+        check_session(tally, session, key, &found);
         MGP_ASSERT(session->state == MGP_SESSION_IDLE);
         /* The most recently used first; then those known to need a check. */
         MGP_ASSERT(last == NULL || session->is_overdue ||
@@ -107,27 +118,25 @@ check_key(struct mgp_table_entry *entry, void *context)
         last = session;
     }
     mgp_list_for_each(place, &key->active_sessions) {
-        check_session(tally, mgp_session_of_place(place), key);
+        check_session(tally, mgp_session_of_place(place), key, &found);
         MGP_ASSERT(mgp_session_of_place(place)->state == MGP_SESSION_ACTIVE);
     }
     mgp_list_for_each(place, &key->other_sessions) {
         const struct mgp_session *session = mgp_session_of_place(place);
-        check_session(tally, session, key);
-        creating += session->state == MGP_SESSION_CREATING;
-        checking += session->state == MGP_SESSION_CHECKING;
+        check_session(tally, session, key, &found);
+        MGP_ASSERT(session->state != MGP_SESSION_IDLE && session->state != MGP_SESSION_ACTIVE);
         MGP_ASSERT(!session->is_deferred || session->state == MGP_SESSION_CHECKING);
-        closing += session->state == MGP_SESSION_CLOSING;
         tally->supply += session->state == MGP_SESSION_CLOSING && session->is_supply;
         tally->in_idle_order +=
             session->state == MGP_SESSION_CHECKING && mgp_link_is_attached(&session->idle_order);
     }
-    MGP_ASSERT(key->idle == mgp_list_length(&key->idle_sessions));
-    MGP_ASSERT(key->active == mgp_list_length(&key->active_sessions));
-    MGP_ASSERT(key->creating == creating && key->checking == checking && key->closing == closing);
-    MGP_ASSERT(creating + checking + closing == mgp_list_length(&key->other_sessions));
+    for (size_t state = 0; state < MGP_SESSION_GONE; state++) {
+        MGP_ASSERT(key->in_state[state] == found.in_state[state]);
+    }
+    MGP_ASSERT(key->apart == found.apart);
     MGP_ASSERT(tally->pool->is_reconfigured ||
                mgp_key_open(key) <= tally->pool->config.max_sessions_per_key);
-    MGP_ASSERT(mgp_key_open(key) > 0 || key->queue != NULL);
+    MGP_ASSERT(mgp_key_has_sessions(key) || key->queue != NULL);
     MGP_ASSERT(mgp_link_is_attached(&key->recency) == (!mgp_key_is_used(key) && !key->is_retiring));
     MGP_ASSERT(mgp_link_is_attached(&key->endpoint_link) && key->row->holds > 0);
     if (key->queue != NULL) {
@@ -136,14 +145,19 @@ check_key(struct mgp_table_entry *entry, void *context)
     }
     tally->counts.keys += !key->is_retiring;
     tally->counts.waiters += mgp_key_waiters(key);
-    tally->counts.creating += creating;
-    tally->counts.active += key->active;
-    tally->counts.idle += key->idle;
-    tally->counts.checking += checking;
-    tally->counts.closing += closing;
     tally->in_idle_order += key->idle;
-    tally->sessions += mgp_key_open(key);
     return 0;
+}
+
+static size_t
+count_in_state(const struct mgp_key *key, enum mgp_session_state state)
+{
+    size_t count = 0;
+    struct mgp_link *place;
+    mgp_list_for_each(place, &key->other_sessions) {
+        count += mgp_session_of_place(place)->state == state;
+    }
+    return count;
 }
 
 static int
@@ -154,12 +168,14 @@ check_endpoint(struct mgp_table_entry *entry, void *context)
     size_t creating = 0, checking = 0;
     struct mgp_link *link;
     mgp_list_for_each(link, &endpoint->keys) {
-        creating += mgp_container_of(link, struct mgp_key, endpoint_link)->creating;
-        checking += mgp_container_of(link, struct mgp_key, endpoint_link)->checking;
+        const struct mgp_key *key = mgp_container_of(link, struct mgp_key, endpoint_link);
+        creating += count_in_state(key, MGP_SESSION_CREATING);
+        checking += count_in_state(key, MGP_SESSION_CHECKING);
     }
     mgp_list_for_each(link, &endpoint->keys_to_sweep) {
-        creating += mgp_container_of(link, struct mgp_key, endpoint_link)->creating;
-        checking += mgp_container_of(link, struct mgp_key, endpoint_link)->checking;
+        const struct mgp_key *key = mgp_container_of(link, struct mgp_key, endpoint_link);
+        creating += count_in_state(key, MGP_SESSION_CREATING);
+        checking += count_in_state(key, MGP_SESSION_CHECKING);
     }
     MGP_ASSERT(creating == endpoint->creating);
     size_t deferred = mgp_list_length(&endpoint->deferred_checks);
@@ -230,11 +246,11 @@ mgp_pool_check(const struct mgp_pool *pool)
     MGP_ASSERT(tally.counts.keys == counts->keys);
     MGP_ASSERT(tally.counts.endpoints == counts->endpoints);
     MGP_ASSERT(tally.counts.waiters == counts->waiters);
-    MGP_ASSERT(tally.counts.creating == counts->creating);
-    MGP_ASSERT(tally.counts.active == counts->active);
-    MGP_ASSERT(tally.counts.idle == counts->idle);
-    MGP_ASSERT(tally.counts.checking == counts->checking);
-    MGP_ASSERT(tally.counts.closing == counts->closing);
+    MGP_ASSERT(tally.in_state[MGP_SESSION_CREATING] == counts->creating);
+    MGP_ASSERT(tally.in_state[MGP_SESSION_ACTIVE] == counts->active);
+    MGP_ASSERT(tally.in_state[MGP_SESSION_IDLE] == counts->idle);
+    MGP_ASSERT(tally.in_state[MGP_SESSION_CHECKING] == counts->checking);
+    MGP_ASSERT(tally.in_state[MGP_SESSION_CLOSING] == counts->closing);
     MGP_ASSERT(tally.demand == pool->demand && tally.supply == pool->supply);
     MGP_ASSERT(pool->is_reconfigured || pool->config.max_total_sessions == 0 ||
                tally.sessions <= pool->config.max_total_sessions);

@@ -24,12 +24,16 @@ mgp_session_mark_broken(struct mgp_session *session)
 void
 mgp_session_retire(struct mgp_pool *pool, int64_t now_ns, struct mgp_session *session)
 {
+    if (session->key == NULL) {
+        return; /* gone */
+    }
     session->is_retired = true;
     if (session->state == MGP_SESSION_IDLE) {
         mgp_session_begin_close(pool, session, MGP_EVICTION_MANUAL);
-        mgp_key_serve(pool, now_ns, session->key);
-        mgp_settle(pool, now_ns);
     }
+    mgp_session_set_apart(session);
+    mgp_key_serve(pool, now_ns, session->key);
+    mgp_settle(pool, now_ns);
 }
 
 void

@@ -8,7 +8,8 @@
 #include "../base/siphash.h"
 
 struct mgp_config {
-    uint32_t max_sessions_per_key;      /* >= 1; creating + active + idle + checking + closing */
+    uint32_t max_sessions_per_key;      /* >= 1; creating + active + idle + checking +
+                                         * closing, but for those that were retired */
     uint32_t max_total_sessions;        /* the same sum over all keys; 0: unlimited */
     uint32_t max_total_keys;            /* 0: unlimited */
     uint32_t max_waiters_per_key;       /* 0: unlimited */

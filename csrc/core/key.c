@@ -132,7 +132,7 @@ void
 mgp_key_update_recency(struct mgp_pool *pool, struct mgp_key *key)
 {
     bool is_used = mgp_key_is_used(key);
-    bool is_empty = !is_used && mgp_key_open(key) == 0;
+    bool is_empty = !is_used && !mgp_key_has_sessions(key);
     if (is_empty) {
         mgp_link_detach(&key->recency);
         mgp_list_push_back(&pool->empty_keys, &key->recency);
@@ -146,7 +146,7 @@ mgp_key_update_recency(struct mgp_pool *pool, struct mgp_key *key)
 void
 mgp_key_drop(struct mgp_pool *pool, struct mgp_key *key)
 {
-    MGP_ASSERT(mgp_key_open(key) == 0 && key->queue == NULL);
+    MGP_ASSERT(!mgp_key_has_sessions(key) && key->queue == NULL);
     mgp_key_set_retiring(pool, key, true);
     mgp_link_detach(&key->recency);
     mgp_table_remove(&pool->keys, &key->entry);

@@ -8,6 +8,7 @@
 
 #include "../base/list.h"
 #include "../base/table.h"
+#include "session.h"
 #include "waitq.h"
 
 struct mgp_endpoint;
@@ -38,7 +39,13 @@ struct mgp_key {
     struct mgp_list other_sessions;  /* CREATING, CHECKING, CLOSING */
     struct mgp_waitq *queue;         /* owned; NULL while nobody waits */
     int64_t last_used_ns;
-    uint32_t creating, active, idle, checking, closing;
+    union { /* how many sessions count against its limit, by enum mgp_session_state */
+        struct {
+            uint32_t creating, active, idle, checking, closing;
+        };
+        uint32_t in_state[MGP_SESSION_GONE];
+    };
+    uint32_t apart; /* how many do not any more, in whatever state: see mgp_session_set_apart() */
     uint8_t membership_count; /* 0, or MGP_GROUPS_MAX where it is in any group */
     bool is_anonymous;
     bool is_single_use;
@@ -46,17 +53,24 @@ struct mgp_key {
     struct mgp_membership memberships[];
 };
 
+/* What counts against its limit. */
 static inline uint32_t
 mgp_key_open(const struct mgp_key *key)
 {
     return key->creating + key->active + key->idle + key->checking + key->closing;
 }
 
-/* Whether anybody uses it or waits for it. A check is no use. */
+/* Whether anybody uses it or waits for it. A check is no use, nor is one of a session apart. */
 static inline bool
 mgp_key_is_used(const struct mgp_key *key)
 {
     return key->creating + key->active > 0 || key->queue != NULL;
+}
+
+static inline bool
+mgp_key_has_sessions(const struct mgp_key *key)
+{
+    return mgp_key_open(key) + key->apart > 0;
 }
 
 static inline uint32_t

@@ -218,11 +218,17 @@ mgp_pool_evict_group(struct mgp_pool *pool, int64_t now_ns, size_t which, struct
         mgp_sessions_close(pool, &key->idle_sessions, MGP_EVICTION_MANUAL);
         mgp_list_for_each(place, &key->active_sessions) {
             mgp_session_of_place(place)->is_retired = true;
+            mgp_session_set_apart(mgp_session_of_place(place));
         }
         mgp_list_for_each(place, &key->other_sessions) {
             mgp_session_of_place(place)->is_retired = true;
+            mgp_session_set_apart(mgp_session_of_place(place));
         }
-        mgp_key_serve(pool, now_ns, key);
+        mgp_key_update_claims(pool, now_ns, key);
+    }
+    /* Each has claimed before any is served: who has waited longest goes first. */
+    mgp_list_for_each(link, &group->members) {
+        mgp_key_serve(pool, now_ns, mgp_container_of(link, struct mgp_membership, link)->key);
     }
     mgp_settle(pool, now_ns);
     return count;

@@ -174,7 +174,8 @@ void mgp_session_broken(struct mgp_pool *pool, int64_t now_ns, struct mgp_sessio
  * handed out again. */
 void mgp_session_mark_broken(struct mgp_session *session);
 /* It is healthy, but not wanted any more: an idle one is closed now, another when it comes
- * back. */
+ * back. Meanwhile it does not count against its key's limit: the next caller need not wait
+ * for it. */
 void mgp_session_retire(struct mgp_pool *pool, int64_t now_ns, struct mgp_session *session);
 /* Its endpoint may have lost its sessions: each that was verified before now is checked
  * once before it is handed out again. */
@@ -222,7 +223,8 @@ void mgp_pool_set_closed(struct mgp_pool *pool, bool is_closed);
 /* Everything at once, when nothing can be closed any more: open sessions count as
  * broken and are GONE, waiters FAIL, every ticket is stale. */
 void mgp_pool_abandon(struct mgp_pool *pool, int64_t now_ns);
-/* Closes the idle sessions of a group's keys, and the others when they come back.
+/* Retires every session of a group's keys; also those that are closed already or still
+ * created count against their keys' limits no more.
  * Returns how many open sessions are to go thereby. */
 size_t mgp_pool_evict_group(struct mgp_pool *pool, int64_t now_ns, size_t which,
                             struct mgp_bytes name);

@@ -168,9 +168,8 @@ set_wanted(struct mgp_waitq *queue, uint32_t wanted)
     set_claim(&endpoint->claims, &queue->claim, wanted > 0, oldest == NULL ? 0 : oldest->arrival);
 }
 
-/* After each change of a key with waiters, or of what its endpoint permits. */
-static void
-update_claims(struct mgp_pool *pool, int64_t now_ns, struct mgp_key *key)
+void
+mgp_key_update_claims(struct mgp_pool *pool, int64_t now_ns, struct mgp_key *key)
 {
     const struct mgp_waitq *queue = key->queue;
     if (queue != NULL) {
@@ -328,7 +327,7 @@ give_places(struct mgp_pool *pool, int64_t now_ns)
             mgp_container_of(mgp_heap_peek(&endpoint->claims), struct mgp_waitq, claim);
         struct mgp_key *key = queue->key;
         grant_place(pool, now_ns, mgp_waitq_peek(queue));
-        update_claims(pool, now_ns, key);
+        mgp_key_update_claims(pool, now_ns, key);
         mgp_key_update_recency(pool, key);
     }
 }
@@ -348,7 +347,7 @@ mgp_key_serve(struct mgp_pool *pool, int64_t now_ns, struct mgp_key *key)
             grant_session(pool, now_ns, mgp_waitq_peek(key->queue), session);
         }
     }
-    update_claims(pool, now_ns, key);
+    mgp_key_update_claims(pool, now_ns, key);
     give_places(pool, now_ns);
     /* An idle session that needs a check before it can be handed out. No more checks than
      * waiters; and whoever saw one fail waits for that session's place instead of trying all
@@ -359,7 +358,7 @@ mgp_key_serve(struct mgp_pool *pool, int64_t now_ns, struct mgp_key *key)
            mgp_key_begin_check(pool, now_ns, key)) {
     }
     fail_stranded(pool, now_ns, key);
-    update_claims(pool, now_ns, key);
+    mgp_key_update_claims(pool, now_ns, key);
     mgp_key_update_recency(pool, key);
 }
 

@@ -27,6 +27,9 @@ void mgp_waiter_park(struct mgp_pool *pool, struct mgp_key *key, struct mgp_wait
 /* Takes a WAITING waiter out of its queue, in whatever state it goes on. */
 void mgp_waiter_unpark(struct mgp_pool *pool, struct mgp_waiter *waiter);
 void mgp_waiter_fail(struct mgp_pool *pool, struct mgp_waiter *waiter, int status);
+/* After each change of a key with waiters, or of what its endpoint permits: says which places
+ * its waiters wait for. */
+void mgp_key_update_claims(struct mgp_pool *pool, int64_t now_ns, struct mgp_key *key);
 /* A key, or what its endpoint permits, has changed: gives its waiters the sessions that there
  * are for them, and free places to whoever has waited longest; says what the rest waits for. */
 void mgp_key_serve(struct mgp_pool *pool, int64_t now_ns, struct mgp_key *key);

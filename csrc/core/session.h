@@ -57,6 +57,7 @@ struct mgp_session {
     bool is_unwanted : 1; /* while CREATING: its caller was cancelled */
     bool is_broken : 1;   /* to be closed as broken */
     bool is_retired : 1;  /* to be closed as discarded: never handed out again */
+    bool is_apart : 1;    /* does not count against its key's limit any more */
     bool is_deferred : 1; /* while CHECKING: its PROBE effect is to come, see its endpoint */
     bool is_supply : 1;   /* while CLOSING: begun for a key that starves */
     bool is_overdue : 1;  /* while IDLE: known to need a check; lies behind those that may not */

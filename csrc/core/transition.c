@@ -29,16 +29,24 @@ end_probe(struct mgp_pool *pool, struct mgp_endpoint *endpoint)
     mgp_endpoint_update_sweep(pool, endpoint);
 }
 
+/* Where its key counts it. */
+static uint32_t *
+count_of(const struct mgp_session *session)
+{
+    struct mgp_key *key = session->key;
+    return session->is_apart ? &key->apart : &key->in_state[session->state];
+}
+
 /* Into a state: the list, the numbers of key and pool, the gauges. */
 static void
 into(struct mgp_pool *pool, struct mgp_session *session, enum mgp_session_state state)
 {
     struct mgp_key *key = session->key;
     session->state = (uint8_t)state;
+    (*count_of(session))++;
     switch (state) {
     case MGP_SESSION_CREATING:
         mgp_list_push_back(&key->other_sessions, &session->place);
-        key->creating++;
         pool->counts.creating++;
         key->endpoint->creating++;
         mgp_count(pool, key->row, MGP_WORD_SESSION_CREATIONS_IN_PROGRESS);
@@ -47,26 +55,22 @@ into(struct mgp_pool *pool, struct mgp_session *session, enum mgp_session_state 
         mgp_list_push_front(&key->active_sessions, &session->place);
         session->is_full = false;
         session->leases = NULL;
-        key->active++;
         pool->counts.active++;
         mgp_count(pool, key->row, MGP_WORD_ACTIVE_SESSIONS);
         break;
     case MGP_SESSION_IDLE:
-        key->idle++;
         pool->counts.idle++;
         break;
     case MGP_SESSION_CHECKING:
         mgp_list_push_back(&key->other_sessions, &session->place);
-        key->checking++;
         pool->counts.checking++;
         break;
     case MGP_SESSION_CLOSING:
         mgp_list_push_back(&key->other_sessions, &session->place);
-        key->closing++;
         pool->counts.closing++;
         break;
     case MGP_SESSION_GONE:
-        break;
+        MGP_ASSERT(false);
     }
 }
 
@@ -76,26 +80,23 @@ out_of(struct mgp_pool *pool, struct mgp_session *session)
 {
     struct mgp_key *key = session->key;
     mgp_link_detach(&session->place);
+    (*count_of(session))--;
     switch ((enum mgp_session_state)session->state) {
     case MGP_SESSION_CREATING:
-        key->creating--;
         pool->counts.creating--;
         key->endpoint->creating--;
         mgp_uncount(pool, key->row, MGP_WORD_SESSION_CREATIONS_IN_PROGRESS);
         break;
     case MGP_SESSION_ACTIVE:
         MGP_ASSERT(session->lease_count == 0);
-        key->active--;
         pool->counts.active--;
         mgp_uncount(pool, key->row, MGP_WORD_ACTIVE_SESSIONS);
         break;
     case MGP_SESSION_IDLE:
         mgp_link_detach(&session->effect.link); /* the health order */
-        key->idle--;
         pool->counts.idle--;
         break;
     case MGP_SESSION_CHECKING:
-        key->checking--;
         pool->counts.checking--;
         if (session->is_deferred) {
             session->is_deferred = false;
@@ -105,7 +106,6 @@ out_of(struct mgp_pool *pool, struct mgp_session *session)
         }
         break;
     case MGP_SESSION_CLOSING:
-        key->closing--;
         pool->counts.closing--;
         break;
     case MGP_SESSION_GONE:
@@ -258,6 +258,16 @@ mgp_session_begin_close(struct mgp_pool *pool, struct mgp_session *session,
     mgp_count(pool, session->key->row, MGP_WORD_EVICTIONS + (size_t)reason);
     into(pool, session, MGP_SESSION_CLOSING);
     mgp_effect_push(pool, &session->effect, MGP_EFFECT_CLOSE);
+}
+
+void
+mgp_session_set_apart(struct mgp_session *session)
+{
+    if (!session->is_apart) {
+        (*count_of(session))--;
+        session->is_apart = true;
+        session->key->apart++;
+    }
 }
 
 void

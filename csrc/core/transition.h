@@ -28,6 +28,9 @@ void mgp_session_begin_check(struct mgp_pool *pool, struct mgp_session *session)
 /* From any open state, without leases. */
 void mgp_session_begin_close(struct mgp_pool *pool, struct mgp_session *session,
                              enum mgp_eviction_reason reason);
+/* It is retired, and from now on keeps nobody of its key from a place, as long as it may take
+ * to end; it still counts in the pool. Not from IDLE, nor GONE. */
+void mgp_session_set_apart(struct mgp_session *session);
 /* All of one list of a key that are open; those being created or closed are passed over. */
 void mgp_sessions_close(struct mgp_pool *pool, struct mgp_list *sessions,
                         enum mgp_eviction_reason reason);

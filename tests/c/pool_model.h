@@ -48,6 +48,7 @@ enum operation {
     OP_SET_CLOSED,
     OP_ABANDON,
     OP_EVICT_GROUP,
+    OP_RETIRE,
     OP_UPKEEP,
     OP_STALE,
     OP_EFFECTS,
@@ -63,13 +64,14 @@ struct session { /* the payload of the machine's session */
     unsigned leases;
     bool is_ticket_known; /* to whoever creates it */
     bool is_trial, is_unwanted, is_broken, is_retired;
-    bool is_drained;                          /* of before the last drain */
-    bool is_idle_since_opening;               /* of its breaker; then, too, it is suspected */
-    uint64_t begun;                           /* number of the event */
-    bool is_suspected;                        /* verified before the last suspicion */
-    bool is_returned;                         /* in this operation */
-    bool is_supply;                           /* CLOSING, for a key that starves */
-    bool may_lack_background_checks;          /* its key was not used for two intervals once */
+    bool is_apart;                   /* its key's limit, and its key's callers, know it no more */
+    bool is_drained;                 /* of before the last drain */
+    bool is_idle_since_opening;      /* of its breaker; then, too, it is suspected */
+    uint64_t begun;                  /* number of the event */
+    bool is_suspected;               /* verified before the last suspicion */
+    bool is_returned;                /* in this operation */
+    bool is_supply;                  /* CLOSING, for a key that starves */
+    bool may_lack_background_checks; /* its key was not used for two intervals once */
     struct mgp_ticket creation, check, close; /* generation 0: not delivered */
     enum mgp_eviction_reason reason;          /* of its close; while CHECKING, if that fails */
     int effect;                               /* enum mgp_effect_kind that is to come, or NEVER */
@@ -187,14 +189,16 @@ is_open(const struct session *session)
            session->state != MGP_SESSION_CLOSING;
 }
 
-/* Of a key, or of all (NEVER), in a state, or in all that count (MGP_SESSION_GONE). */
+/* Of a key, as far as they count against its limit, or of all (NEVER), in a state, or in all that
+ * count (MGP_SESSION_GONE). */
 static unsigned
 count_sessions(int key, enum mgp_session_state state)
 {
     unsigned count = 0;
     for (int i = 0; i < session_end; i++) {
         const struct session *session = &sessions[i];
-        count += is_live(session) && (key == NEVER || session->key == key) &&
+        count += is_live(session) &&
+                 (key == NEVER || (session->key == key && !session->is_apart)) &&
                  (state == MGP_SESSION_GONE || session->state == state);
     }
     return count;
@@ -220,7 +224,23 @@ count_creating_at(int endpoint)
             count += count_sessions(key, MGP_SESSION_CREATING);
         }
     }
+    for (int i = 0; i < session_end; i++) {
+        count += is_live(&sessions[i]) && sessions[i].is_apart &&
+                 sessions[i].state == MGP_SESSION_CREATING &&
+                 endpoint_of(sessions[i].key) == endpoint;
+    }
     return count;
+}
+
+static bool
+has_sessions(int key) /* whether they count against its limit or not */
+{
+    for (int i = 0; i < session_end; i++) {
+        if (is_live(&sessions[i]) && sessions[i].key == key) {
+            return true;
+        }
+    }
+    return false;
 }
 
 static bool
@@ -324,7 +344,8 @@ static bool
 key_has(int key, bool (*is_such)(const struct session *session))
 {
     for (int i = 0; i < session_end; i++) {
-        if (sessions[i].is_used && sessions[i].key == key && is_such(&sessions[i])) {
+        if (sessions[i].is_used && sessions[i].key == key && !sessions[i].is_apart &&
+            is_such(&sessions[i])) {
             return true;
         }
     }

@@ -201,7 +201,7 @@ static void
 reconcile_keys(void)
 {
     for (int key = 0; key < KEYS; key++) {
-        bool exists = count_sessions(key, MGP_SESSION_GONE) + count_waiters(key) > 0;
+        bool exists = has_sessions(key) || count_waiters(key) > 0;
         if (exists && !keys[key].exists) {
             keys[key] = (struct key){.exists = true,
                                      .last_used_ns = keys[key].last_used_ns,

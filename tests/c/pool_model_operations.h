@@ -140,7 +140,8 @@ expected_refusal(int key)
         return MGP_ERR_QUEUE_FULL;
     }
     int refusal = MGP_OK;
-    if (!keys[key].exists && !pool_has_room() && count_sessions(NEVER, MGP_SESSION_IDLE) == 0) {
+    bool has_nothing = count_sessions(key, MGP_SESSION_GONE) + count_waiters(key) == 0;
+    if (has_nothing && !pool_has_room() && count_sessions(NEVER, MGP_SESSION_IDLE) == 0) {
         unsigned closing = count_sessions(NEVER, MGP_SESSION_CLOSING);
         if (closing <= places_wanted_before(EVERYBODY, NEVER, false)) {
             return MGP_ERR_EXHAUSTED;
@@ -694,6 +695,16 @@ do_abandon(void)
     }
 }
 
+/* It is not wanted any more, and keeps nobody of its key from a place. */
+static void
+retire(struct session *session)
+{
+    if (session->state == MGP_SESSION_IDLE) {
+        begin_close(session, REASON(MANUAL));
+    }
+    session->is_retired = session->is_apart = true;
+}
+
 static void
 do_evict_group(void)
 {
@@ -705,12 +716,20 @@ do_evict_group(void)
         if (!session->is_used || specs[session->key].groups[which].bytes != name) {
             continue;
         }
-        if (session->state == MGP_SESSION_IDLE) {
-            begin_close(session, REASON(MANUAL));
-        } else {
-            session->is_retired = true;
-        }
+        retire(session);
     }
+}
+
+static void
+do_retire(void)
+{
+    struct session *session = &sessions[harness_random_below(SESSIONS_MAX)];
+    if (!session->is_used || session->state == MGP_SESSION_CREATING || !is_live(session)) {
+        return;
+    }
+    operation_key = session->key;
+    mgp_session_retire(pool, now_ns, session->core);
+    retire(session);
 }
 
 static void

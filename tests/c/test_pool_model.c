@@ -116,8 +116,8 @@ any_operation(void)
         {OP_UNDO, 10},        {OP_RELEASE, 140},      {OP_BROKEN, 6},      {OP_MARK_BROKEN, 3},
         {OP_SUSPECT, 10},     {OP_DOUBT, 6},          {OP_SET_CREATED, 4}, {OP_SET_LAST_USED, 8},
         {OP_CHECKED, 70},     {OP_CLOSE_ENDED, 90},   {OP_DRAIN, 3},       {OP_CLOSE, 1},
-        {OP_SET_CLOSED, 1},   {OP_ABANDON, 1},        {OP_EVICT_GROUP, 6}, {OP_UPKEEP, 60},
-        {OP_STALE, 30},       {OP_EFFECTS, 60},
+        {OP_SET_CLOSED, 1},   {OP_ABANDON, 1},        {OP_EVICT_GROUP, 6}, {OP_RETIRE, 6},
+        {OP_UPKEEP, 60},      {OP_STALE, 30},         {OP_EFFECTS, 60},
     };
     unsigned sum = 0;
     for (size_t i = 0; i < sizeof(weights) / sizeof(weights[0]); i++) {
@@ -204,6 +204,9 @@ operate(void)
         break;
     case OP_EVICT_GROUP:
         do_evict_group();
+        break;
+    case OP_RETIRE:
+        do_retire();
         break;
     case OP_UPKEEP:
         do_upkeep();

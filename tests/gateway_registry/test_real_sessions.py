@@ -220,6 +220,22 @@ async def test_shared_calls_overtake_each_other_and_exclusive_ones_do_not(
         assert registry.snapshot().creates == 1
 
 
+@pytest.mark.parametrize("concurrency", ["exclusive", "shared"])
+async def test_call_that_hangs_fails_when_the_time_of_its_eviction_is_over(
+    make: Make, release: ModuleType, server: ServerProcess, concurrency: str
+) -> None:
+    registry = make({"CONCURRENCY": concurrency}, shutdown_timeout_seconds=0.2)
+    call = Caller(registry, release, server)
+    await call("echo", text="first")
+    server.fault("hang", method="tools/call")
+    hanging = asyncio.create_task(call("echo", text="never"))
+    await asyncio.to_thread(server.wait_for, lambda stats: stats["faults_done"] > 0)
+    assert await registry.evict_gateway("g1") == 1
+    assert await call("echo", text="next") == "next"
+    assert not isinstance(await error_of(hanging), TimeoutError), "it hung"
+    assert registry.snapshot().active_sessions == 1
+
+
 async def test_evictions_of_many_real_sessions_end_their_tasks(
     make: Make, release: ModuleType, server: ServerProcess
 ) -> None:

@@ -20,11 +20,12 @@ from mcpgateway_pool._core import Ticket
 from mcpgateway_pool.config import TransportType
 from mcpgateway_pool.errors import SessionCreateError
 from mcpgateway_pool.gateway.settings import GatewaySettings
-from mcpgateway_pool.pool import liveness
+from mcpgateway_pool.pool import liveness, upkeep
 from mcpgateway_pool.pool.checking import standing_stream_ended
 from mcpgateway_pool.pool.shutdown import close_bound
 from mcpgateway_pool.redact import safe_url
 from mcpgateway_pool.tasks import CANCEL_GRACE_SECONDS
+from mcpgateway_pool.timers import Timer
 from mcpgateway_pool.upstream.http_watch import HttpWatch
 
 from . import default_clients
@@ -78,6 +79,7 @@ class _Open:
         generation: see :attr:`RegistryPool.generation`.
         watch: on its requests; None where the registry was given a session factory of its own.
         doubted_for: its ``last_used`` when a check was last asked for.
+        end: when it was evicted in use: ends it.
     """
 
     upstream: Any
@@ -85,11 +87,32 @@ class _Open:
     generation: int
     watch: SessionWatch | None
     doubted_for: float | None = None
+    end: Timer | None = None
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """Of its groups, by their numbers."""
+        return self.upstream.downstream_session_id, self.upstream.gateway_id
 
     @property
     def http(self) -> HttpWatch | None:
         """What sees its HTTP requests; None where nothing does."""
         return None if self.watch is None else self.watch.http
+
+
+@dataclass(slots=True)
+class _Creation:
+    """A session that is being opened.
+
+    Attributes:
+        generation: see :attr:`RegistryPool.generation`.
+        names: of its groups, by their numbers.
+        is_evicted: whether one of them was evicted since.
+    """
+
+    generation: int
+    names: tuple[str, str | None]
+    is_evicted: bool = False
 
 
 class RegistryPool(MCPSessionPool):
@@ -152,7 +175,7 @@ class RegistryPool(MCPSessionPool):
         super()._forget_loop()
         self.sessions: dict[Whose, Any] = {}
         self._open: dict[int, _Open] = {}
-        self._creating: dict[asyncio.Task[Any], int] = {}
+        self._creating: dict[asyncio.Task[Any], _Creation] = {}
 
     # ---- what the registry and its leases ask
 
@@ -202,20 +225,38 @@ class RegistryPool(MCPSessionPool):
             self._doubt(upstream)
 
     async def evict(self, group: int, name: str) -> int:
-        """Close the sessions of a group; those in use when their calls have ended.
+        """Close the sessions of a group: idle ones now, those in use when their calls have ended, or fail
+        after the registry's ``shutdown_timeout_seconds``. Meanwhile the next call opens a new session.
 
         Returns:
-            How many these are. The closes that it began have ended, or their bound has passed.
+            How many these are. The closes of idle ones have ended, or their bound has passed.
         """
+        for creation in self._creating.values():
+            creation.is_evicted |= creation.names[group] == name
         closes: list[asyncio.Task[None]] = []
         self._closes = closes
         try:
             count = self._evict_group(group, name)
         finally:
             self._closes = None
+        if count > len(closes) or group == BY_GATEWAY:  # in use; also those outside of the pool
+            self._end_soon([one for one in self._open.values() if one.names[group] == name])
         if closes:
             await asyncio.wait(closes, timeout=close_bound(self))
         return count
+
+    def _end_soon(self, evicted: list[_Open]) -> None:
+        """Calls in flight on these have a time to end. A timer that nobody holds does not fire."""
+        timer = self._timer(self._cleanup_timeout(), self._end_now, evicted)
+        for record in evicted:
+            record.end = timer
+
+    def _end_now(self, evicted: list[_Open]) -> None:
+        for record in evicted:
+            upstream = record.upstream
+            if self._open.get(id(upstream)) is record and not upstream._closed:
+                self._warn("an evicted session is still in use, its calls fail: %s", safe_url(upstream.url))
+                self._spawn(self._close_session(upstream), upkeep.close.__name__)
 
     async def close_generation(self, timeout: float) -> None:
         """Close every session that was begun by now; calls in flight have ``timeout`` seconds to end."""
@@ -229,7 +270,7 @@ class RegistryPool(MCPSessionPool):
             if not busy:
                 break
             await asyncio.wait(busy, timeout=left)
-        creations = {task for task, born in self._creating.items() if born < generation}
+        creations = self._creations_before(generation)
         for task in creations:
             task.cancel("the registry was closed")
         if creations:
@@ -248,8 +289,10 @@ class RegistryPool(MCPSessionPool):
             for record in self._open.values()
             if record.generation < generation and (owner := _owner_of(record.upstream)) is not None
         }
-        creations = {task for task, born in self._creating.items() if born < generation}
-        return {task for task in owners | creations if not task.done()}
+        return {task for task in owners | self._creations_before(generation) if not task.done()}
+
+    def _creations_before(self, generation: int) -> set[asyncio.Task[Any]]:
+        return {task for task, creation in self._creating.items() if creation.generation < generation}
 
     # ---- hooks
 
@@ -265,21 +308,25 @@ class RegistryPool(MCPSessionPool):
         """The release's ``UpstreamSession``, by the release's factory or the one that was injected."""
         task = asyncio.current_task()
         assert task is not None
-        generation = self._creating[task] = self.generation
+        creation = _Creation(self.generation, (self._whose_session(), gateway_id))
+        self._creating[task] = creation
         try:
             upstream, watch = await self._open_upstream(
                 url, headers, transport_type, httpx_client_factory, gateway_id
             )
         except asyncio.CancelledError:
-            if self.generation != generation and task.uncancel() == 0:
+            if self.generation != creation.generation and task.uncancel() == 0:
                 raise SessionCreateError(
                     f"Failed to create MCP session for {safe_url(url)}: the registry was closed"
                 ) from None
             raise
         finally:
             del self._creating[task]
-        self._open[id(upstream)] = _Open(upstream, opening_for.get(None), generation, watch)
+        record = _Open(upstream, opening_for.get(None), creation.generation, watch)
+        self._open[id(upstream)] = record
         self._remember(upstream)
+        if creation.is_evicted:
+            self._end_soon([record])
         return upstream
 
     def _remember(self, upstream: Any) -> None:

@@ -122,7 +122,9 @@ class UpstreamSessionRegistry:
         return UpstreamSessionLease(self._pool, whose, arguments)
 
     async def evict_session(self, downstream_session_id: str) -> int:
-        """Close every session of a downstream session; those in use when their calls have ended.
+        """Close every session of a downstream session, whoever its users are: idle ones now, those in use
+        when their calls have ended, or fail after ``shutdown_timeout_seconds``. It waits for the idle ones
+        only, and no new call waits for any of them.
 
         Returns:
             How many.
@@ -130,7 +132,7 @@ class UpstreamSessionRegistry:
         return await self._pool.evict(BY_DOWNSTREAM_SESSION, downstream_session_id)
 
     async def evict_gateway(self, gateway_id: str) -> int:
-        """Close every session to a gateway; those in use when their calls have ended.
+        """Close every session to a gateway; see :meth:`evict_session`.
 
         Returns:
             How many.
