@@ -253,10 +253,10 @@ class RegistryPool(MCPSessionPool):
 
     def _end_now(self, evicted: list[_Open]) -> None:
         for record in evicted:
-            upstream = record.upstream
-            if self._open.get(id(upstream)) is record and not upstream._closed:
-                self._warn("an evicted session is still in use, its calls fail: %s", safe_url(upstream.url))
-                self._spawn(self._close_session(upstream), upkeep.close.__name__)
+            pooled = record.upstream
+            if self._open.get(id(pooled)) is record and not pooled._closed:
+                self._warn("an evicted session is still in use, its calls fail: %s", safe_url(pooled.url))
+                self._spawn(self._close_session(pooled), upkeep.close.__name__)
 
     async def close_generation(self, timeout: float) -> None:
         """Close every session that was begun by now; calls in flight have ``timeout`` seconds to end."""
