@@ -28,7 +28,7 @@ from mcpgateway_pool.verdict import Verdict
 from . import sdk
 from .client_view import restore, view_of
 from .sending import Sender
-from .watched_body import EndpointEvent, EventSeen, MessageSeen, watch_body
+from .watched_body import Endings, EndpointEvent, EventSeen, MessageSeen, watch_body
 
 RequestId = int | str
 
@@ -117,6 +117,7 @@ class HttpWatch:
         self.silences = 0
         self.lost_streams = 0
         self._sender = Sender()
+        self._endings = Endings()
         self._answer = MessageSeen()
 
     @property
@@ -292,7 +293,7 @@ class HttpWatch:
         """The exchange of a request; a redirected request comes by here twice."""
         exchange = self._exchanges.get(request_id)
         if exchange is None:
-            exchange = self._exchanges[request_id] = _Exchange(self._clean, self._no_answer)
+            exchange = self._exchanges[request_id] = _Exchange(self._clean, self._no_answer, self._endings)
             task = asyncio.current_task()
             assert task is not None
             self._tasks[task] = exchange
@@ -362,6 +363,7 @@ class _Exchange:
     __slots__ = (
         "_begin",
         "_clean",
+        "_endings",
         "_events",
         "_has_event",
         "_message",
@@ -372,8 +374,14 @@ class _Exchange:
         "seen",
     )
 
-    def __init__(self, clean: Callable[[str], str], no_answer: Callable[[Exception | None], None]) -> None:
+    def __init__(
+        self,
+        clean: Callable[[str], str],
+        no_answer: Callable[[Exception | None], None],
+        endings: Endings,
+    ) -> None:
         self._no_answer = no_answer
+        self._endings = endings
         self.problem = "the request ended before an answer came"
         self.seen = verdict.KEPT
         self.has_data = False
@@ -403,7 +411,7 @@ class _Exchange:
             self._begin = asyncio.get_running_loop().time()
             self._has_event = False
             self._events = EventSeen()
-            watch_body(response, self)
+            watch_body(response, self, self._endings)
         else:
             self._no_answer(None)
             shown = safe_text(self._clean(content_type), 60)

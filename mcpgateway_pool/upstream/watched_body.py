@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import re
 import urllib.parse
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Protocol
 
 _DATA_LINE = re.compile(rb"[\r\n]data(?=[:\r\n])")
@@ -15,6 +16,9 @@ _LINE_END = re.compile(rb"\r\n|\r|\n")
 _TAIL_BYTES = len(b"\ndata")
 # How far the first event of an SSE server is looked for.
 _MAX_ENDPOINT_BYTES = 1 << 16
+# How long, and how far, the end of an answered request's event stream is waited for.
+_END_SECONDS = 0.5
+_MAX_END_BYTES = 1 << 16
 
 
 class BodyWatcher(Protocol):
@@ -27,28 +31,67 @@ class BodyWatcher(Protocol):
         """The server has ended it, or it broke off. Not when the client stops reading."""
 
 
-def watch_body(response: Any, watcher: BodyWatcher) -> None:
-    """Have a watcher told what becomes of a response's body, however it is read."""
+class Endings:
+    """How a server ends the event streams of requests that it has answered.
+
+    The SDK reads such a stream as far as the answer and closes the response. The end is not read then, so the
+    HTTP library can only close the connection, and each request opens another: round trips, and a TLS
+    handshake. Most servers end the stream at once: the end is read first.
+
+    Attributes:
+        are_prompt: whether they do; once one did not, no other is waited for.
+    """
+
+    __slots__ = ("are_prompt",)
+
+    def __init__(self) -> None:
+        self.are_prompt = True
+
+
+def watch_body(response: Any, watcher: BodyWatcher, endings: Endings | None = None) -> None:
+    """Have a watcher told what becomes of a response's body, however it is read.
+
+    Args:
+        response: of the HTTP library, its body not yet read.
+        watcher: who is told.
+        endings: of the server; the end of the body is read when the response is closed. None: it is not.
+    """
+    body = _WatchedBody(response, watcher)
     # All other ways of reading come by here; and below it, bodies are still compressed.
-    response.aiter_bytes = functools.partial(_watched, response.aiter_bytes, watcher)
+    response.aiter_bytes = body.begin
+    if endings is not None:
+        response.aclose = functools.partial(_close_at_end, response.aclose, body, endings)
 
 
-def _watched(aiter_bytes: Callable[..., Any], watcher: BodyWatcher, *arguments: Any) -> AsyncIterator[bytes]:
-    return _WatchedBody(aiter_bytes(*arguments), watcher)
+async def _close_at_end(aclose: Callable[[], Awaitable[None]], body: _WatchedBody, endings: Endings) -> None:
+    try:
+        if endings.are_prompt:
+            endings.are_prompt = await body.read_to_end()
+    finally:
+        await aclose()
 
 
 class _WatchedBody:
     # Not an async generator: one that is left half-way is finalized by a task of its own, later.
-    __slots__ = ("_parts", "_watcher")
+    __slots__ = ("_aiter_bytes", "_is_left_half_way", "_parts", "_watcher")
 
-    def __init__(self, parts: Any, watcher: BodyWatcher) -> None:
-        self._parts = parts
+    def __init__(self, response: Any, watcher: BodyWatcher) -> None:
+        self._aiter_bytes = response.aiter_bytes
         self._watcher = watcher
+        self._parts: Any = None
+        self._is_left_half_way = False
+
+    def begin(self, *arguments: Any) -> AsyncIterator[bytes]:
+        """In place of the response's own."""
+        self._parts = self._aiter_bytes(*arguments)
+        return self
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
 
     async def __anext__(self) -> bytes:
+        # The HTTP library closes the response from within, at its end.
+        self._is_left_half_way = False
         try:
             part: bytes = await anext(self._parts)
         except StopAsyncIteration:
@@ -57,11 +100,33 @@ class _WatchedBody:
         except Exception as error:
             self._watcher.body_over(error)
             raise
+        self._is_left_half_way = True
         self._watcher.body_part(part)
         return part
 
     async def aclose(self) -> None:
+        self._is_left_half_way = False
         await self._parts.aclose()
+
+    async def read_to_end(self) -> bool:
+        """Read on where the reader has left off, whom nothing is told of it; False where the end does not
+        come soon.
+        """
+        if not self._is_left_half_way:
+            return True
+        self._is_left_half_way = False
+        left = _MAX_END_BYTES
+        try:
+            async with asyncio.timeout(_END_SECONDS):
+                async for part in self._parts:
+                    left -= len(part)
+                    if left < 0:
+                        return False
+        except TimeoutError:
+            return False
+        except Exception:  # it broke off: the answer was there before
+            return True
+        return True
 
 
 class MessageSeen:

@@ -132,6 +132,33 @@ async def test_sessions_that_share_one_client_get_each_their_own_answers() -> No
         assert not client.is_closed
 
 
+async def test_calls_that_are_answered_by_an_event_stream_share_a_connection() -> None:
+    class Streaming(Server):
+        def __init__(self) -> None:
+            super().__init__()
+            self.connections: list[int] = []
+
+        async def __call__(self, request: Request, message: dict[str, Any]) -> Response:
+            if message.get("method") == "tools/call":
+                assert request.client is not None
+                self.connections.append(request.client.port)
+            return await super().__call__(request, message)
+
+        async def call(self, message: dict[str, Any], arguments: dict[str, Any]) -> Response:
+            async def events() -> AsyncIterator[str]:
+                yield f"data: {json.dumps(self.text(message, arguments['text']))}\n\n"
+                await asyncio.sleep(0)  # the end of the stream comes later
+
+            return StreamingResponse(events(), media_type="text/event-stream")
+
+    server = Streaming()
+    async with serving(server) as url, MCPSessionPool() as pool:
+        for number in range(12):
+            assert await call(pool, url, str(number)) == str(number)
+    # A call may be ahead of the end of the one before.
+    assert len(set(server.connections)) <= 4
+
+
 @pytest.mark.parametrize("is_packed", [False, True])
 async def test_a_compressed_stream_that_is_resumed_with_events_is_followed(is_packed: bool) -> None:
     class Polled(Server):

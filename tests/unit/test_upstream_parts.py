@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from mcpgateway_pool import MCPSessionPool, SessionCreateError
-from mcpgateway_pool.upstream import sdk
+from mcpgateway_pool.upstream import sdk, watched_body
 from mcpgateway_pool.upstream.client_view import check_client, view_of
 from mcpgateway_pool.upstream.request_headers import Cleaner, are_unusually_long, upstream_headers
-from mcpgateway_pool.upstream.watched_body import EndpointEvent, EventSeen, watch_body
+from mcpgateway_pool.upstream.watched_body import Endings, EndpointEvent, EventSeen, watch_body
 
 http = sdk.http_library()
 URL = "http://127.0.0.1:9/mcp"
@@ -110,6 +110,91 @@ async def test_a_body_is_watched_after_content_decoding(encoding: str, how: str)
         assert lines == ["data: hello", ""]
     assert b"".join(notes.parts) == text
     assert notes.ends == [None]
+
+
+class Stream:
+    """A response whose body the test continues, watched like a request's event stream."""
+
+    def __init__(self, *parts: bytes | Exception | asyncio.Event, endings: Endings) -> None:
+        self.left = list(parts)
+        self.closed = 0
+        self.notes = Notes()
+        self.response = http.Response(200, content=self._body())
+        aclose = self.response.aclose
+
+        async def close() -> None:
+            self.closed += 1
+            await aclose()
+
+        self.response.aclose = close
+        watch_body(self.response, self.notes, endings)
+
+    async def _body(self) -> AsyncIterator[bytes]:
+        while self.left:
+            part = self.left.pop(0)
+            if isinstance(part, Exception):
+                raise part
+            if isinstance(part, asyncio.Event):
+                await part.wait()
+            else:
+                yield part
+
+    async def read_one(self) -> None:
+        """As the SDK, which closes a stream as soon as it has its answer."""
+        async for _ in self.response.aiter_bytes():
+            break
+        await self.response.aclose()
+
+
+@pytest.mark.parametrize("rest", [(), (b": bye", b""), (http.ReadError("reset"),)], ids=str)
+async def test_the_end_of_an_answered_stream_is_read_before_it_is_closed(
+    rest: tuple[bytes | Exception, ...],
+) -> None:
+    endings = Endings()
+    stream = Stream(b"answer", *rest, endings=endings)
+    await stream.read_one()
+    assert stream.left == []
+    assert stream.response.is_closed
+    assert stream.closed >= 1
+    assert (stream.notes.parts, stream.notes.ends) == ([b"answer"], [])  # the reader has got no more
+    assert endings.are_prompt
+
+
+@pytest.mark.parametrize("rest", [asyncio.Event(), b"x" * 70_000], ids=["silent", "long"])
+async def test_a_server_that_does_not_end_its_streams_is_waited_for_once(
+    rest: bytes | asyncio.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watched_body, "_END_SECONDS", 0.0 if isinstance(rest, asyncio.Event) else 60.0)
+    endings = Endings()
+    for number in range(2):
+        stream = Stream(b"answer", rest, b"never read", endings=endings)
+        await stream.read_one()
+        assert stream.left == ([b"never read"], [rest, b"never read"])[number]
+        assert stream.response.is_closed
+        assert not endings.are_prompt
+
+
+async def test_a_stream_that_is_read_to_its_end_closes_itself() -> None:
+    stream = Stream(b"1", b"2", endings=Endings())
+    assert await stream.response.aread() == b"12"
+    await stream.response.aclose()
+    assert stream.notes.ends == [None]
+
+
+@pytest.mark.parametrize("has_begun", [True, False])
+async def test_who_is_cancelled_while_the_end_is_read_has_closed_the_stream(has_begun: bool) -> None:
+    endings = Endings()
+    silence = asyncio.Event()
+    stream = Stream(*([b"answer"] if has_begun else []), silence, endings=endings)
+    task = asyncio.create_task(stream.read_one())
+    while stream.left:
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await stream.response.aclose()
+    assert stream.closed >= 1
+    assert endings.are_prompt
 
 
 # ---- views of clients
