@@ -3,6 +3,13 @@
 >>> from mcpgateway_pool import MCPSessionPool, TransportType, register_collector
 """
 
+try:
+    from . import _core as _core
+except ImportError as _error:
+    from .unbuilt import explained
+
+    raise explained(_error) from _error
+
 from .config import NetworkSettings, TransportType
 from .errors import (
     AcquireTimeoutError,

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from mcpgateway_pool.prometheus.shared_counters import DIRECTORY_VARIABLES
+from mcpgateway_pool.prometheus.shared_counters import DIRECTORY_VARIABLES, why_unusable
 from mcpgateway_pool.redact import safe_text
 
 from .findings import Finding, fine, hint, problem, warning
@@ -70,9 +70,11 @@ def check_directory(directory: str | None, origin: str) -> Iterator[Finding]:
 
 
 def _missing(path: Path, text: str) -> Finding:
-    if os.access(path.parent, os.W_OK | os.X_OK):
+    reason = why_unusable(str(path))
+    if reason is None:
         return hint(_WHAT, text, "the first process of the gateway makes it")
-    return problem(_WHAT, text, f"mkdir -m 700 {safe_text(str(path))}, as the gateway's user")
+    advice = f"make it as the gateway's user: mkdir -p -m 700 {safe_text(str(path))}"
+    return problem(_WHAT, f"{text}: {reason}; no counters are shared", advice)
 
 
 def _check_itself(path: Path, shown: str, status: os.stat_result) -> Iterator[Finding]:

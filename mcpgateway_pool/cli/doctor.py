@@ -10,30 +10,18 @@ import platform
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
-from itertools import pairwise
 from pathlib import Path
 
 from mcpgateway_pool import _core
-from mcpgateway_pool.prometheus.collector import PREFIX
 from mcpgateway_pool.redact import safe_text
 
-from .common import OK, PROBLEM, CommandError, say
+from .common import OK, PROBLEM, say
 from .directory import check_directory, chosen_directory
+from .endpoint import check_endpoint
 from .fetch import Source
 from .findings import Finding, fine, hint, problem, warning
-from .scrape import ALL, Scrape, read
-from .window import Window
 
 SWITCH = "MCPGATEWAY_POOL_ENABLED"
-_THE_SIX = (
-    "hits_total",
-    "misses_total",
-    "evictions_total",
-    "health_check_failures_total",
-    "active_sessions",
-    "size",
-)
-_SCRAPES = 4  # of one endpoint, to see whether the same counters answer each time
 
 
 def run(source: Source | None, *, metrics_dir: str | None, as_json: bool) -> int:
@@ -47,9 +35,10 @@ def run(source: Source | None, *, metrics_dir: str | None, as_json: bool) -> int
     findings = [
         *_check_package(),
         *_check_gateway(),
+        *_check_settings(),
         *_check_switch(),
         *check_directory(*chosen_directory(metrics_dir)),
-        *_check_endpoint(source),
+        *check_endpoint(source),
     ]
     problems = sum(finding.level == "problem" for finding in findings)
     warnings = sum(finding.level == "warning" for finding in findings)
@@ -132,11 +121,25 @@ def _check_calls() -> Iterator[Finding]:
     try:
         switch = settings.read("calls_without_session")
     except settings.SettingError:
-        return  # the switch's finding says so
+        return  # which the finding about settings says
     if switch.are_pooled:
         yield fine("calls", switch.described())
     else:
         yield hint("calls", f"{switch.described()}: each opens a session of its own")
+
+
+def _check_settings() -> Iterator[Finding]:
+    """Every variable of ours with a value that it cannot have, or with a name that means nothing."""
+    from mcpgateway_pool.gateway import settings
+
+    for name, nearest in settings.unknown_variables():
+        advice = f"did you mean {nearest}?" if nearest else "docs/gateway.md has those that there are"
+        yield warning("settings", f"{name} is set, which means nothing here", advice)
+    try:
+        settings.read_all()
+    except settings.SettingError as error:
+        for text in error.problems:
+            yield problem("settings", text, "the gateway will not start with it, or not as you mean")
 
 
 def _check_switch() -> Iterator[Finding]:
@@ -145,10 +148,9 @@ def _check_switch() -> Iterator[Finding]:
     from mcpgateway_pool.gateway import settings
 
     try:
-        enabled = settings.read_all().enabled
-    except settings.SettingError as error:
-        yield problem("switch", str(error), "the gateway will not start with it, or not as you mean")
-        return
+        enabled = settings.read("enabled")
+    except settings.SettingError:
+        return  # which the finding about settings says
     if enabled:
         yield fine("switch", f"{SWITCH} is set to true in this environment")
         yield from _check_hook()
@@ -189,49 +191,3 @@ def _named_in(path: Path) -> bool:
         return False
     names = (line.strip().removeprefix("export ").partition("=")[0].strip() for line in lines)
     return SWITCH in names
-
-
-# ---- the endpoint
-
-
-def _check_endpoint(source: Source | None) -> Iterator[Finding]:
-    if source is None:
-        yield hint("endpoint", "not checked; --url URL checks whether it shows the series")
-        return
-    try:
-        scrapes = [read(source) for _ in range(_SCRAPES)]
-    except CommandError as error:
-        yield problem("endpoint", str(error), error.advice)
-        return
-    newest = scrapes[-1]
-    missing = [PREFIX + name for name in _THE_SIX if name not in newest.names]
-    if missing and newest.gateways:
-        yield problem(
-            "endpoint", f"{source.shown} lacks {', '.join(missing)}", "is something filtering series?"
-        )
-        return
-    count = len(newest.gateways)
-    yield fine("endpoint", f"{source.shown} shows the pool; gateways: {count}")
-    if not count:
-        yield hint("traffic", "no gateway has a row yet: rows appear with the first acquire")
-    yield from _check_workers(scrapes)
-    if newest.get("label_overflow_total", ALL):
-        yield warning(
-            "labels",
-            "some gateways have no row of their own",
-            "raise the bound, set_max_gateways(), or forget_gateway() those that were removed",
-        )
-
-
-def _check_workers(scrapes: list[Scrape]) -> Iterator[Finding]:
-    """A counter that goes back within a second was answered by another worker."""
-    for old, new in pairwise(scrapes):
-        name = Window(old, new).went_back()
-        if name is not None:
-            yield problem(
-                "workers",
-                f"{name} went back between two scrapes: several workers, each with its own counters",
-                "set MCPGATEWAY_POOL_METRICS_DIR to one directory for all workers of the gateway",
-            )
-            return
-    yield fine("workers", f"{len(scrapes)} scrapes in a row agree")

@@ -4,7 +4,7 @@ The gateway serves ``prometheus_client.REGISTRY``, where the Collector is regist
 ``PROMETHEUS_MULTIPROC_DIR`` set it makes a new registry for each scrape instead, which holds nothing but the
 values that ``prometheus_client`` keeps in that folder. Either way the text comes from ``generate_latest``, a
 name in the module that makes the endpoint: it is replaced there by a function that adds the Collector to a
-registry that does not have it, and writes the same text faster.
+registry that does not have it, or not any more, and writes the same text faster.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from prometheus_client import REGISTRY
 
 from mcpgateway_pool.prometheus import exposition, shared_counters
 from mcpgateway_pool.prometheus.collector import register_collector, unregister_collector
+from mcpgateway_pool.redact import safe_text
 
 _log = logging.getLogger("mcpgateway_pool")
 
@@ -78,8 +79,8 @@ class Endpoint:
         assert self._stock is not None
         if self._is_shown:
             try:
-                if registry is not REGISTRY:
-                    register_collector(registry)
+                # A new registry does not have it, and of REGISTRY somebody may have unregistered it.
+                register_collector(registry)
                 # Where somebody else has replaced theirs before, it is called below.
                 if self._stock is prometheus_client.generate_latest:
                     return exposition.generate_latest(registry, *args, **kwargs)
@@ -97,5 +98,14 @@ ENDPOINT = Endpoint()
 
 def describe_counters() -> str:
     """Whether workers share their counters, in the words of the line that is logged at start."""
-    directory = shared_counters.directory()
-    return "own counters in each process" if directory is None else f"shared counters in {directory}"
+    directory, problem = shared_counters.wanted_directory(), counters_problem()
+    if directory is None or problem is not None:
+        return "own counters in each process" + (f" ({problem})" if problem else "")
+    return f"shared counters in {safe_text(directory, 4096)}"
+
+
+def counters_problem() -> str | None:
+    """Why workers do not share their counters where the environment says that they are to; None: they do."""
+    directory = shared_counters.wanted_directory()
+    reason = None if directory is None else shared_counters.why_unusable(directory)
+    return None if directory is None or reason is None else f"{safe_text(directory, 4096)}: {reason}"

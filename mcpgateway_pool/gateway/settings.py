@@ -6,6 +6,7 @@ used. These here are read from the process environment only.
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -21,13 +22,27 @@ from .calls_without_session import CallsWithoutSession
 
 PREFIX = "MCPGATEWAY_POOL_"
 
+# Variables with this prefix that are not read here.
+READ_ELSEWHERE = ("MCPGATEWAY_POOL_METRICS_DIR", "MCPGATEWAY_POOL_TOKEN")
+
+_NO_WORD = re.compile(r"[^A-Z0-9]")
+_BARE_PREFIX = _NO_WORD.sub("", PREFIX)
+
 _HEADER_NAME = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")
 
 Concurrency = Literal["exclusive", "shared"]
 
 
 class SettingError(ValueError):
-    """An environment variable has a value that it cannot have; the message names it and what it can have."""
+    """Environment variables have values that they cannot have; the message names each, and what it can have.
+
+    Args:
+        problems: one text for each variable.
+    """
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
 
 
 _POOLED = CallsWithoutSession()
@@ -250,6 +265,36 @@ def read_all(environ: Mapping[str, str] | None = None) -> GatewaySettings:
     """All settings; see :func:`read`.
 
     Raises:
-        SettingError: the first variable with a value that it cannot have.
+        SettingError: variables with values that they cannot have, all of them in one.
     """
-    return GatewaySettings(**{name: read(name, environ) for name in _PARSERS})
+    values: dict[str, Any] = {}
+    problems: list[str] = []
+    for name in _PARSERS:
+        try:
+            values[name] = read(name, environ)
+        except SettingError as error:
+            problems.extend(error.problems)
+    if problems:
+        raise SettingError(*problems)
+    return GatewaySettings(**values)
+
+
+def unknown_variables(environ: Mapping[str, str] | None = None) -> list[tuple[str, str | None]]:
+    """Variables that look like ours and are not, as they may be shown, each with the nearest that is.
+
+    Upper and lower case, and where the underscores are, make no difference to what looks like ours.
+    """
+    known = {variable_of(name) for name in _PARSERS} | set(READ_ELSEWHERE)
+    found = []
+    for name in sorted(os.environ if environ is None else environ):
+        bare = _NO_WORD.sub("", name.upper())
+        if name not in known and bare.startswith(_BARE_PREFIX):
+            likeness = {_NO_WORD.sub("", other).removeprefix(_BARE_PREFIX): other for other in known}
+            nearest = difflib.get_close_matches(bare.removeprefix(_BARE_PREFIX), likeness, n=1)
+            found.append((safe_text(name, 100), likeness[nearest[0]] if nearest else None))
+    return found
+
+
+def did_you_mean(nearest: str | None) -> str:
+    """The end of a message about a name."""
+    return f"; did you mean {nearest}?" if nearest else ""

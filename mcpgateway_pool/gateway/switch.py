@@ -25,9 +25,9 @@ from typing import Any
 
 import _mcpgateway_pool_switch as hook
 
-from .endpoint import ENDPOINT, describe_counters
+from .endpoint import ENDPOINT, counters_problem, describe_counters
 from .releases import Family, Release, describe_supported, installed_release
-from .settings import SettingError, read
+from .settings import SettingError, did_you_mean, read, unknown_variables
 
 _log = logging.getLogger("mcpgateway_pool")
 
@@ -274,6 +274,11 @@ def _begin(release: Release, family: Family) -> None:
         release.version,
         describe_counters(),
     )
+    problem = counters_problem()
+    if problem is not None:  # an error, because the gateway's default level shows no less
+        log.error("mcpgateway-pool: the workers do not share their counters: %s", problem)
+    for name, nearest in unknown_variables():
+        log.warning("mcpgateway-pool: %s is set, which means nothing here%s", name, did_you_mean(nearest))
     if family.what == "registry":
         with contextlib.suppress(SettingError):  # which stops the start, a little later
             log.info("mcpgateway-pool: %s", read("calls_without_session").described())

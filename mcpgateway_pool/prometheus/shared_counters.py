@@ -30,27 +30,58 @@ def directory() -> str | None:
     return _directory
 
 
+def wanted_directory() -> str | None:
+    """Where the environment says that counters are shared (an absolute path), or None."""
+    path = next((value for name in DIRECTORY_VARIABLES if (value := os.environ.get(name))), None)
+    return None if path is None else os.path.abspath(path)  # a server may change its directory later
+
+
+def why_unusable(path: str) -> str | None:
+    """Why processes of this user cannot share counters in a directory; None where nothing looks wrong.
+
+    It is only looked at, and not made.
+
+    Args:
+        path: an absolute path.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        parent = os.path.dirname(path)
+        if not os.path.isdir(parent):
+            return "it cannot be made, because its parent directory is missing"
+        if not os.access(parent, os.W_OK | os.X_OK):
+            return "it cannot be made, because its parent directory cannot be written"
+        return None
+    except OSError as error:
+        return f"it cannot be looked at: {error.strerror}"
+    if not stat.S_ISDIR(mode):
+        return "it is not a directory"
+    return None if os.access(path, os.R_OK | os.W_OK | os.X_OK) else "it cannot be read and written"
+
+
 def use_environment() -> None:
     """Share counters where the environment names a directory; called once, when the package is imported.
 
     Where it is missing, the first pool of a process makes it (mode 0700): who only looks, perhaps as another
-    user, leaves nothing behind. Where it cannot be used, that is a warning, and each process shows its own
-    counters.
+    user, leaves nothing behind. Where it cannot be used, that is logged as an error, which the gateway shows
+    at its default level, and each process shows its own counters.
     """
     global _directory  # noqa: PLW0603
-    path = next((value for name in DIRECTORY_VARIABLES if (value := os.environ.get(name))), None)
+    path = wanted_directory()
     if path is None:
         return
-    path = os.path.abspath(path)  # a server may change its directory later
+    problem = None
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:
         mode = stat.S_IFDIR | 0o700
     except OSError as error:
-        logger.warning("counters are not shared: %s: %s", path, error.strerror)
-        return
-    if not stat.S_ISDIR(mode):
-        logger.warning("counters are not shared: %s is not a directory", path)
+        mode, problem = 0, error.strerror
+    if problem is None and not stat.S_ISDIR(mode):
+        problem = "it is not a directory"
+    if problem is not None:
+        logger.error("counters are not shared: %s: %s", safe_text(path, _MAX_SHOWN), problem)
         return
     if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
         logger.warning("shared counters: everybody may remove files of %s; its mode should be 0700", path)
@@ -104,7 +135,7 @@ def report() -> None:
         _reported.add((name, what))
         # Whoever can put files there chooses their names.
         path = safe_text(os.path.join(_directory or "", name), _MAX_SHOWN)
-        logger.warning("shared counters: %s: %s%s", path, what, f" ({os.strerror(error)})" if error else "")
+        logger.error("shared counters: %s: %s%s", path, what, f" ({os.strerror(error)})" if error else "")
 
 
 use_environment()

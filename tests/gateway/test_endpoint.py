@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from prometheus_client import REGISTRY, CollectorRegistry, Gauge
 from prometheus_fastapi_instrumentator import Instrumentator, instrumentation
 
-from mcpgateway_pool import unregister_collector
+from mcpgateway_pool import PoolCollector, unregister_collector
 from mcpgateway_pool.gateway import endpoint as endpoint_module
 from mcpgateway_pool.gateway.endpoint import Endpoint
 
@@ -77,6 +77,24 @@ async def test_series_show_once_with_a_multiprocess_directory(
     assert compressed.text.count(HITS) == 1
     endpoint.hide()
     assert (await scrape(client)).count(HITS) == 0
+
+
+async def test_series_show_again_after_somebody_else_unregistered_every_collector(
+    client: httpx.AsyncClient, endpoint: Endpoint
+) -> None:
+    endpoint.show(EXPOSITION)
+    collectors = list(REGISTRY._collector_to_names)
+    for collector in collectors:
+        REGISTRY.unregister(collector)
+    try:
+        assert (await scrape(client)).count(HITS) == 1
+        endpoint.hide()
+        assert (await scrape(client)).count(HITS) == 0
+    finally:
+        unregister_collector()
+        for collector in collectors:
+            if not isinstance(collector, PoolCollector):
+                REGISTRY.register(collector)
 
 
 def test_hiding_puts_the_endpoints_own_function_back(endpoint: Endpoint) -> None:

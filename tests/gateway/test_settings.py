@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import pytest
 
 from mcpgateway_pool import NetworkSettings
+from mcpgateway_pool.cli.fetch import TOKEN_VARIABLE
 from mcpgateway_pool.gateway import settings
+from mcpgateway_pool.prometheus.shared_counters import DIRECTORY_VARIABLES
 
 
 def test_nothing_set_means_the_defaults() -> None:
@@ -89,3 +93,48 @@ def test_a_bad_value_names_its_variable_and_what_it_can_be(name: str, text: str,
     with pytest.raises(settings.SettingError) as caught:
         settings.read_all({settings.variable_of(name): text})
     assert expected in str(caught.value)
+
+
+def test_all_bad_values_are_named_at_once() -> None:
+    environ = {
+        "MCPGATEWAY_POOL_ISOLATION": "user",
+        "MCPGATEWAY_POOL_MAX_WAITERS": "3",
+        "MCPGATEWAY_POOL_MAX_TOTAL_KEYS": "-1",
+        "MCPGATEWAY_POOL_CONCURRENCY": "both",
+    }
+    with pytest.raises(settings.SettingError) as caught:
+        settings.read_all(environ)
+    named = [problem.partition(" ")[0] for problem in caught.value.problems]
+    assert named == [
+        "MCPGATEWAY_POOL_ISOLATION",
+        "MCPGATEWAY_POOL_MAX_TOTAL_KEYS",
+        "MCPGATEWAY_POOL_CONCURRENCY",
+    ]
+    assert str(caught.value) == "; ".join(caught.value.problems)
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("MCPGATEWAY_POOL_ENABLE", "MCPGATEWAY_POOL_ENABLED"),
+        ("MCP_GATEWAY_POOL_ENABLED", "MCPGATEWAY_POOL_ENABLED"),
+        ("mcpgateway_pool_enabled", "MCPGATEWAY_POOL_ENABLED"),
+        ("MCPGATEWAY_POOL_CALLS_WITHOUT_SESSIONS", "MCPGATEWAY_POOL_CALLS_WITHOUT_SESSION"),
+        ("MCPGATEWAY_POOL_METRIC_DIR", "MCPGATEWAY_POOL_METRICS_DIR"),
+        ("MCPGATEWAY_POOL_SESSION_TTL", "MCPGATEWAY_POOL_SESSION_TTL_SECONDS"),
+        ("MCPGATEWAY_POOL_XYZZY", None),
+        ("MCPGATEWAY_POOL_\x1b[2J", None),
+    ],
+)
+def test_a_name_that_is_none_of_ours_is_told_with_the_nearest(name: str, nearest: str | None) -> None:
+    [(shown, found)] = settings.unknown_variables({name: "1", "PATH": "/bin"})
+    assert found == nearest
+    assert shown == name.replace("\x1b", "\\x1b")
+
+
+def test_the_names_of_ours_and_of_others_are_no_mistakes() -> None:
+    ours = {settings.variable_of(field.name): "x" for field in fields(settings.GatewaySettings)}
+    others = {"MCP_SESSION_POOL_MAX_PER_KEY": "1", "MCPGATEWAY_UI_ENABLED": "true", "HOME": "/"}
+    read_elsewhere = {TOKEN_VARIABLE: "x", DIRECTORY_VARIABLES[0]: "x"}
+    assert set(settings.READ_ELSEWHERE) == set(read_elsewhere)
+    assert settings.unknown_variables({**ours, **others, **read_elsewhere}) == []

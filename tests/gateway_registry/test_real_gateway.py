@@ -211,6 +211,19 @@ def test_three_workers_show_the_sum_of_their_series(tmp_path: Path, app: str) ->
         assert gateway.stop() in (0, -signal.SIGTERM)
 
 
+@pytest.mark.long("a gateway to boot; what is logged has tests without one")
+def test_counters_that_cannot_be_shared_are_said_at_the_default_log_level(tmp_path: Path) -> None:
+    directory = tmp_path / "missing" / "counters"
+    environment = {**WITH_STATE, "MCPGATEWAY_POOL_METRICS_DIR": str(directory)}
+    environment.pop("LOG_LEVEL", None)
+    with GatewayProcess(tmp_path / "gateway", environment=environment) as gateway, ServerProcess() as server:
+        gateway.register("server", server.url)
+        assert not gateway.call("server", "echo", of("d1"), text="hello").failed
+        output = gateway.output
+    assert f"the workers do not share their counters: {directory}: it cannot be made" in output
+    assert "cannot make its counters file" in output  # by the first pool
+
+
 def test_doctor_says_which_gateway_this_is_and_what_is_replaced(capsys: pytest.CaptureFixture[str]) -> None:
     from mcpgateway_pool.cli import main
 

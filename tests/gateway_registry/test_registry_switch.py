@@ -108,6 +108,53 @@ def run(tmp_path: Path) -> Run:
     return run
 
 
+def lines_of(output: str) -> list[str]:
+    """What was logged, by level and text."""
+    return [line for line in output.splitlines() if "mcpgateway-pool" in line or "counters" in line]
+
+
+def spoil_parent(folder: Path) -> Path:
+    return folder / "missing" / "counters"
+
+
+def spoil_by_a_file(folder: Path) -> Path:
+    folder.joinpath("file").touch()
+    return folder / "file"
+
+
+@pytest.mark.parametrize("spoil", [spoil_parent, spoil_by_a_file])
+def test_a_metrics_directory_that_cannot_be_used_is_said_at_the_default_level_and_in_the_start_line(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Path], Path]
+) -> None:
+    directory = spoil(tmp_path)
+    monkeypatch.setenv("MCPGATEWAY_POOL_METRICS_DIR", str(directory))
+    package = tmp_path / "mcpgateway" / "__init__.py"
+    package.write_text(package.read_text() + "import logging\nlogging.basicConfig(level='INFO')\n")
+    lines = lines_of(run("make()"))
+    [start] = [line for line in lines if " is on: " in line]
+    assert "own counters in each process" in start
+    assert f"({directory}: it " in start
+    assert any(line.startswith("ERROR:") and str(directory) in line for line in lines)
+
+
+def test_a_metrics_directory_that_is_still_to_be_made_is_in_the_start_line_and_is_not_made(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MCPGATEWAY_POOL_METRICS_DIR", str(tmp_path / "counters"))
+    package = tmp_path / "mcpgateway" / "__init__.py"
+    package.write_text(package.read_text() + "import logging\nlogging.basicConfig(level='INFO')\n")
+    [start] = [line for line in lines_of(run("make()")) if " is on: " in line]
+    assert start.endswith(f"shared counters in {tmp_path / 'counters'}")
+    assert not (tmp_path / "counters").exists()
+
+
+def test_a_misspelt_variable_is_warned_of_with_the_nearest(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MCPGATEWAY_POOL_MAX_SESSION_PER_KEY", "3")
+    [line] = lines_of(run("make()"))
+    assert "MCPGATEWAY_POOL_MAX_SESSION_PER_KEY is set, which means nothing here" in line
+    assert line.endswith("did you mean MCPGATEWAY_POOL_MAX_SESSIONS_PER_KEY?")
+
+
 def test_variable_puts_our_class_into_the_gateways_module(run: Run) -> None:
     said = run(f"""
         import inspect, importlib, sys

@@ -174,3 +174,77 @@ def test_doctor_names_foreign_files_but_not_those_of_prometheus_client(run: Run,
     warned = [text for text in found["counters"] if text.startswith("warning: ")]
     assert len(warned) == 1
     assert warned[0].endswith("holds other files: notes.txt")
+
+
+def make_missing_parent(folder: Path) -> Path:
+    return folder / "missing" / "counters"
+
+
+def make_file_above(folder: Path) -> Path:
+    folder.joinpath("file").touch()
+    return folder / "file" / "counters"
+
+
+@pytest.mark.parametrize("spoil", [make_missing_parent, make_file_above])
+def test_a_directory_that_cannot_be_made_is_a_problem(
+    run: Run, directory: Path, spoil: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MCPGATEWAY_POOL_METRICS_DIR", str(spoil(directory)))
+    code, found = findings(run)
+    assert code == 1
+    [text] = found["counters"]
+    assert text.startswith("problem: ")
+    assert "MCPGATEWAY_POOL_METRICS_DIR" in text
+
+
+def test_doctor_names_every_bad_value_and_every_misspelt_variable(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MCPGATEWAY_POOL_MAX_WAITERS", "many")
+    monkeypatch.setenv("MCPGATEWAY_POOL_ISOLATION", "user")
+    monkeypatch.setenv("MCPGATEWAY_POOL_ENABLE", "true")
+    code, found = findings(run)
+    assert code == 1
+    texts = found["settings"]
+    assert texts[0] == "warning: MCPGATEWAY_POOL_ENABLE is set, which means nothing here"
+    assert [text.split()[1] for text in texts[1:]] == [
+        "MCPGATEWAY_POOL_ISOLATION",
+        "MCPGATEWAY_POOL_MAX_WAITERS",
+    ]
+    _, out, _ = run("doctor")
+    assert "> did you mean MCPGATEWAY_POOL_ENABLED?" in out
+
+
+UNPOOLED = 'mcp_session_pool_unpooled_calls_total{{gateway_id="{}",reason="{}"}} {}\n'
+
+
+@pytest.mark.parametrize(
+    ("reason", "level", "why", "advice"),
+    [
+        ("switched_off", "hint", "CALLS_WITHOUT_SESSION is own", "unset it"),
+        ("excepted", "hint", "names their gateways", "take those out of it"),
+        ("no_user", "warning", "did not know who called", "token of their own user"),
+        ("new_reason", "hint", "new_reason", ""),
+    ],
+)
+def test_doctor_says_how_many_calls_pass_the_pool_by_why_and_what_to_set(
+    run: Run, reason: str, level: str, why: str, advice: str
+) -> None:
+    page = exposition() + UNPOOLED.format("little", reason, 2) + UNPOOLED.format("much", reason, 1500)
+    with serving(page + UNPOOLED.format("much", "other", 0)) as endpoint:
+        _, out, _ = run("doctor", "--json", "--url", endpoint.url)
+    [finding] = [found for found in json.loads(out)["findings"] if found["what"] == "calls"]
+    assert finding["level"] == level
+    assert finding["text"].startswith(f"1,502 calls passed the pool by ({reason}), most of them to much: ")
+    assert why in finding["text"]
+    assert advice in finding["advice"]
+
+
+def test_doctor_and_top_read_a_page_of_a_thousand_gateways(run: Run) -> None:
+    page = "".join(exposition(hits=number, gateway=f"gateway-{number}") for number in range(1000))
+    with serving(page) as endpoint:
+        code, found = findings(run, "--url", endpoint.url)
+        assert (code, found["endpoint"]) == (0, [f"ok: {endpoint.url} shows the pool; gateways: 1,000"])
+        code, out, _ = run("top", "--once", "--totals", endpoint.url)
+    assert code == 0
+    assert sum(line.startswith("gateway-") for line in out.splitlines()) == 1000

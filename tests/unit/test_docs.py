@@ -249,3 +249,31 @@ def test_the_screens_of_top_are_those_that_it_draws() -> None:
         capture_output=True, text=True, timeout=50, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr) == (0, "up to date\n", "")
+
+
+def error_of_import_without_extension(folder: Path) -> str:
+    """The last line of what importing a copy of the package ends with."""
+    ignore = shutil.ignore_patterns("*.so")
+    shutil.copytree(ROOT / "mcpgateway_pool", folder / "mcpgateway_pool", ignore=ignore, dirs_exist_ok=True)
+    done = subprocess.run(
+        [sys.executable, "-c", "import mcpgateway_pool"],
+        cwd=folder, capture_output=True, text=True, timeout=50, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    error = done.stderr.splitlines()[-1]
+    assert error.startswith("ImportError: ")
+    return error
+
+
+def test_importing_without_the_extension_says_why_and_what_to_do(tmp_path: Path) -> None:
+    assert "install it again, by pip" in error_of_import_without_extension(tmp_path)
+    (tmp_path / "csrc").mkdir()
+    error = error_of_import_without_extension(tmp_path)
+    assert "you are in the source folder" in error
+    assert "python -P" in error
+
+
+def test_an_extension_that_does_not_load_says_so_itself(tmp_path: Path) -> None:
+    (tmp_path / "mcpgateway_pool").mkdir()
+    (tmp_path / "mcpgateway_pool" / "_core.abi3.so").write_bytes(b"no library")
+    assert "_core.abi3.so: file too short" in error_of_import_without_extension(tmp_path)
