@@ -229,3 +229,23 @@ def test_connections_notice_a_silent_network_also_on_a_transport_that_the_releas
 
     assert asyncio.run(probed_after(NetworkSettings())) == 15
     assert asyncio.run(probed_after(NetworkSettings(tcp_keepalive_idle_seconds=7))) == 7
+
+
+async def test_refusal_is_told_in_the_releases_words_and_counts_for_its_request_alone() -> None:
+    if sdk.generation() == 1:
+        pytest.skip("releases on the SDK 1.x have no words of their own")
+    from mcp import MCPError
+
+    made_up = MCPError(-32000, "Server returned an error response")
+    refused = b"HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\n\r\n"
+    client = Client()
+    async with serving(answering(refused, [])) as url:
+        await client.post(url)
+    shown = client.watch.release_error(made_up)
+    assert isinstance(shown, sdk.http_library().HTTPStatusError)
+    assert "429" in str(shown)
+    assert client.watch.release_error(ValueError()) is None
+    with pytest.raises(sdk.http_library().ConnectError):
+        await client.post("http://127.0.0.1:1/mcp")
+    assert client.watch.release_error(made_up) is None
+    await client.http.aclose()

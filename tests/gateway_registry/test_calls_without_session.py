@@ -203,6 +203,9 @@ def test_tools_prompts_and_resources_over_mcp_without_a_session_are_pooled(regis
         assert "a note for you" in json.dumps(got.body)
     assert registered.count("misses_total") == 6
     assert registered.count("hits_total") == 3
+    status, body = gateway.request("GET", "/admin/resources/test/note://all", headers=as_user(ANN))
+    assert (status, b"a note for all" in body) == (200, True)
+    assert registered.count("hits_total") == 4
     assert registered.count("unpooled_calls_total") == 0
 
 

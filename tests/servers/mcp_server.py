@@ -19,18 +19,27 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
+from pydantic import BaseModel
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from faults import FaultLayer
 
 SDK_VERSION = importlib.metadata.version("mcp")
 if SDK_VERSION.startswith("1."):
+    from mcp import types as mcp_types
     from mcp.server.fastmcp import Context, FastMCP
 else:
+    import mcp_types
     from mcp.server.mcpserver import Context
     from mcp.server.mcpserver import MCPServer as FastMCP
 
 _counters: dict[str, int] = {}
+
+
+class Name(BaseModel):
+    """What users are asked for."""
+
+    name: str
 
 
 def _session_id(request: Any) -> str:
@@ -92,6 +101,25 @@ async def notify(ctx: Context, kind: str = "log", text: str = "hello") -> str:
     return kind
 
 
+async def progress(ctx: Context) -> str:
+    """Reports three steps, then answers."""
+    for step in (1, 2, 3):
+        await ctx.report_progress(step, 3, f"step {step}")
+    return "done"
+
+
+async def meta(ctx: Context) -> str:
+    """The ``_meta`` of the call, as JSON."""
+    found: Any = ctx.request_context.meta
+    return json.dumps(found if found is None or isinstance(found, dict) else found.model_dump(by_alias=True))
+
+
+async def elicit(ctx: Context) -> str:
+    """Asks the user by a request of the server's, as servers did before 2026-07-28."""
+    answer: Any = await ctx.elicit("your name?", Name)
+    return str(answer.data.name if answer.action == "accept" else answer.action)
+
+
 def note(name: str = "nobody") -> str:
     """A text: what the prompt ``note`` and the resource ``note://all`` give."""
     return f"a note for {name}"
@@ -102,7 +130,28 @@ def notes() -> str:
     return note("all")
 
 
-TOOLS = (echo, add, slow, fail, die, whoami, counter, notify)
+async def complete(_reference: Any, argument: Any, _context: Any) -> mcp_types.Completion:
+    """Names for the prompt's argument."""
+    names = [name for name in ("ann", "bob") if name.startswith(argument.value)]
+    return mcp_types.Completion(values=names)
+
+
+TOOLS = (echo, add, slow, fail, die, whoami, counter, notify, progress, meta, elicit)
+if not SDK_VERSION.startswith("1."):
+
+    async def ask(ctx: Context) -> mcp_types.InputRequiredResult | str:
+        """Asks the user by a result that wants input, as servers do from 2026-07-28 on."""
+        answers: Any = ctx.input_responses
+        if answers:
+            return f"hello {answers['who'].content['name']}, {ctx.request_state}"
+        params = mcp_types.ElicitRequestFormParams(
+            message="your name?", requested_schema=Name.model_json_schema()
+        )
+        return mcp_types.InputRequiredResult(
+            input_requests={"who": mcp_types.ElicitRequest(params=params)}, request_state="asked"
+        )
+
+    TOOLS += (ask,)
 
 
 def build_app(transport: str, json_response: bool, stateless: bool) -> tuple[Any, str]:
@@ -120,6 +169,7 @@ def build_app(transport: str, json_response: bool, stateless: bool) -> tuple[Any
         server.add_tool(tool)
     server.prompt(name="note")(note)
     server.resource("note://all")(notes)
+    server.completion()(complete)
     app = server.sse_app() if transport == "sse" else server.streamable_http_app(**options)
     info = {"sdk": SDK_VERSION, "transport": transport}
     return FaultLayer(app, info), path

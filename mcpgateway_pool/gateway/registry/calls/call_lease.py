@@ -154,7 +154,11 @@ class CallLease:
             except Exception as error:
                 # On a fresh session it would have failed all the same.
                 if upstream.use_count <= 1 or not self._was_not_executed(error):
-                    raise
+                    watch = self._pool.watch_of(upstream)
+                    shown = None if watch is None else watch.release_error(error)
+                    if shown is None:
+                        raise
+                    raise shown from error
                 lost = error
             _core.count_replay(gateway_label(self._arguments.gateway_id))
             await self._change_session(lost)

@@ -19,6 +19,7 @@ from mcpgateway_pool.upstream import sdk
 from mcpgateway_pool.upstream.client_view import check_client, view_of
 
 from .keys import Headers
+from .release_errors import ReleaseErrors
 
 _NEVER_CONNECTED = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout"})
 _SESSION_HEADER = "mcp-session-id"
@@ -66,16 +67,23 @@ class CallWatch(SessionWatch):
     ) -> None:
         super().__init__(transport, headers, network)
         self.requests: CallRequests | None = None
+        self._errors: ReleaseErrors | None = None
 
     def watched(self, make: ClientFactory) -> ClientFactory:
         """See :meth:`SessionWatch.watched`."""
 
         def observed(*args: Any, **kwargs: Any) -> Any:
             client = check_client(make(*args, **kwargs))
+            if not self._is_sse:
+                self._errors = ReleaseErrors(client)
             # A view: what several sessions share must not set the headers of one on the requests of another.
             return view_of(client, functools.partial(self._observe, client.send))
 
         return super().watched(observed)
+
+    def release_error(self, error: Exception) -> Exception | None:
+        """What the release would raise instead of an error of the SDK's; None: the error itself."""
+        return None if self._errors is None else self._errors.of(error)
 
     async def _observe(self, inner: Callable[..., Any], request: Any, **options: Any) -> Any:
         call = self.requests
@@ -86,6 +94,8 @@ class CallWatch(SessionWatch):
         if request.method != "POST" or not _is_request(request):
             return await inner(request, **options)
         _extend_read_timeout(request, call.read_seconds)
+        if self._errors is not None:
+            self._errors.begin()
         progress = _Progress(request)
         call.count += 1
         try:
