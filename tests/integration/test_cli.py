@@ -120,7 +120,7 @@ from mcpgateway_pool.cli import main
 sys.exit(main(["demo"]))
 """
     done = subprocess.run(
-        [sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=50, check=False
+        [sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=110, check=False
     )
     assert done.returncode == 2
     assert "pip install 'mcpgateway-pool[mcp]'" in done.stderr

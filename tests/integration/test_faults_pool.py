@@ -340,7 +340,7 @@ def test_a_program_that_meets_every_fault_leaves_no_complaint(transport: str) ->
         env={**os.environ, "PYTHONASYNCIODEBUG": "1"},
         capture_output=True,
         text=True,
-        timeout=55,
+        timeout=110,
         check=False,
     )
     assert finished.stderr == ""

@@ -141,6 +141,6 @@ def test_promtool_finds_the_scrape_valid(
     with opener.open(f"http://127.0.0.1:{endpoint[0]}/metrics", timeout=20) as response:
         text = response.read()
     done = subprocess.run(
-        ["promtool", "check", "metrics"], input=text, capture_output=True, timeout=50, check=False
+        ["promtool", "check", "metrics"], input=text, capture_output=True, timeout=110, check=False
     )
     assert b"mcp_session_pool" not in done.stdout + done.stderr, done.stdout + done.stderr

@@ -22,7 +22,7 @@ def run_isolated(tmp_path):
             cwd=tmp_path,
             capture_output=True,
             text=True,
-            timeout=50,
+            timeout=110,
         )
         assert completed.returncode == 0, completed.stderr
         return completed.stdout

@@ -133,7 +133,7 @@ def order_of_keys(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str:
     monkeypatch.setenv("PYTHONPATH", _TESTS)
     monkeypatch.setenv("PYTHONHASHSEED", "0")
     command = [sys.executable, "-P", "-c", ORDER, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=50, check=True).stdout
+    return subprocess.run(command, capture_output=True, text=True, timeout=110, check=True).stdout
 
 
 def test_hash_key_is_the_operating_systems_and_of_each_process(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -254,7 +254,7 @@ def test_a_row_that_fails_is_shown_and_the_others_go_on() -> None:
     # With this interpreter for both sides there is no peer: of the two rows, one fails.
     command = [sys.executable, str(FOLDER / "run.py"), "--quick", "--only", "hit, 2 headers", "--markdown"]
     done = subprocess.run(
-        [*command, "--peer-python", sys.executable], capture_output=True, text=True, timeout=50, check=False
+        [*command, "--peer-python", sys.executable], capture_output=True, text=True, timeout=110, check=False
     )
     shown = [line for line in done.stdout.splitlines() if line.startswith("| hit, 2 headers")]
     assert len(shown) == 2, done.stdout + done.stderr

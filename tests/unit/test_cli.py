@@ -417,7 +417,7 @@ def test_a_folder_that_cannot_be_made_is_a_message(run: Run, tmp_path: Path) -> 
 
 def test_a_reader_that_closes_the_pipe_early_is_no_error() -> None:
     command = f"{sys.executable} -P -m mcpgateway_pool.cli dashboards | head -c 10"
-    done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, timeout=50, check=False)
+    done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, timeout=110, check=False)
     assert done.stdout == b'{\n "uid": '
     assert done.stderr == b""
 
@@ -431,7 +431,7 @@ sys.exit(main(["rules", "--to", sys.argv[1]]))
 """
     done = subprocess.run(
         [sys.executable, "-I", "-W", "error", "-c", code, str(tmp_path)],
-        capture_output=True, text=True, timeout=50, check=False,
+        capture_output=True, text=True, timeout=110, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     assert (tmp_path / "mcpgateway-pool.rules.yaml").exists()

@@ -138,7 +138,7 @@ def test_doctor_does_not_make_the_directory_that_the_environment_names(tmp_path:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=110,
         check=False,
     )
     assert "(MCPGATEWAY_POOL_METRICS_DIR) is not there" in done.stdout
@@ -157,7 +157,7 @@ asyncio.run(main())
 """
     environment = {**os.environ, "MCPGATEWAY_POOL_METRICS_DIR": str(directory), "PYTHONPATH": TESTS}
     subprocess.run(
-        [sys.executable, "-P", "-c", program], env=environment, capture_output=True, timeout=50, check=True
+        [sys.executable, "-P", "-c", program], env=environment, capture_output=True, timeout=110, check=True
     )
     before = {path.name: path.read_bytes() for path in directory.iterdir()}
     code, found = findings(run, "--metrics-dir", str(directory))

@@ -38,7 +38,7 @@ def run(command: list[str], url: str, stdout: int, **options: object) -> subproc
         ],
         stdout=stdout,
         stderr=subprocess.PIPE,
-        timeout=50,
+        timeout=110,
         check=False,
         **options,  # type: ignore[call-overload]
     )
@@ -73,7 +73,7 @@ def test_a_full_disk_is_one_line_and_an_exit_code(command: list[str]) -> None:
 def test_an_output_that_was_never_open_is_one_line_and_an_exit_code() -> None:
     done = subprocess.run(
         ["sh", "-c", 'exec "$0" -P -m mcpgateway_pool.cli rules >&-', sys.executable],
-        stderr=subprocess.PIPE, timeout=50, check=False,
+        stderr=subprocess.PIPE, timeout=110, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (
         1,
@@ -84,7 +84,7 @@ def test_an_output_that_was_never_open_is_one_line_and_an_exit_code() -> None:
 def test_errors_that_cannot_be_written_keep_the_exit_code() -> None:
     done = subprocess.run(
         ["sh", "-c", 'exec "$0" -P -m mcpgateway_pool.cli top --once 127.0.0.1:1 2>&-', sys.executable],
-        stdout=subprocess.PIPE, timeout=50, check=False,
+        stdout=subprocess.PIPE, timeout=110, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (1, b"")
 

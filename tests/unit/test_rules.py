@@ -30,7 +30,7 @@ needs_promtool = pytest.mark.skipif(
 
 def promtool(*arguments: str, folder: Path) -> str:
     done = subprocess.run(
-        ["promtool", *arguments], cwd=folder, capture_output=True, text=True, timeout=50, check=False
+        ["promtool", *arguments], cwd=folder, capture_output=True, text=True, timeout=110, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -60,7 +60,7 @@ def test_the_rule_tests_notice_a_missing_alert(folder: Path, alert: str) -> None
     (folder / "mcpgateway-pool.rules.yaml").write_text(RULES.replace(f"alert: {alert}\n", "alert: Other\n"))
     done = subprocess.run(
         ["promtool", "test", "rules", TESTS.name],
-        cwd=folder, capture_output=True, text=True, timeout=50, check=False,
+        cwd=folder, capture_output=True, text=True, timeout=110, check=False,
     )  # fmt: skip
     assert done.returncode == 1
     assert f"alertname: {alert}," in done.stdout + done.stderr
@@ -113,7 +113,7 @@ def test_dashboard_and_rules_read_every_series_and_no_other() -> None:
 def test_the_dashboard_is_what_its_script_writes() -> None:
     script = ROOT / "scripts" / "make_dashboard.py"
     done = subprocess.run(
-        [sys.executable, str(script), "--check"], capture_output=True, text=True, timeout=50, check=False
+        [sys.executable, str(script), "--check"], capture_output=True, text=True, timeout=110, check=False
     )
     assert done.returncode == 0, done.stderr
 

@@ -175,7 +175,7 @@ def pytest_on(
         environment["TEST_ONLY"] = str(folder / "only")
     done = subprocess.run(
         [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments],
-        cwd=folder, env=environment, capture_output=True, text=True, timeout=50, check=False,
+        cwd=folder, env=environment, capture_output=True, text=True, timeout=110, check=False,
     )  # fmt: skip
     record = folder / "record"
     return done, record.read_text().splitlines() if record.exists() else []
@@ -235,7 +235,7 @@ def test_a_program_in_c_has_a_limit_and_its_claims_are_counted(
     done = subprocess.run(
         [ROOT / "scripts" / "run-c-test", "name", limit, "sh", "-c", program],
         env={"TEST_RECORD": str(tmp_path / "record"), "PATH": "/usr/bin:/bin"},
-        capture_output=True, text=True, timeout=50, check=False,
+        capture_output=True, text=True, timeout=110, check=False,
     )  # fmt: skip
     assert (done.returncode == 0) == outcome.startswith("passed")
     assert said in done.stdout

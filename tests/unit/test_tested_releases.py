@@ -32,7 +32,7 @@ def text_of(*path: str) -> str:
 
 def gateways(*arguments: str) -> list[str]:
     done = subprocess.run(
-        [ROOT / "scripts" / "gateways", *arguments], capture_output=True, text=True, timeout=50, check=True
+        [ROOT / "scripts" / "gateways", *arguments], capture_output=True, text=True, timeout=110, check=True
     )
     return done.stdout.split()
 
