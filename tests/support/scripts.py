@@ -17,7 +17,7 @@ from support.fakes import *
 
 
 def run_script(
-    body: str, *arguments: str, timeout: float = 50, **variables: str
+    body: str, *arguments: str, timeout: float = 110, **variables: str
 ) -> subprocess.CompletedProcess[str]:
     """Run a program with the installed package and these helpers; its output is captured.
 
