@@ -255,6 +255,10 @@ SOAK_VENV := $(VENV)$(if $(filter 2,$(SDK)),-sdk2)
 soak: $(SOAK_VENV)/.installed $(if $(filter 2,$(SDK)),,$(VENV)/.group-test) ## 10 minutes of calls while servers are killed and stopped (SECONDS=60, SDK=2)
 	$(SOAK_VENV)/bin/python -P tests/soak/soak.py --seconds $(if $(filter command line,$(origin SECONDS)),$(SECONDS),600)
 
+.PHONY: soak-errors
+soak-errors: $(SOAK_VENV)/.installed $(if $(filter 2,$(SDK)),,$(VENV)/.group-test) ## 10 minutes of calls of which every third is answered with an error (SECONDS=60, SDK=2)
+	$(SOAK_VENV)/bin/python -P tests/soak/errors.py --seconds $(if $(filter command line,$(origin SECONDS)),$(SECONDS),600)
+
 .PHONY: lab
 lab: $(VENV)/.installed ## all that tries to break it, an hour, with one table at the end (LAB='--only load', LAB='--minutes 10')
 	$(BIN)/python -P scripts/lab.py --venv $(VENV) $(if $(filter 1,$(shell nproc)),,--jobs 2) $(LAB)

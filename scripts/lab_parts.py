@@ -261,6 +261,16 @@ PARTS: tuple[Part, ...] = (
         figures=matches(r"^(calls: .*|slowest: .*|memory: .*|passed: .*)$"),
     ),
     Part(
+        name="errors",
+        shows="servers that answer an error to every third call cost no session, and none closes without evidence",
+        command="make soak-errors SECONDS={length} VENV={venv}",
+        makes=RELEASE,
+        seconds=610,
+        length=600,
+        least=300,  # sessions are opened at first, up to the limits: with fewer calls, they weigh
+        figures=matches(r"^(calls: .*|hit rate: .*|closed: .*)$"),
+    ),
+    Part(
         name="faults",
         shows="real servers broken in every way: what fails, and for how long",
         command=f"{{python}} {PYTEST} tests/integration/test_faults.py tests/integration/test_faults_pool.py",

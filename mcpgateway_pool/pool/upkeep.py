@@ -32,7 +32,7 @@ def begin_close(pool: Pool, pooled: Any, ticket: Ticket, reason: str) -> asyncio
         return None
     task = pool._spawn(close(pool, pooled, ticket), close.__name__)
     task.add_done_callback(partial(_when_done, pool._close_ended, ticket))
-    pool._log().debug("closing a session: %s", reason)
+    pool._log().debug("closing a session of %s: %s", safe_url(getattr(pooled, "url", "")), reason)
     return task
 
 

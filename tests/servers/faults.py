@@ -2,7 +2,8 @@
 
 ``GET /stats`` answers a JSON object of counters. ``GET /fault?…`` plans a fault; ``GET /fault?kind=clear``
 forgets all that are planned. A planned fault takes the next ``count`` matching requests (or events) and is
-then gone.
+then gone. One with ``every=N`` and ``first=M`` takes those requests of its ``method`` whose number in all leaves
+the rest M by N, for ever.
 
 ``kind`` is one of:
 
@@ -125,10 +126,11 @@ class FaultLayer:
                 fault["http"] == http
                 and fault.get("method", method) == method
                 and fault.get("authorization", authorization) == authorization
+                and self._posts[method] % int(fault.get("every", 1)) == int(fault.get("first", 0))
             ):
                 left = int(fault["count"]) - 1
                 fault["count"] = str(left)
-                if left <= 0:
+                if left <= 0 and "every" not in fault:
                     self._faults.remove(fault)
                 self._counts["fault"] += 1
                 return fault
