@@ -15,8 +15,7 @@ PROGRAM = Path(__file__).resolve().parents[1] / "soak" / "errors.py"
 @pytest.mark.timeout(150)
 def test_servers_that_answer_an_error_to_every_third_call_cost_no_session() -> None:
     done = subprocess.run(
-        # As many sessions as callers: one more is opened only where one was lost.
-        [sys.executable, "-P", str(PROGRAM), "--seconds", "10", "--sessions", "3"],
+        [sys.executable, "-P", str(PROGRAM), "--seconds", "10"],
         capture_output=True,
         text=True,
         timeout=140,

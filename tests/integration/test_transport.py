@@ -366,16 +366,6 @@ def test_no_code_of_an_answer_says_anything_about_its_session(streamable: Server
     run(test)
 
 
-def test_a_stalling_body_of_a_refusal_does_not_hold_its_error_back(streamable: ServerProcess) -> None:
-    async def test() -> None:
-        async with opened(streamable) as owner:
-            streamable.fault("stalled-refusal", status=503, method="tools/call")
-            assert_sdk_error(await failure_of(tool(owner, "echo", text="x")), "HTTP 503")
-            assert await tool(owner, "echo", text="works") == "works"
-
-    run(test)
-
-
 def test_a_refused_call_does_not_fail_a_call_beside_it(streamable: ServerProcess) -> None:
     async def test() -> None:
         async with opened(streamable) as owner:

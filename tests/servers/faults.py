@@ -2,14 +2,15 @@
 
 ``GET /stats`` answers a JSON object of counters. ``GET /fault?…`` plans a fault; ``GET /fault?kind=clear``
 forgets all that are planned. A planned fault takes the next ``count`` matching requests (or events) and is
-then gone. One with ``every=N`` and ``first=M`` takes those requests of its ``method`` whose number in all leaves
-the rest M by N, for ever.
+then gone. One with ``every=N`` and ``first=M`` takes those requests of its ``method`` whose number leaves the
+rest M by N, for ever.
 
 ``kind`` is one of:
 
 - ``status``: answer a POST with ``status`` (and ``body``), without asking the MCP server;
 - ``error``: answer a POST with a JSON-RPC error of ``code``, in a 200;
-- ``stalled-refusal``: refuse a POST with ``status`` and a JSON body that never ends;
+- ``stalled``: answer a POST with ``status`` and the beginning of a JSON body, no more; ``trickling``: with a
+  JSON body that goes on for ever, byte by byte;
 - ``garbage``: answer a POST with ``200 application/json`` that is no JSON; ``garbage-sse``: with an event
   that is none; ``garbage-open``: the same, but the stream stays open;
 - ``cut``: answer a POST with half an event, then drop the connection; ``end``: end the stream cleanly without
@@ -224,11 +225,11 @@ class FaultLayer:
         kind = fault["kind"]
         if kind in ("status", "garbage", "error"):
             await _answer(fault, request_id, send)
-        elif kind == "stalled-refusal":
+        elif kind in ("stalled", "trickling"):
             headers = [(b"content-type", b"application/json")]
             await send({"type": "http.response.start", "status": int(fault["status"]), "headers": headers})
             await _events(send, b"{", more=True)
-            await _wait_for_end(receive)
+            await (_wait_for_end(receive) if kind == "stalled" else _trickle(send))
         elif kind == "hang":
             await _wait_for_end(receive)
         else:
@@ -265,6 +266,13 @@ async def _answer(fault: dict[str, str], request_id: Any, send: Send) -> None:
 async def _wait_for_end(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+async def _trickle(send: Send) -> None:
+    """Until the client goes away."""
+    while True:
+        await _events(send, b" ", more=True)
+        await asyncio.sleep(0.02)
 
 
 async def _read_body(receive: Receive) -> tuple[bytes, Receive]:

@@ -22,6 +22,7 @@ import uvicorn
 from pydantic import BaseModel
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+from encoding import ENCODINGS, EncodingLayer
 from faults import FaultLayer
 
 SDK_VERSION = importlib.metadata.version("mcp")
@@ -206,10 +207,13 @@ def main() -> None:
         "--grace", type=int, default=1, help="seconds to wait for open connections on SIGTERM"
     )
     parser.add_argument("--certificate", help="serve over TLS, with the certificate and key of this file")
+    parser.add_argument("--encoding", choices=tuple(ENCODINGS), help="encode all bodies")
     parser.add_argument("--keep", action="store_true", help="do not end with standard input")
     args = parser.parse_args()
 
     app, path = build_app(args.transport, args.json, args.stateless)
+    if args.encoding:
+        app = EncodingLayer(app, args.encoding)
     # The protocol must be named: asyncio sets TCP_NODELAY only where it is, and answers would wait 40 ms.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

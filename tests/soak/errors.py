@@ -1,9 +1,10 @@
 """Calls through one pool to two servers (streamable HTTP and SSE) which answer an error to every third call.
 `make soak-errors`; not part of `make test`.
 
-An error answer is an answer. Sessions stay: after the first call of each caller, 99 of 100 acquires or more are
-hits. And none is closed without evidence: for each session that is closed as lost, or because a check failed,
-the log at debug level says what was seen. Prints a summary, and ends with 1 where one of these does not hold.
+An error answer is an answer. Sessions stay: after the first call of each caller, 99 of 100 acquires or more
+are hits. And none is closed without evidence: for each session that is closed as lost, or because a check
+failed, the log at debug level says what was seen. Prints a summary, and ends with 1 where one of these does
+not hold.
 """
 
 from __future__ import annotations
@@ -24,8 +25,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from mcpgateway_pool import MCPSessionPool, TransportType
 from servers.process import ServerProcess
 
-CALLERS_PER_SERVER = 12
 USERS = 4
+# As many callers as sessions: after the first calls, one is opened only where one is lost.
+SESSIONS = 3
+CALLERS_PER_SERVER = USERS * SESSIONS
+# None ends by its age.
+LIFETIME_SECONDS = 100_000
 HIT_RATE = 0.99
 # Between two calls of a caller.
 PAUSE_SECONDS = 0.02
@@ -68,16 +73,10 @@ class CallersOwn(Exception):
 
 
 class Run:
-    """One run.
+    """One run of so many seconds."""
 
-    Args:
-        seconds: how long.
-        sessions: the most for each user of a server.
-    """
-
-    def __init__(self, seconds: float, sessions: int) -> None:
+    def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._sessions = sessions
         self._end = 0.0
         self._results: collections.Counter[str] = collections.Counter()
         self._evidence = Evidence()
@@ -92,7 +91,7 @@ class Run:
             ServerProcess("streamablehttp", start_timeout=START_SECONDS) as streamable,
             ServerProcess("sse", start_timeout=START_SECONDS) as sse,
         ):
-            pool = MCPSessionPool(max_sessions_per_key=self._sessions)
+            pool = MCPSessionPool(max_sessions_per_key=SESSIONS, session_ttl_seconds=LIFETIME_SECONDS)
             callers = [
                 Caller(self._results, pool, server, number)
                 for server in (streamable, sse)
@@ -198,16 +197,10 @@ def main() -> int:
     """Parse the arguments and run."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=600, help="how long, default 600")
-    parser.add_argument(
-        "--sessions",
-        type=int,
-        default=10,
-        help="for each of the users of a server, default 10 (there are 3 callers)",
-    )
     arguments = parser.parse_args()
     for noisy in ("mcp", "httpx", "httpx2"):
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
-    problems = asyncio.run(Run(arguments.seconds, arguments.sessions).run())
+    problems = asyncio.run(Run(arguments.seconds).run())
     for problem in problems:
         print("PROBLEM:", problem)
     print("failed" if problems else "passed: errors cost no session, and none is closed without evidence")
