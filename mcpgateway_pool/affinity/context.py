@@ -8,7 +8,10 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any
+
+from mcpgateway_pool.standstill import Standstill
 
 # For how long Redis is left alone after it kept a request waiting: the next ones are served at once, here.
 # Longer than a heartbeat takes to fail and be tried again: while it fails, no request need find out itself.
@@ -49,6 +52,47 @@ def cancel_requests() -> int:
     return 0 if task is None else task.cancelling()
 
 
+class _Patience:
+    """Ends a block with TimeoutError after some seconds. Where the process stood still meanwhile, what came
+    lies unread: the block gets the same time once more.
+
+    Attributes:
+        is_over: whether it ended the block.
+        stood_still: whether a good part of the time was a standstill; known when the block has ended.
+    """
+
+    def __init__(self, standstill: Standstill, seconds: float) -> None:
+        self.is_over = self.stood_still = False
+        self._standstill = standstill
+        self._seconds = seconds
+
+    async def __aenter__(self) -> None:
+        self._timeout = asyncio.timeout(None)
+        await self._timeout.__aenter__()
+        self._begin()
+
+    def _begin(self) -> None:
+        self._span = self._standstill.begin()
+        self._timer = asyncio.get_running_loop().call_later(self._seconds, self._run_out)
+
+    def _run_out(self) -> None:
+        if self._span.stood_still():
+            self.stood_still = True
+            self._span.end()
+            self._begin()
+        else:
+            self.is_over = True
+            self._timeout.reschedule(asyncio.get_running_loop().time())
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._timer.cancel()
+        self.stood_still |= self._span.stood_still()
+        self._span.end()
+        await self._timeout.__aexit__(kind, error, trace)
+
+
 class Context:
     """Looked up at each use, because the gateway (and its tests) may replace each of them at any time.
 
@@ -59,7 +103,16 @@ class Context:
         logger: gives the logger.
     """
 
-    __slots__ = ("_loop", "_paused_until", "_redis", "_semaphore", "logger", "settings", "worker_id")
+    __slots__ = (
+        "_loop",
+        "_paused_until",
+        "_redis",
+        "_semaphore",
+        "_standstill",
+        "logger",
+        "settings",
+        "worker_id",
+    )
 
     def __init__(
         self,
@@ -75,17 +128,32 @@ class Context:
         self._paused_until = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._semaphore = asyncio.Semaphore(MAX_CONNECTIONS)
+        self._standstill: Standstill | None = None
 
     def _turns(self) -> asyncio.Semaphore:
+        self._follow_loop()
+        return self._semaphore
+
+    def _standstill_of_loop(self) -> Standstill:
+        self._follow_loop()
+        assert self._standstill is not None
+        return self._standstill
+
+    def _follow_loop(self) -> None:
         loop = asyncio.get_running_loop()
-        if self._loop is not loop:  # a semaphore belongs to one loop, and a pool may outlive one
+        if self._loop is not loop:  # both belong to one loop, and a pool may outlive one
             self._loop = loop
             self._semaphore = asyncio.Semaphore(MAX_CONNECTIONS)
-        return self._semaphore
+            self._standstill = Standstill(loop)
+
+    def _require_no_pause(self) -> None:
+        if time.monotonic() < self._paused_until:
+            raise ConnectionError("Redis did not answer a moment ago")
 
     @asynccontextmanager
     async def bounded(self, *, is_probe: bool = False) -> AsyncIterator[None]:
-        """Wait for a turn, then bound what is done with Redis in the block to ``redis_timeout_seconds``.
+        """Wait for a turn, and do something with Redis in the block: ``redis_timeout_seconds`` for both, and
+        once more where this process stood still meanwhile.
 
         Blocks must not nest: each takes one of a limited number of turns.
 
@@ -93,31 +161,32 @@ class Context:
             is_probe: try in spite of a pause, which ends when the block succeeds.
 
         Raises:
-            ConnectionError: the block took longer, or there is a pause.
+            ConnectionError: it took longer, or there is a pause.
         """
-        async with self._turns():
-            began = time.monotonic()
-            if began < self._paused_until and not is_probe:
-                raise ConnectionError("Redis did not answer a moment ago")
-            bound = self.settings().redis_timeout_seconds
-            deadline = asyncio.timeout(bound)
-            cancelled = cancel_requests()
-            try:
-                async with deadline:
-                    yield
-            except Exception as error:
-                # What fails at once costs nothing and needs no pause; what was waited for in vain does. The
-                # client may have a shorter time-out of its own, or try again itself, so the class of the
-                # error says little.
-                if time.monotonic() - began >= bound / 2:
-                    self._paused_until = time.monotonic() + PAUSE_SECONDS
-                if deadline.expired() and isinstance(error, TimeoutError):
-                    raise ConnectionError("Redis did not answer in time") from error
-                raise
-            if is_probe:
-                self._paused_until = 0.0
-            if cancel_requests() > cancelled:
-                raise asyncio.CancelledError
+        bound = self.settings().redis_timeout_seconds
+        patience = _Patience(self._standstill_of_loop(), bound)
+        turn_began: float | None = None
+        cancelled = cancel_requests()
+        try:
+            async with patience, self._turns():
+                if not is_probe:
+                    self._require_no_pause()
+                turn_began = time.monotonic()
+                yield
+        except Exception as error:
+            # What fails at once costs nothing and needs no pause; what was waited for in vain does. The
+            # client may have a shorter time-out of its own, or try again itself, so the class of the error
+            # says little. Nothing is known of Redis where this process stood still, or had no turn.
+            waited = 0.0 if turn_began is None else time.monotonic() - turn_began
+            if waited >= bound / 2 and not patience.stood_still:
+                self._paused_until = time.monotonic() + PAUSE_SECONDS
+            if patience.is_over and isinstance(error, TimeoutError):
+                raise ConnectionError("Redis did not answer in time") from error
+            raise
+        if is_probe:
+            self._paused_until = 0.0
+        if cancel_requests() > cancelled:
+            raise asyncio.CancelledError
 
     @asynccontextmanager
     async def redis(self, *, is_probe: bool = False) -> AsyncIterator[Any]:

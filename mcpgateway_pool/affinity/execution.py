@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from typing import Any
 
 from mcpgateway_pool.redact import safe_error, safe_text
 
+from .answers import http_error, rpc_error
 from .context import Context
 from .forwarding import Execute, encode
 from .keys import short
-
-INTERNAL_ERROR = -32603  # JSON-RPC
 
 # An answer that reaches nobody is published again: the connection that waits for it may be a new one by then.
 _ATTEMPTS = 6
@@ -100,17 +98,3 @@ class Execution:
                 await asyncio.sleep(pause)
                 pause *= 2
         logger.debug("Failed to publish the response to a forwarded request: %s", reason)
-
-
-def rpc_error(message: str) -> dict[str, Any]:
-    """The answer to an RPC request that failed."""
-    return {"error": {"code": INTERNAL_ERROR, "message": message}}
-
-
-def http_error(status: int, message: str) -> dict[str, Any]:
-    """The answer to an HTTP request that failed."""
-    return {
-        "status": status,
-        "headers": {"content-type": "application/json"},
-        "body": json.dumps({"error": message}).encode().hex(),
-    }

@@ -14,11 +14,14 @@ from typing import Any
 from mcpgateway_pool.redact import safe_error, safe_text, safe_url
 
 from . import keys
+from .answers import http_error, rpc_error
 from .context import Context
 from .headers import forwardable
 from .ownership import Ownership
 from .replies import Replies
 
+# How often in a row a dead owner's session may be taken by another that is dead by the time of looking.
+_MAX_RACES = 8
 # Between attempts, while nobody listens on the channel of an owner that lives.
 _FIRST_RETRY_SECONDS = 0.05
 _LAST_RETRY_SECONDS = 1.0
@@ -30,7 +33,7 @@ class Counts:
 
     Attributes:
         requests: RPC requests that an owner received, and HTTP requests that one answered.
-        failures: given up because of an error; they were executed here.
+        failures: ended by an error, before or after the owner received them.
         timeouts: not answered in time.
     """
 
@@ -59,6 +62,21 @@ class _Request:
     log_prefix: str
     log_level: int
 
+    def read_answer(self, data: str | bytes) -> dict[str, Any]:
+        """The owner's answer, in the shape that the gateway reads.
+
+        Raises:
+            Exception: it is none.
+        """
+        answer = json.loads(data)
+        if self.message["type"] == "http_forward":
+            bytes.fromhex(answer.get("body") or "")
+            if not (isinstance(answer["status"], int) and isinstance(answer["headers"], dict)):
+                raise TypeError("status or headers are missing")
+        elif not isinstance(answer, dict) or not isinstance(answer.get("error", {}), dict):
+            raise TypeError("it is no object, or its error is none")
+        return answer  # type: ignore[no-any-return]
+
 
 Execute = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 
@@ -72,8 +90,12 @@ def encode(message: dict[str, Any]) -> bytes:
     return json.dumps(message, separators=(",", ":"), allow_nan=False).encode()
 
 
+class UnansweredError(Exception):
+    """The owner has the request, and may have executed it: nobody else must."""
+
+
 class Forwarding:
-    """The requester's side.
+    """The requester's side. A request is executed once: by its owner, or here where no owner can have it.
 
     Args:
         context: what all parts share.
@@ -118,6 +140,10 @@ class Forwarding:
             self.counts.timeouts += 1
             logger.warning("Timeout forwarding request to owner for session %s...", session)
             raise
+        except UnansweredError as error:
+            self.counts.failures += 1
+            logger.warning("No answer to a forwarded request: %s", safe_error(error))
+            return rpc_error(str(error))
         except Exception as error:
             self.counts.failures += 1
             logger.warning("Error forwarding request to owner: %s", safe_error(error))
@@ -158,20 +184,36 @@ class Forwarding:
             log_prefix=f"[HTTP_AFFINITY] Worker {worker} | Session {session}... | {what}",
             log_level=logging.DEBUG,
         )
+        response: dict[str, Any] | None = None
         try:
             async with asyncio.timeout(settings.forward_timeout_seconds):
                 response = await self._to_owner(request, owner)
-            if response is not None:
-                response["body"] = bytes.fromhex(response.get("body") or "")
         except TimeoutError:
             self.counts.timeouts += 1
             logger.warning("Timeout forwarding HTTP request to owner %s", safe_text(owner))
-            return None
+            response = http_error(504, "The worker that owns the session did not answer in time")
+        except UnansweredError as error:
+            self.counts.failures += 1
+            logger.warning("No answer to a forwarded HTTP request: %s", safe_error(error))
+            response = http_error(504, str(error))
         except Exception as error:
             self.counts.failures += 1
             logger.warning("Error forwarding HTTP request via Redis: %s", safe_error(error))
-            return None
-        return response
+        if response is None:
+            response = await self._here(request)
+        return {**response, "body": bytes.fromhex(response.get("body") or "")}
+
+    async def _here(self, request: _Request) -> dict[str, Any]:
+        """Execute an HTTP request in this process. The gateway has read its body by now, and cannot serve it
+        any more: it would wait for that body until its client goes away.
+        """
+        try:
+            async with asyncio.timeout(self._context.settings().forward_timeout_seconds):
+                return await self._execute_http(request.message)
+        except Exception as error:
+            # No traceback: its last line is the message as it came, with whatever URL is in it.
+            self._context.logger().error("Error executing an HTTP request here: %s", safe_error(error))
+            return http_error(500, "Internal forwarding error")
 
     async def _to_owner(self, request: _Request, owner: str | None = None) -> dict[str, Any] | None:
         """Find the owner, make sure that it lives, and let it execute a request.
@@ -181,7 +223,10 @@ class Forwarding:
             owner: who owned the session just now, if that is known.
 
         Returns:
-            The answer; None when the request is to be executed by the caller.
+            The answer; None when the request is to be executed here.
+
+        Raises:
+            UnansweredError: it must not be.
         """
         pause = 0.0
         while True:
@@ -193,10 +238,7 @@ class Forwarding:
                     owner = await self._ownership.read(client, request.session_id)
                 owner = await self._live_owner(client, request, owner)
             if owner is None:
-                # The gateway has read an HTTP request's body by now, and cannot serve it any more: it would
-                # wait for that body until its client goes away.
-                is_http = request.message["type"] == "http_forward"
-                return await self._execute_http(request.message) if is_http else None
+                return None
             answer = await self._exchange(client, request, owner)
             if answer is not None:
                 return answer
@@ -207,7 +249,9 @@ class Forwarding:
     async def _live_owner(self, client: Any, request: _Request, owner: str | None) -> str | None:
         """The other worker that is to execute a request; None when that is this one."""
         ownership = self._ownership
-        while owner is not None and owner != self._context.worker_id():
+        for _ in range(_MAX_RACES):
+            if owner is None or owner == self._context.worker_id():
+                break
             if await ownership.heartbeat.is_alive(client, owner):
                 self._log(request, f"Owner: {safe_text(owner)} → forwarding")
                 return owner
@@ -215,6 +259,8 @@ class Forwarding:
                 self._log(request, "Reclaimed from a dead worker → execute locally")
                 return None
             owner = await ownership.read(client, request.session_id)  # somebody was quicker
+        else:
+            owner = None  # it is no worker's, whatever it says: none of them lives
         if owner is None:
             self._log(request, "No owner → execute locally (new session)")
         else:
@@ -223,19 +269,31 @@ class Forwarding:
         return None
 
     async def _exchange(self, client: Any, request: _Request, owner: str) -> dict[str, Any] | None:
-        """Publish a request and wait for its answer; None when nobody listened."""
+        """Publish a request and wait for its answer; None when nobody listened.
+
+        Raises:
+            UnansweredError: somebody did, or may have; and there is no answer that can be read.
+        """
+        data = encode({**request.message, "response_channel": request.response_channel})
         async with self._replies.expect(client, request.response_channel) as answer:
-            message = {**request.message, "response_channel": request.response_channel}
-            async with self._context.bounded():
-                receivers = await client.publish(request.channel(owner), encode(message))
+            has_begun = False
+            try:
+                async with self._context.bounded():
+                    has_begun = True
+                    receivers = await client.publish(request.channel(owner), data)
+            except Exception as error:
+                if not has_begun:
+                    raise
+                raise UnansweredError("Redis does not say whether the owner has the request") from error
             if receivers == 0:
                 return None
             if request.message["type"] == "rpc_forward":
                 self.counts.requests += 1
             self._log(request, f"Published to worker {safe_text(owner)}")
-            decoded = json.loads(await answer)
-            if not isinstance(decoded, dict):
-                raise TypeError("the owner's answer is no object")
+            try:
+                decoded = request.read_answer(await answer)
+            except Exception as error:
+                raise UnansweredError("The answer of the worker that owns the session was lost") from error
             if request.message["type"] == "http_forward":
                 self.counts.requests += 1
             return decoded

@@ -9,6 +9,8 @@ from mcpgateway_pool.redact import safe_text
 
 # \Z, not $: a trailing newline is no part of a session id.
 _SESSION_ID = re.compile(r"[a-zA-Z0-9_-]{1,128}\Z")
+# A host name (253) and a process id.
+MAX_WORKER_ID = 300
 _NOT_IN_KEYS = re.compile(r"[^a-zA-Z0-9_-]")
 
 
@@ -19,6 +21,22 @@ def is_valid_mcp_session_id(session_id: object) -> bool:
         session_id: anything; only a str of 1 to 128 ASCII letters, digits, ``_`` and ``-`` is valid.
     """
     return isinstance(session_id, str) and _SESSION_ID.match(session_id) is not None
+
+
+def worker_of(value: object) -> str | None:
+    """The worker that an owner entry names; None where it names none, such as one that somebody else wrote.
+
+    Args:
+        value: as Redis has it, bytes or str: a worker id is 1 to 300 characters without blanks.
+    """
+    if isinstance(value, bytes):
+        try:
+            value = value.decode()
+        except UnicodeDecodeError:
+            return None
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_WORKER_ID:
+        return None
+    return value if value.isprintable() and " " not in value else None
 
 
 def sanitize_key_component(value: str) -> str:

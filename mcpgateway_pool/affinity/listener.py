@@ -15,8 +15,9 @@ from typing import Any
 from mcpgateway_pool.redact import safe_error, safe_text
 from mcpgateway_pool.tasks import wait_until_done
 
+from .answers import http_error, rpc_error
 from .context import Context, cancel_requests
-from .execution import Execution, http_error, rpc_error
+from .execution import Execution
 from .heartbeat import Heartbeat
 from .keys import http_channel, rpc_channel
 from .ownership import Ownership
@@ -29,6 +30,9 @@ _LAST_RETRY_SECONDS = 5.0
 # Requests that wait for their turn, as a multiple of those that run; more are refused at once.
 _QUEUE_FACTOR = 16
 _SILENCE_SECONDS = 15.0
+_SILENT_READS = 10
+# Requests that are remembered, so that none is executed twice.
+_MAX_SEEN = 4096
 _GRACE_SECONDS = 5.0
 _GOODBYE_SECONDS = 1.0
 # Asks for no answer, so it is no request to any worker.
@@ -71,6 +75,7 @@ class Listener:
         self._max_concurrent = max_concurrent
         self._turns = asyncio.Semaphore(max_concurrent)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._seen: dict[tuple[object, str], None] = {}
         self._pause = _FIRST_RETRY_SECONDS
 
     async def run(self) -> None:
@@ -139,7 +144,7 @@ class Listener:
             while not self._is_closed():
                 message = await pubsub.get_message(ignore_subscribe_messages=True, timeout=_READ_SECONDS)
                 if message and message.get("type") == "message":
-                    self._take(client, message.get("data"))
+                    self._take(client, message.get("channel"), message.get("data"))
                 if silence.is_to_be_broken(is_heard=bool(message)):
                     # Not the subscription's own ping, whose answer some versions of the client lose.
                     async with self._context.bounded():
@@ -151,7 +156,7 @@ class Listener:
         finally:
             await close_pubsub(pubsub)
 
-    def _take(self, client: Any, data: Any) -> None:
+    def _take(self, client: Any, own_channel: object, data: Any) -> None:
         """Begin with one request."""
         logger = self._context.logger()
         try:
@@ -165,6 +170,9 @@ class Listener:
         if kind not in ("rpc_forward", "http_forward"):
             logger.warning("Unknown forward type: %s", safe_text(str(kind), 80))
             return
+        # A client that gave up waiting for Redis may publish once more what had arrived.
+        if not isinstance(channel, str) or self._was_seen((own_channel, channel)):
+            return
         is_refused = len(self._tasks) >= self._max_concurrent * (1 + _QUEUE_FACTOR)
         if is_refused and len(self._tasks) >= self._max_concurrent * (2 + _QUEUE_FACTOR):
             logger.warning("Too many forwarded requests, one is dropped")  # not even refusing keeps up
@@ -173,6 +181,15 @@ class Listener:
         task = asyncio.create_task(serve, context=contextvars.Context())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def _was_seen(self, request: tuple[object, str]) -> bool:
+        """Whether a request came before: each has an answer's channel of its own."""
+        if request in self._seen:
+            return True
+        self._seen[request] = None
+        if len(self._seen) > _MAX_SEEN:
+            del self._seen[next(iter(self._seen))]
+        return False
 
     async def _serve(self, client: Any, request: dict[str, Any]) -> None:
         """Execute one request when it is its turn, and let its session stay this worker's."""
@@ -210,6 +227,7 @@ class _Silence:
 
     def __init__(self) -> None:
         self._heard = self._asked = time.monotonic()
+        self._reads = 0
 
     def is_to_be_broken(self, *, is_heard: bool) -> bool:
         """Whether it is time to send a message to oneself.
@@ -218,11 +236,15 @@ class _Silence:
             ConnectionError: the last one did not arrive.
         """
         now = time.monotonic()
+        self._reads += 1
         if is_heard:
             self._heard = now
-        if now - max(self._heard, self._asked) < _SILENCE_SECONDS:
+            self._reads = 0
+        # Not by the clock alone: a process that stood still has not read what came meanwhile.
+        if now - max(self._heard, self._asked) < _SILENCE_SECONDS or self._reads < _SILENT_READS:
             return False
         if self._asked > self._heard:
             raise ConnectionError("Redis is silent")
         self._asked = now
+        self._reads = 0
         return True

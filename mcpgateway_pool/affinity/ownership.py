@@ -8,7 +8,7 @@ from mcpgateway_pool.redact import safe_error, safe_text
 
 from .context import Context
 from .heartbeat import Heartbeat
-from .keys import is_valid_mcp_session_id, pool_owner_key, short
+from .keys import MAX_WORKER_ID, is_valid_mcp_session_id, pool_owner_key, short, worker_of
 
 # KEYS[1] is the owner key, ARGV[1] this worker, ARGV[2] the lifetime in seconds.
 # 1: claimed; 2: was ours, refreshed; 0: another worker's, untouched.
@@ -43,6 +43,29 @@ return redis.call('DEL', KEYS[1])
 """
 
 
+# KEYS[1] is the owner key, ARGV[1] the longest worker id. 1: deleted, as it named no worker; 0: untouched.
+FORGET_WHAT_IS_NO_OWNER = r"""
+local owner = redis.call('GET', KEYS[1])
+if not owner then
+  return 0
+end
+local is_text = #owner > 0 and #owner <= tonumber(ARGV[1])
+for _, no_utf8 in ipairs({
+  '\224[\128-\159]', '\237[\160-\191]', '\240[\128-\143]', '\244[\144-\191]'
+}) do
+  is_text = is_text and not string.find(owner, no_utf8)
+end
+local rest = owner
+rest = string.gsub(rest, '[\194-\223][\128-\191]', '')
+rest = string.gsub(rest, '[\224-\239][\128-\191][\128-\191]', '')
+rest = string.gsub(rest, '[\240-\244][\128-\191][\128-\191][\128-\191]', '')
+if is_text and not string.find(rest, '[^\33-\126]') then
+  return 0
+end
+return redis.call('DEL', KEYS[1])
+"""
+
+
 class Ownership:
     """This worker's view of who owns what; the truth is in Redis."""
 
@@ -55,11 +78,24 @@ class Ownership:
         return int(self._context.settings().ttl_seconds)
 
     async def read(self, client: Any, mcp_session_id: str) -> str | None:
-        """The owner's id, or None. Lets Redis errors through."""
-        owner = await client.get(pool_owner_key(mcp_session_id))
-        if isinstance(owner, bytes):
-            owner = owner.decode("utf-8", "replace")
-        return owner or None
+        """The owner's id, or None. An entry that names no worker is no owner, and is deleted, so that the
+        session can be claimed. Lets Redis errors through.
+        """
+        key = pool_owner_key(mcp_session_id)
+        try:
+            value = await client.get(key)
+        except UnicodeDecodeError:  # a client that decodes what it reads
+            value = b""
+        owner = worker_of(value)
+        if (
+            owner is None
+            and value is not None
+            and await client.eval(FORGET_WHAT_IS_NO_OWNER, 1, key, MAX_WORKER_ID)
+        ):
+            self._context.logger().warning(
+                "The owner of session %s... is no worker, its entry is deleted", short(mcp_session_id)
+            )
+        return owner
 
     async def claim(self, client: Any, mcp_session_id: str) -> None:
         """Claim a session that nobody owns, or refresh an ownership of ours. Lets Redis errors through."""

@@ -19,7 +19,8 @@ from .ownership import Ownership
 class SessionAffinity:
     """Which worker owns a downstream session, and how the others reach it.
 
-    No method lets a Redis error through: without Redis, requests are served by the worker that received them.
+    No method lets a Redis error through: without Redis, requests are served by the worker that received them,
+    but for those that an owner may have received before.
 
     Args:
         redis: an async callable that gives the ``redis.asyncio`` client, or None; called at each use.
@@ -178,10 +179,12 @@ class SessionAffinity:
             timeout: seconds, default ``forward_timeout_seconds``.
 
         Returns:
-            ``{"result": …}`` or ``{"error": …}`` from the owner; None when the caller is to execute it here.
+            ``{"result": …}`` or ``{"error": …}`` from the owner; an error of this worker's where the owner
+            has received the request, or may have, and its answer was lost. None when the caller is to
+            execute it here: no owner can have received it.
 
         Raises:
-            TimeoutError: the owner lives, and did not answer in time.
+            TimeoutError: the owner lives, and did not answer in time. It may have executed the request.
         """
         return await self._forwarding.forward_rpc(mcp_session_id, request_data, timeout)
 
@@ -198,9 +201,9 @@ class SessionAffinity:
         """Let the owner of a session execute an HTTP request.
 
         Returns:
-            ``status`` (int), ``headers`` (dict) and ``body`` (bytes): the owner's answer, or this worker's
-            own where the session has become its own or nobody's. None when it could not be forwarded, or was
-            not answered in time.
+            ``status`` (int), ``headers`` (dict) and ``body`` (bytes): the owner's answer; this worker's own
+            where no owner can have received the request; status 504 where one has, or may have, and did not
+            answer in time, or its answer was lost. None where the affinity is off.
         """
         return await self._forwarding.forward_http(
             owner_worker_id, mcp_session_id, method, path, headers, body, query_string

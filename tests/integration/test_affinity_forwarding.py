@@ -14,6 +14,8 @@ import pytest
 
 pytest.importorskip("redis")
 
+import redis
+
 from mcpgateway_pool.affinity import listener as listener_module
 from servers.redis_process import EXECUTABLE, MISSING, RedisProcess
 from servers.waiting import until
@@ -179,14 +181,97 @@ async def test_an_http_request_that_fails_is_answered_500_without_its_reason(
     assert json.loads(answer["body"]) == {"error": "Internal forwarding error"}
 
 
-async def test_an_http_request_that_is_not_answered_in_time_is_for_the_caller_to_execute(
+async def test_an_http_request_that_is_not_answered_in_time_is_answered_504(
     two: tuple[Worker, Worker],
 ) -> None:
     one, owner = two
     owner.on_http = never
     one.settings = type(one.settings)(enabled=True, forward_timeout_seconds=0.3)
-    assert await http(one) is None
+    answer = await http(one)
+    assert answer is not None
+    assert answer["status"] == 504
+    assert "did not answer in time" in json.loads(answer["body"])["error"]
+    assert one.executed == []
     assert forwarded(one) == (0, 0, 1)
+
+
+@pytest.mark.parametrize(
+    "answer", ["no JSON", "[]", "7", '{"status": 200}', '{"status": 200, "headers": {}, "body": "no hex"}']
+)
+async def test_an_answer_that_cannot_be_read_is_an_error_and_nothing_is_executed_twice(
+    two: tuple[Worker, Worker], monkeypatch: pytest.MonkeyPatch, answer: str
+) -> None:
+    one, owner = two
+
+    async def garble(client: Any, request: dict[str, Any], *_: object, **__: object) -> None:
+        assert await client.publish(request["response_channel"], answer) == 1
+
+    monkeypatch.setattr(owner.affinity._execution, "answer", garble)
+    found = await http(one)
+    assert found is not None
+    assert found["status"] == 504
+    if not answer.startswith("{"):
+        found = await one.forward("s-1")
+        assert found is not None
+        assert "was lost" in found["error"]["message"]
+    assert one.executed == []
+
+
+@pytest.mark.parametrize("is_rpc", [True, False], ids=["rpc", "http"])
+async def test_a_request_that_may_have_been_published_is_not_executed_here(
+    two: tuple[Worker, Worker], monkeypatch: pytest.MonkeyPatch, is_rpc: bool
+) -> None:
+    one, owner = two
+    publish = one.client.publish
+
+    async def lose(channel: str, message: bytes) -> int:
+        await publish(channel, message)
+        raise redis.exceptions.ConnectionError("the reply was lost")
+
+    monkeypatch.setattr(one.client, "publish", lose)
+    answer = await (one.forward("s-1") if is_rpc else http(one))
+    assert answer is not None
+    assert answer["error"]["code"] == -32603 if is_rpc else answer["status"] == 504
+
+    async def is_executed() -> bool:
+        return len(owner.executed) == 1
+
+    await until(is_executed)
+    assert one.executed == []
+
+
+async def test_a_request_that_a_client_publishes_twice_is_executed_once(
+    two: tuple[Worker, Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The gateway's client tries again what took too long, whether it had arrived or not."""
+    one, owner = two
+    publish = one.client.publish
+
+    async def twice(channel: str, message: bytes) -> Any:
+        await publish(channel, message)
+        return await publish(channel, message)
+
+    monkeypatch.setattr(one.client, "publish", twice)
+    assert await one.forward("s-1") == MINE
+    assert (await http(one) or {})["status"] == 202
+    assert len(owner.executed) == 2
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), TimeoutError()], ids=["error", "timeout"])
+async def test_an_http_request_that_fails_here_is_not_executed_once_more(
+    two: tuple[Worker, Worker], error: Exception
+) -> None:
+    one, owner = two
+    await owner.stop_listening()
+
+    async def fail(request: dict[str, Any]) -> dict[str, Any]:
+        raise error
+
+    one.on_http = fail
+    answer = await http(one)
+    assert answer is not None
+    assert answer["status"] == 500
+    assert len(one.executed) == 1
 
 
 async def test_an_http_request_to_a_dead_owner_is_reclaimed_and_executed_here(

@@ -59,7 +59,9 @@ async def everything(worker: Worker) -> list[Any]:
     ]
 
 
-LOCAL = [None, None, None, None, None, True]
+# Over HTTP "here" is this worker's own answer: the gateway cannot serve what it has read already.
+HERE = {"status": 202, "headers": {"x-by": "host-a:1"}, "body": b""}
+LOCAL = [None, None, None, None, HERE, True]
 
 
 async def test_without_redis_everything_is_local_and_the_listener_does_not_start(
@@ -97,6 +99,40 @@ async def test_a_redis_that_does_not_answer_is_waited_for_once(
             server.thaw()
 
 
+async def test_a_loop_that_stood_still_does_not_take_redis_for_dead(server: RedisProcess) -> None:
+    """Its time is over, and the answer lies unread."""
+    async with Worker(server.url, "host-a:1", redis_timeout_seconds=0.3) as one:
+        await one.affinity.register_pool_session_owner("s-1")
+        asking = asyncio.create_task(one.affinity.get_pool_session_owner("s-1"))
+        await asyncio.sleep(0)
+        time.sleep(1.0)  # noqa: ASYNC251 - the loop stands still
+        assert await asking == "host-a:1"
+        assert await one.affinity.get_pool_session_owner("s-1") == "host-a:1"
+
+
+async def test_who_gets_no_turn_in_time_waits_no_longer_and_blames_nobody(server: RedisProcess) -> None:
+    async with Worker(server.url, "host-a:1", redis_timeout_seconds=60.0) as one:
+        context = one.affinity._context
+        end = asyncio.Event()
+
+        async def hold() -> None:
+            async with context.bounded():
+                await end.wait()
+
+        holding = [asyncio.create_task(hold()) for _ in range(context_module.MAX_CONNECTIONS)]
+        await asyncio.sleep(0)
+        one.settings = type(one.settings)(enabled=True, redis_timeout_seconds=0.05)
+        async with asyncio.timeout(30):
+            with pytest.raises(ConnectionError, match="in time"):
+                async with context.bounded():
+                    pass
+        end.set()
+        await asyncio.gather(*holding)
+        assert await one.affinity.get_pool_session_owner("s-1") is None
+        async with context.redis() as client:
+            assert client is not None, "it was taken for dead"
+
+
 async def test_after_the_pause_a_redis_that_answers_again_is_used_again(
     server: RedisProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,7 +167,8 @@ async def test_the_heartbeat_finds_out_for_the_requests_that_redis_answers_again
         await until(owned)
 
 
-async def test_a_forward_that_loses_redis_is_served_locally(server: RedisProcess) -> None:
+async def test_a_forward_that_loses_redis_when_the_owner_has_it_is_an_error(server: RedisProcess) -> None:
+    """Executed here, it would be executed twice."""
     async with Worker(server.url, "host-a:1") as one, Worker(server.url, "host-b:1") as owner:
         await owner.affinity.register_pool_session_owner("s-1")
         await owner.listen()
@@ -147,8 +184,12 @@ async def test_a_forward_that_loses_redis_is_served_locally(server: RedisProcess
         await began.wait()
         server.kill()
         async with asyncio.timeout(30):
-            assert await forwarding is None
+            answer = await forwarding
+        assert answer is not None
+        assert answer["error"]["code"] == -32603
+        assert "was lost" in answer["error"]["message"]
         assert one.affinity.counts.failures == 1
+        assert one.executed == []
 
 
 async def test_listener_and_heartbeat_come_back_with_an_empty_redis(
@@ -221,18 +262,40 @@ def test_a_connection_on_which_ones_own_message_does_not_arrive_is_lost(
     now = 0.0
     monkeypatch.setattr(listener_module.time, "monotonic", lambda: now)
     silence = listener_module._Silence()
-    now = 14.9
-    assert not silence.is_to_be_broken(is_heard=False)
-    now = 15.0
-    assert silence.is_to_be_broken(is_heard=False)
-    now = 29.9
+
+    def read_until(end: float) -> bool:
+        """Reads of 1 s that bring nothing; whether the last one means that it is to be broken."""
+        nonlocal now
+        while end - now > 1.5:
+            now += 1
+            assert not silence.is_to_be_broken(is_heard=False)
+        now = end
+        return silence.is_to_be_broken(is_heard=False)
+
+    assert not read_until(14.9)
+    assert read_until(15.0)
+    assert not read_until(29.9)
+    assert not silence.is_to_be_broken(is_heard=True)
+    assert read_until(44.9)
+    with pytest.raises(ConnectionError, match="silent"):
+        read_until(59.9)
+
+
+def test_a_process_that_stood_still_does_not_take_its_connection_for_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What came meanwhile, its own message too, lies unread."""
+    now = 0.0
+    monkeypatch.setattr(listener_module.time, "monotonic", lambda: now)
+    silence = listener_module._Silence()
+    asked = []
+    while now < 15:
+        now += 1.0
+        asked.append(silence.is_to_be_broken(is_heard=False))
+    assert asked == [False] * 14 + [True]
+    now = 1000.0
     assert not silence.is_to_be_broken(is_heard=False)
     assert not silence.is_to_be_broken(is_heard=True)
-    now = 44.9
-    assert silence.is_to_be_broken(is_heard=False)
-    now = 59.9
-    with pytest.raises(ConnectionError, match="silent"):
-        silence.is_to_be_broken(is_heard=False)
 
 
 async def test_an_answer_that_reaches_nobody_is_published_again(server: RedisProcess) -> None:

@@ -69,8 +69,34 @@ async def test_owner_that_is_no_worker_is_not_obeyed(two: tuple[Worker, Worker],
     await one.client.set("mcpgw:pool_owner:s-2", name)
     assert await one.forward("s-2", timeout=5.0) is None  # executed here
     assert owner.executed == []
-    assert await one.owner("s-2") in {"host-a:1", ""}
+    assert await one.owner("s-2") in {"host-a:1", None}
+    await one.affinity.register_pool_session_owner("s-2")
+    assert await one.owner("s-2") == "host-a:1"
     await assert_listens(one, owner)
+
+
+@pytest.mark.parametrize("decodes", [True, False])
+@pytest.mark.parametrize(
+    "value", [b"\xff\xfe", b"host\x80:1", b"\xc3", b"\xed\xa0\x80:1", b"a b:1", b"h:1\r\n"]
+)
+async def test_owner_entry_that_does_not_decode_is_no_owner(
+    server: RedisProcess, value: bytes, decodes: bool
+) -> None:
+    async with Worker(server.url, "host-a:1", decode_responses=decodes) as one:
+        await one.client.set("mcpgw:pool_owner:s-3", value)
+        assert await one.affinity.get_pool_session_owner("s-3") is None
+        await one.client.set("mcpgw:pool_owner:s-3", value)
+        assert await one.affinity.get_streamable_http_session_owner("s-3") is None
+        await one.client.set("mcpgw:pool_owner:s-3", value)
+        assert await one.forward("s-3", timeout=5.0) is None
+        await one.affinity.register_pool_session_owner("s-3")
+        assert await one.affinity.get_pool_session_owner("s-3") == "host-a:1"
+
+
+async def test_owner_whose_name_is_not_ascii_is_one(server: RedisProcess) -> None:
+    async with Worker(server.url, "hôst-ä:1") as one:
+        await one.affinity.register_pool_session_owner("s-4")
+        assert await one.affinity.get_pool_session_owner("s-4") == "hôst-ä:1"
 
 
 @pytest.mark.parametrize(
