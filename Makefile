@@ -259,6 +259,14 @@ soak: $(SOAK_VENV)/.installed $(if $(filter 2,$(SDK)),,$(VENV)/.group-test) ## 1
 soak-errors: $(SOAK_VENV)/.installed $(if $(filter 2,$(SDK)),,$(VENV)/.group-test) ## 10 minutes of calls of which every third is answered with an error (SECONDS=60, SDK=2)
 	$(SOAK_VENV)/bin/python -P tests/soak/errors.py --seconds $(if $(filter command line,$(origin SECONDS)),$(SECONDS),600)
 
+.PHONY: soak-gateway
+soak-gateway: ## 10 minutes of calls through the newest gateway while servers are killed and changed (SECONDS=60)
+	@$(MAKE) soak-gateway-$(NEWEST_GATEWAY)
+
+soak-gateway-%: $(VENV)-gateway-%/.installed
+	$(VENV)-gateway-$*/bin/python -P tests/soak/gateway_soak.py \
+		--seconds $(if $(filter command line,$(origin SECONDS)),$(SECONDS),600)
+
 .PHONY: lab
 lab: $(VENV)/.installed ## all that tries to break it, an hour, with one table at the end (LAB='--only load', LAB='--minutes 10')
 	$(BIN)/python -P scripts/lab.py --venv $(VENV) $(if $(filter 1,$(shell nproc)),,--jobs 2) $(LAB)

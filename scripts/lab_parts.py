@@ -271,6 +271,16 @@ PARTS: tuple[Part, ...] = (
         figures=matches(r"^(calls: .*|hit rate: .*|closed: .*)$"),
     ),
     Part(
+        name="soak-gateway",
+        shows="no call through a whole gateway is lost or crossed while its servers are killed and changed",
+        command="make soak-gateway SECONDS={length} VENV={venv}",
+        seconds=200,
+        length=120,
+        least=20,
+        is_alone=True,
+        figures=matches(r"^(calls: .*|slowest: .*|memory: .*|passed: .*)$"),
+    ),
+    Part(
         name="faults",
         shows="real servers broken in every way: what fails, and for how long",
         command=f"{{python}} {PYTEST} tests/integration/test_faults.py tests/integration/test_faults_pool.py",

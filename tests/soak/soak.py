@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from mcpgateway_pool import CircuitOpenError, MCPSessionPool, TransportType
 from servers.process import ServerProcess
 from support.leaks import descriptors, resident_mib, settle, where_is
+from support.memory_trend import MemoryTrend
 
 CALLERS = 50
 USERS = 8
@@ -39,9 +40,6 @@ QUIET_SECONDS = (0.5, 5.0)
 ANSWERED_SHARE = 0.5
 # For a server to start, on a machine that is busy.
 START_SECONDS = 120.0
-# What may come and go: caches, code that is imported late, the allocator's own ways.
-MEMORY_MIB_PER_HOUR = 60.0
-MEMORY_MIB_SLACK = 12.0
 
 
 class Soak:
@@ -61,7 +59,7 @@ class Soak:
         self._unhandled: list[dict[str, Any]] = []
         self._acquired = 0
         self._slowest = 0.0
-        self._memory: list[tuple[float, float]] = []
+        self._memory = MemoryTrend()
         self._most_tasks = 0
 
     @property
@@ -177,7 +175,7 @@ class Soak:
             self._most_tasks = max(self._most_tasks, len(asyncio.all_tasks()))
             if len(self._memory) < 10 or len(self._memory) % 5 == 0:
                 gc.collect()
-            self._memory.append((time.monotonic() - start, resident_mib()))
+            self._memory.add(time.monotonic() - start, resident_mib())
 
     async def _finish(self, pool: MCPSessionPool, piped: int) -> list[str]:
         """Close the pool; what is wrong."""
@@ -207,30 +205,12 @@ class Soak:
             problems.append(f"only {100 * share:.0f} % of the calls were answered")
         if self._unhandled:
             problems.append(f"{len(self._unhandled)} exceptions nobody handled, such as {self._unhandled[0]}")
-        if self._grown() > 0:
-            problems.append(f"memory grew by {self._grown():.1f} MiB more than it may")
+        if self._memory.excess() > 0:
+            problems.append(f"memory grew by {self._memory.excess():.1f} MiB more than it may")
         self._totals = totals
         return problems
 
-    def _memory_medians(self) -> tuple[float, float, float]:
-        """Median of the second and the last fifth of the time, and the minutes between them."""
-        fifth = len(self._memory) // 5
-        if not fifth:
-            return 0.0, 0.0, 0.0
-        early, late = self._memory[fifth : 2 * fifth], self._memory[-fifth:]
-        middle = fifth // 2
-        return (
-            sorted(mib for _, mib in early)[middle],
-            sorted(mib for _, mib in late)[middle],
-            (late[middle][0] - early[middle][0]) / 60,
-        )
-
-    def _grown(self) -> float:
-        early, late, minutes = self._memory_medians()
-        return late - early - MEMORY_MIB_SLACK - MEMORY_MIB_PER_HOUR * minutes / 60
-
     def _report(self, seconds: float) -> None:
-        early, late, minutes = self._memory_medians()
         totals = self._totals
         evictions = {reason: count for reason, count in totals["evictions"].items() if count}
         print(f"{seconds:.0f} s on mcp {importlib.metadata.version('mcp')}, {CALLERS} callers, two servers")
@@ -238,7 +218,7 @@ class Soak:
         print("calls:     ", dict(self._results.most_common()))
         print(f"slowest:    {self._slowest:.1f} s; most tasks at once: {self._most_tasks}")
         print(f"sessions:   {totals['creates']} opened, {totals['hits']} hits, closed: {evictions}")
-        print(f"memory:     {early:.1f} MiB, then {late:.1f} MiB, {minutes:.1f} minutes later")
+        print(f"memory:     {self._memory}")
 
 
 def main() -> int:
