@@ -59,7 +59,9 @@ def install() -> bool:
     """Make the gateway use this pool, before or after ``mcpgateway.main`` was imported; twice is harmless.
 
     Returns:
-        Whether it does. A release that is not supported keeps its own pool, and that is logged.
+        Whether it does. A release that is not supported keeps its own pool, and so does any where
+        MCPGATEWAY_POOL_ENABLED is neither true nor false; that is logged. Where it is false, or not set, this
+        call counts.
 
     Raises:
         ImportError: there is no gateway, or what the pool needs is missing.
@@ -70,6 +72,12 @@ def install() -> bool:
         family = release.family
         if family is None:
             _say_unsupported(release)
+            return False
+        try:
+            read("enabled")
+        except SettingError as error:
+            _log.warning("%s: mcpgateway-pool stays off", error)
+            hook.remove()  # which would only say it once more
             return False
         loaded = sys.modules.get(family.module)
         if loaded is not None and family.class_name is not None:

@@ -227,6 +227,27 @@ async def test_sessions_are_opened_by_the_modules_names(stand_in: ModuleType, sd
     sdk.transport.__aexit__.assert_awaited_once()
 
 
+@pytest.mark.parametrize(
+    ("name", "bad"),
+    [("timeout", 0)]  # who waits for no time at all is served where a session is idle
+    + [(name, bad) for name in ("timeout", "wait_timeout") for bad in ("3", -1.0, float("nan"), b"3", [3])],
+)
+async def test_a_bad_timeout_is_refused_at_the_call_whether_a_session_is_open_or_not(
+    stand_in: ModuleType, sdk: FakeSdk, name: str, bad: Any
+) -> None:
+    pool = stand_in.MCPSessionPool()
+    for _ in range(2):
+        with pytest.raises((TypeError, ValueError), match=name):
+            await pool.acquire(URL, **{name: bad})
+        with pytest.raises((TypeError, ValueError), match=name):
+            async with pool.session(URL, **{name: bad}):
+                pass
+        sdk.open_session.reset_mock()
+        await pool.release(await pool.acquire(URL))  # there is an idle one from now on
+    assert (pool._hits, pool._misses) == (1, 1)
+    await pool.close_all()
+
+
 async def test_names_replaced_while_the_pool_runs_are_used(stand_in: ModuleType, sdk: FakeSdk) -> None:
     pool = stand_in.MCPSessionPool()
     first = await pool.acquire(URL)

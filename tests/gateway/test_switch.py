@@ -105,6 +105,24 @@ def test_a_value_that_is_neither_true_nor_false_is_off_and_warned_of_in_the_gate
     assert "'ture'" in done.stderr
 
 
+@pytest.mark.parametrize(
+    "install", ["mcpgateway_pool.gateway.install()", "import mcpgateway_pool.gateway.asgi"]
+)
+def test_a_bad_value_of_the_switch_is_a_warning_however_it_is_switched_on(
+    run: Run, imitation: Callable[..., Path], install: str
+) -> None:
+    gateway = imitation("1.0.0-RC-1")
+    done = run(
+        f"import mcpgateway_pool.gateway; {install}; import mcpgateway.main, {POOL_MODULE} as m\n"
+        "print(m.its_own, mcpgateway_pool.gateway.is_installed())",
+        enabled="ture",
+        path=gateway,
+    )
+    assert done.stdout == "True False\n"
+    assert done.stderr.count("mcpgateway-pool stays off") == 1
+    assert "'ture'" in done.stderr
+
+
 # -------------------------------------------------------------------- releases
 
 

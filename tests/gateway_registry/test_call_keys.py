@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import ssl
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import pytest
 
 from mcpgateway_pool.gateway import calls_without_session, settings
+from mcpgateway_pool.gateway.registry.calls import calls as calls_module
 from mcpgateway_pool.gateway.registry.calls import machine_tokens
 from mcpgateway_pool.gateway.registry.calls.callers import Caller, caller_of
-from mcpgateway_pool.gateway.registry.calls.gateways import NAMES_LAST_SECONDS, ExceptedGateways
+from mcpgateway_pool.gateway.registry.calls.gateways import (
+    NAMES_LAST_SECONDS,
+    ExceptedGateways,
+    read_unmatched,
+)
 from mcpgateway_pool.gateway.registry.calls.keys import CALL_HEADERS, key_of, split_headers
 
 ANN = Caller("tools", ("ann@example.com",), None)
@@ -227,3 +234,48 @@ def test_database_that_does_not_answer_makes_an_exception() -> None:
     names = Names()  # knows no gateway: KeyError
     assert names.excepted("files").has("id-1")
     assert not names.excepted().has("id-1")
+
+
+# ---- names that mean no gateway
+
+
+async def test_a_listed_name_that_means_no_gateway_is_warned_of_once(
+    release: ModuleType, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("MCPGATEWAY_POOL_CALLS_WITHOUT_SESSION", "known, mistyped, 7f3a")
+    asked = []
+
+    def read(listed: frozenset[str]) -> list[str]:
+        asked.append(listed)
+        return sorted(listed - {"known"})
+
+    monkeypatch.setattr(calls_module, "read_unmatched", read)
+    registry = release.UpstreamSessionRegistry()
+    with caplog.at_level(logging.WARNING, registry._calls._log.name):
+        for _ in range(3):
+            registry._calls.admit(None, "g1")
+            await registry._calls._looking
+    await registry.close_all()
+    assert asked == [{"known", "mistyped", "7f3a"}]
+    [line] = [record.getMessage() for record in caplog.records if "no gateway's" in record.getMessage()]
+    assert line.endswith(": 7f3a, mistyped")
+    assert "MCPGATEWAY_POOL_CALLS_WITHOUT_SESSION" in line
+
+
+def test_ids_and_names_of_the_database_are_known(release: ModuleType) -> None:
+    from mcpgateway import db
+
+    db.Base.metadata.create_all(db.engine)
+    with db.SessionLocal() as session:
+        gateway = db.Gateway(name="A Name", slug="a-name", url="http://server.test/mcp", capabilities={})
+        session.add(gateway)
+        session.commit()
+        identifier = str(gateway.id)
+    try:
+        listed = frozenset({"A Name", "a-name", identifier, "a name", "other"})
+        assert read_unmatched(listed) == ["a name", "other"]
+        assert read_unmatched(frozenset()) == []
+    finally:
+        with db.SessionLocal() as session:
+            session.delete(session.get(db.Gateway, identifier))
+            session.commit()

@@ -107,6 +107,10 @@ class GatewayPool(BasePool):
         Raises:
             RuntimeError: also when another worker owns the downstream session, and lives.
         """
+        if timeout is not None:
+            config.duration("timeout", timeout)
+        if wait_timeout is not None:
+            config.seconds("wait_timeout", wait_timeout)
         if headers is not None and not isinstance(headers, dict):
             headers = config.copied_headers(headers)
         session_id = _session_header(headers)

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from mcpgateway_pool import _core
-from mcpgateway_pool.gateway.calls_without_session import Reason
+from mcpgateway_pool.gateway.calls_without_session import VARIABLE, Reason
 from mcpgateway_pool.gateway.registry.registry_pool import BY_GATEWAY
 from mcpgateway_pool.gateway.settings import GatewaySettings
 from mcpgateway_pool.labels import gateway_label
+from mcpgateway_pool.redact import safe_error, safe_text
 
 from . import machine_tokens
 from .call_lease import CallLease
 from .call_pool import CallPool
 from .callers import ANONYMOUS, Caller, CallWithoutSession, is_authentication_on
-from .gateways import ExceptedGateways, GatewayChanges
+from .gateways import ExceptedGateways, GatewayChanges, read_unmatched
 from .keys import key_of, split_headers
 
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ class Calls:
         self._changes = GatewayChanges(self.pool.gateways, self._lose)
         self.pool.on_opened = self._changes.opened
         self._has_warned = False
+        self._looking: asyncio.Task[None] | None = None
 
     def refusal(self, caller: Caller | None, gateway_id: str) -> Reason | None:
         """Why a call is not pooled; None: it is."""
@@ -60,6 +63,10 @@ class Calls:
         """What stands for the call's downstream session id; None, and counted, where the call is to go the
         release's own way.
         """
+        if self.policy.excepted and self._looking is None:
+            self._looking = asyncio.get_running_loop().create_task(
+                self._warn_of_unmatched(), context=contextvars.Context()
+            )
         reason = self.refusal(caller, gateway_id)
         if reason is not None or caller is None:
             _core.count_unpooled(gateway_label(gateway_id), reason or "no_user")
@@ -73,6 +80,20 @@ class Calls:
                 )
             caller = Caller(caller.service, (ANONYMOUS,), caller.teams)
         return CallWithoutSession(caller)
+
+    async def _warn_of_unmatched(self) -> None:
+        """Once: a name that means no gateway is more likely a mistake, and its calls share sessions."""
+        try:
+            unmatched = await asyncio.to_thread(read_unmatched, self.policy.excepted)
+        except Exception as error:  # the database does not answer
+            self._log.debug("mcpgateway-pool: the list of gateways was not read: %s", safe_error(error))
+            return
+        if unmatched:
+            self._log.warning(
+                "mcpgateway-pool: %s names what is no gateway's id or name: %s",
+                VARIABLE,
+                ", ".join(safe_text(name, 60) for name in unmatched),
+            )
 
     def lease(self, call: CallWithoutSession, arguments: AcquireArguments) -> CallLease:
         """The use of a session by one call.

@@ -56,6 +56,18 @@ def read_names(identifier: str) -> tuple[str, ...]:
     return (identifier, *(str(name) for row in rows for name in row[1:] if name))
 
 
+def read_unmatched(listed: frozenset[str]) -> list[str]:
+    """Those of these ids and names that mean no gateway."""
+    sqlalchemy = importlib.import_module("sqlalchemy")
+
+    def is_meant(model: Any) -> Any:
+        columns = (getattr(model, name) for name in ("id", *_NAME_COLUMNS) if hasattr(model, name))
+        return sqlalchemy.or_(*(column.in_(list(listed)) for column in columns))
+
+    known = {str(value) for row in _read(_NAME_COLUMNS, is_meant) for value in row}
+    return sorted(listed - known)
+
+
 class ExceptedGateways:
     """Which gateways a list of ids and names means. A database that does not answer makes an exception of
     all: nobody is to share a session that must not be shared.
