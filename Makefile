@@ -113,6 +113,8 @@ FORCE:
 # GATEWAY=1.1.0, 1.0.7 or 1.0.0rc1; default the newest that a Python of this machine can run.
 NEWEST_GATEWAY = $$(scripts/gateways newest registry)
 demo: ## a gateway in its default configuration, without this package and with it (GATEWAY=1.0.0rc1, 1.0.7, 1.1.0; KEEP=1 goes on serving)
+	@echo "The first time, this installs the gateway and what it needs into an environment of its own (some 100 packages,"
+	@echo "270 MB) and builds this package: a few minutes. The demo itself takes about one."
 	@$(MAKE) demo-in-$(or $(GATEWAY),$(NEWEST_GATEWAY))
 
 demo-in-1.0.0rc1: $(VENV)-gateway/.installed

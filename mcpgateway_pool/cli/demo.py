@@ -129,7 +129,7 @@ class _Server:
 async def _demo(url: str, servers: list[_Server], seconds: float | None) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, stop.set)
     await asyncio.gather(*(server.start() for server in servers))
     say(f"series  {url}")

@@ -9,6 +9,7 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
+from mcpgateway_pool.labels import MAX_LABEL_BYTES
 from mcpgateway_pool.prometheus.collector import PREFIX
 
 from .common import CommandError
@@ -18,6 +19,7 @@ from .text_format import ESCAPED, NUMBER, BadTextError, CutOffTextError, blocks_
 ALL = ""  # the row of all gateways together; no label is empty
 MAX_GATEWAYS = 100_000
 _MAX_COLUMNS = 400
+_MAX_LABEL_BYTES = 4 * MAX_LABEL_BYTES  # as it is written
 
 # The series that the commands show, and the label whose values are kept apart; over all others of a sample's
 # labels, those of whoever relabels included, it is summed.
@@ -227,6 +229,8 @@ class _Reader:
                 raise BadTextError
         row = self._rows.get(gateway)
         if row is None:
+            if len(gateway) > _MAX_LABEL_BYTES:
+                raise BadTextError
             row = self._rows[gateway] = array("d")
             if len(self._rows) > MAX_GATEWAYS:
                 raise CommandError(f"the page has more than {MAX_GATEWAYS:,} gateways")

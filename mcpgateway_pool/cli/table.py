@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from rich.cells import cell_len, set_cell_size
+from rich.text import Text
 
 from mcpgateway_pool.redact import safe_text
 
@@ -20,7 +21,7 @@ _MAX_LABEL_CHARS = 300
 _LABEL_WIDTH = 36  # an id that is a UUID
 _MIN_LABEL_WIDTH = 12
 _GAP = 2
-_MIN_SPARKLINE = 8
+_LEAST_BARS, _MOST_BARS = 8, 29
 _BARS = "▁▂▃▄▅▆▇█"
 
 
@@ -67,6 +68,11 @@ def shorten(label: str, width: int) -> str:
             break
         tail = char + tail
     return set_cell_size(label, width - 1 - cell_len(tail)).rstrip() + "…" + tail
+
+
+def text_of(line: Line) -> Text:
+    """A line as rich shows it."""
+    return Text.assemble(*line, no_wrap=True, overflow="ellipsis")
 
 
 # ---- columns
@@ -179,7 +185,7 @@ def table(
         columns = _fitting(columns, width - min(label_width, _MIN_LABEL_WIDTH))
         room = width - sum(column.width for column in columns)
         label_width = max(1, min(label_width, room))
-        bars = _bars_in(room - label_width, len(history) - 1)
+        bars = _bars_in(room - label_width) if history else 0
 
     lines = _headings(columns, label_width, bars)
     for index, (label, row) in enumerate(zip(labels, rows, strict=True)):
@@ -193,7 +199,7 @@ def table(
         line += [(of.texts[index].rjust(of.width), of.column.style(row)) for of in columns]
         if bars:
             acquires, waiters = courses(row.gateway_id, history[-bars - 1 :])
-            line.append((" " * _GAP + f"{sparkline(acquires)} {sparkline(waiters)}", ""))
+            line.append((" " * _GAP + f"{sparkline(acquires):>{bars}} {sparkline(waiters):>{bars}}", ""))
         lines.append(line)
     return lines
 
@@ -218,10 +224,10 @@ def _fitting(columns: list[_Cells], room: int) -> list[_Cells]:
     return [cells for cells in columns if cells in kept]
 
 
-def _bars_in(room: int, most: int) -> int:
-    """How many bars a sparkline has, of two that stand beside each other; 0 where that is too few."""
-    bars = min(most, (room - _GAP - 1) // 2)
-    return bars if bars >= _MIN_SPARKLINE else 0
+def _bars_in(room: int) -> int:
+    """How many bars a sparkline has, of two that stand side by side; 0 where that is too few."""
+    bars = min(_MOST_BARS, (room - _GAP - 1) // 2)
+    return bars if bars >= _LEAST_BARS else 0
 
 
 def _headings(columns: list[_Cells], label_width: int, bars: int) -> list[Line]:

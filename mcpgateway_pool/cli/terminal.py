@@ -16,9 +16,8 @@ from typing import Any, Self
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.text import Text
 
-from .table import Line
+from .table import Line, text_of
 
 # What terminals send for keys that are no characters; keys are given by these names, others as themselves.
 _SEQUENCES = {
@@ -27,11 +26,6 @@ _SEQUENCES = {
     "\x1b": "escape", "\r": "enter", "\n": "enter", "\x7f": "backspace", "\x08": "backspace",
 }  # fmt: skip
 _ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
-
-
-def text_of(line: Line) -> Text:
-    """A line as rich shows it."""
-    return Text.assemble(*line, no_wrap=True, overflow="ellipsis")
 
 
 def keys_of(text: str) -> list[str]:

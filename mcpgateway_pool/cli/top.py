@@ -82,8 +82,7 @@ def _print_once(window: Window, shown: str, arguments: argparse.Namespace) -> No
     """A table of what fits the terminal; of all, where it is none."""
     from rich.console import Console
 
-    from .table import table
-    from .terminal import text_of
+    from .table import table, text_of
     from .view import SIGNS_OF_SEVERAL, heading
 
     width, limit = None, arguments.limit

@@ -82,6 +82,7 @@ class View:
         self._page = 1
         self._history: deque[Scrape] = deque(maxlen=HISTORY)
         self._gateways: list[str] = []
+        self._went_back = False
 
     def add(self, scrape: Scrape) -> None:
         """Show a newer scrape."""
@@ -89,6 +90,8 @@ class View:
         while len(self._history) > 2 and len(self._history) * len(scrape.gateways) > _MOST_ROWS:
             self._history.popleft()
         self.problem = ""
+        older = self._history[-2] if len(self._history) > 1 else EVER
+        self._went_back = Window(older, scrape).went_back() is not None
         self._sort()
 
     def press(self, key: str) -> None:
@@ -145,7 +148,7 @@ class View:
         window = self._window()
         lines: list[Line] = [[(heading(window, self._shown, self._clock), "")]]
         notes = [self.problem] if self.problem else []
-        if len(self._history) > 1 and Window(self._history[-2], self._history[-1]).went_back():
+        if self._went_back:
             notes.append(SIGNS_OF_SEVERAL)
         lines += [[(note, "red")] for note in notes]
         if self._mode == "help":

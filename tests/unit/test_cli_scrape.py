@@ -279,6 +279,10 @@ def test_a_page_with_too_many_gateways_or_bounds_is_refused(monkeypatch: pytest.
     assert len(parse("text/plain", rows[:10]).gateways) == 10
     with pytest.raises(CommandError, match="more than 10 gateways"):
         parse("text/plain", rows)
+    label = b'mcp_session_pool_size{gateway_id="%s"} 1\n'
+    assert parse("text/plain", [label % (b"\\\\" * 256)]).gateways == ["\\" * 256]
+    with pytest.raises(CommandError, match="Prometheus text"):
+        parse("text/plain", [label % (b"x" * 2000)])
     bounds = [
         f'mcp_session_pool_create_seconds_bucket{{gateway_id="g",le="{n}"}} 1\n'.encode() for n in range(999)
     ]

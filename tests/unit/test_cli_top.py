@@ -91,6 +91,17 @@ def test_no_line_is_wider_than_the_terminal_and_wide_ones_lack_nothing(width: in
     assert ("acquires, waiters" in lines[1]) is (width >= 200)
 
 
+def test_sparklines_grow_from_the_right_and_move_no_column() -> None:
+    pages = [scraped(exposition(hits=hits, waiters=hits), at=float(hits)) for hits in (0, 4, 12)]
+    starts = set()
+    for count, bars in ((1, []), (2, ["█", "█"]), (3, ["▅█", "▃█"])):
+        lines = plain(table(Window(EVER, pages[0]), ["g"], 200, history=pages[:count]))
+        start = lines[1].index("acquires, waiters")
+        assert lines[3][start:].split() == bars
+        starts.add((start, lines[2]))
+    assert len(starts) == 1
+
+
 def test_columns_go_by_what_they_tell_and_never_come_back() -> None:
     window = Window(EVER, many())
     before: set[str] = set()
