@@ -141,9 +141,10 @@ bench-instructions: $(VENV)/.installed ## instructions of acquire and release, b
 bench-gateway: ## tool calls through the newest gateway, without this package and with it (DOCS=1)
 	@$(MAKE) bench-gateway-$(NEWEST_GATEWAY)
 
-bench-gateway-1.%: $(VENV)-gateway-1.%/.installed
+bench-gateway-1.%: $(VENV)-gateway-1.%/.installed $(if $(DOCS),$(VENV)/.installed $(VENV)/.group-plots)
 	$(VENV)-gateway-1.$*/bin/python -P benchmarks/gateway_calls.py \
 		$(if $(DOCS),--docs --json benchmarks/figures/gateway-calls.json)
+	$(if $(DOCS),$(BIN)/python benchmarks/plots.py --draw --only gateway-calls)
 
 bench-gateway-pool: $(VENV)-gateway/.installed ## tool calls through 1.0.0rc1: its pool, this one, none (DOCS=1)
 	$(VENV)-gateway/bin/python -P benchmarks/gateway.py \

@@ -11,27 +11,21 @@ for this machine and this moment only: quote ratios.
 from __future__ import annotations
 
 import argparse
-import http.client
-import importlib.metadata
-import json
-import os
-import platform
 import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "tests")]
 
-import tables
+from gateway_runs import Gateway, Level, Run, milliseconds
 
 from servers.process import ServerProcess
-from support.gateway_process import SWITCH, Answer, GatewayProcess, failures
+from support.gateway_process import SWITCH
 
 SIDES = {
     "own pool": {},
@@ -43,62 +37,6 @@ TITLES = ["at a time", "pool", "calls", "failed", "p50", "p95", "p99", "max", "p
 TITLES += ["answered/s", "CPU/call"]
 
 
-class Gateway(GatewayProcess):
-    """A gateway whose connections may break under load: such a call has failed, too."""
-
-    def call(
-        self, server: str, tool: str, /, headers: Mapping[str, str] | None = None, **arguments: object
-    ) -> Answer:
-        """Call a tool of a registered server."""
-        begin = time.perf_counter()
-        try:
-            return super().call(server, tool, headers=headers, **arguments)
-        except (OSError, http.client.HTTPException) as error:
-            return Answer(0, {"connection": repr(error)}, time.perf_counter() - begin)
-
-
-@dataclass
-class Level:
-    """What one side did with one concurrency, all rounds together."""
-
-    seconds: list[float] = field(default_factory=list)  # of each call, sorted
-    failed: int = 0
-    elapsed_seconds: float = 0.0
-    cpu_seconds: float = 0.0  # of the gateway's process
-
-    def percentile(self, percent: float) -> float:
-        """The time that so many per cent of the calls do not exceed."""
-        return self.seconds[min(len(self.seconds) - 1, int(len(self.seconds) * percent / 100))]
-
-    def add(self, gateway: GatewayProcess, calls: int, concurrency: int) -> None:
-        """Make the calls, as many at a time."""
-        cpu = cpu_seconds(gateway.pid)
-        begin = time.perf_counter()
-        answers = gateway.call_many(calls, concurrency, "server", "echo", text="hello")
-        self.elapsed_seconds += time.perf_counter() - begin
-        self.cpu_seconds += cpu_seconds(gateway.pid) - cpu
-        self.seconds = sorted([*self.seconds, *(answer.seconds for answer in answers)])
-        self.failed += len(failures(answers))
-
-    def summary(self) -> dict[str, float]:
-        """Its figures; times in seconds."""
-        calls = len(self.seconds)
-        return {
-            "calls": calls,
-            "failed": self.failed,
-            **{f"p{percent}": self.percentile(percent) for percent in (50, 95, 99)},
-            "max": self.seconds[-1],
-            "answered_per_second": (calls - self.failed) / self.elapsed_seconds,
-            "cpu_seconds_per_call": self.cpu_seconds / calls,
-        }
-
-
-def cpu_seconds(pid: int) -> float:
-    """What a process has used of the processors so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def lines(concurrency: int, found: Mapping[str, Mapping[str, float]]) -> list[list[str]]:
     """One for each side; ratios are to the first."""
     first = next(iter(found.values()))
@@ -108,10 +46,10 @@ def lines(concurrency: int, found: Mapping[str, Mapping[str, float]]) -> list[li
             side,
             f"{level['calls']:.0f}",
             f"{level['failed']:.0f}",
-            *(f"{level[name] * 1e3:,.0f} ms" for name in ("p50", "p95", "p99", "max")),
+            *(milliseconds(level[name]) for name in ("p50", "p95", "p99", "max")),
             *(f"{level[name] / first[name]:.2f}" for name in ("p50", "p99")),
             f"{level['answered_per_second']:.1f}",
-            f"{level['cpu_seconds_per_call'] * 1e3:.0f} ms",
+            milliseconds(level["cpu_seconds_per_call"]),
         ]
         for side, level in found.items()
     ]
@@ -123,19 +61,20 @@ def measure(arguments: argparse.Namespace) -> dict[int, dict[str, dict[str, floa
     with ExitStack() as running:
         folder = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="bench-gateway-")))
         server = running.enter_context(ServerProcess(arguments.transport))
-        gateways: dict[str, GatewayProcess] = {}
+        gateways: dict[str, Gateway] = {}
         for side in arguments.sides:
             gateway = Gateway(folder / side.replace(" ", "-"), environment=SIDES[side])
             gateways[side] = running.enter_context(gateway)
             gateway.register("server", server.url, arguments.transport.upper())
-            Level().add(gateway, WARM_UP_CALLS, 4)
+            gateway.call_many(WARM_UP_CALLS, 4, "server", "echo", text="hello")
         for concurrency in arguments.concurrency:
             levels = {side: Level() for side in gateways}
             calls = max(arguments.calls, 2 * concurrency)
             for number in range(arguments.rounds):
                 for side, gateway in gateways.items():
                     begin = time.monotonic()
-                    levels[side].add(gateway, calls, concurrency)
+                    make = partial(gateway.call_many, calls, concurrency, "server", "echo", text="hello")
+                    levels[side].add(gateway, make)
                     print(
                         f"... {concurrency} at a time, {side}, round {number + 1}: {calls} calls in "
                         f"{time.monotonic() - begin:.0f} s",
@@ -161,42 +100,18 @@ def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=int, default=2, help="default 2")
     parser.add_argument("--sides", nargs="+", choices=list(SIDES), default=list(SIDES))
-    parser.add_argument("--transport", choices=("streamablehttp", "sse"), default="streamablehttp")
-    parser.add_argument("--markdown", action="store_true", help="print the table in Markdown")
-    parser.add_argument("--docs", action="store_true", help="put it into docs/performance.md, too")
-    parser.add_argument("--json", type=Path, help="write the figures into this file, for plots.py")
+    Run.add_arguments(parser)
     return parser.parse_args(given)
 
 
 def main() -> None:
     """Measure and print."""
     arguments = parse_arguments()
-    begin, load = time.monotonic(), os.getloadavg()[0]
+    run = Run(arguments)
     results = measure(arguments)
-    about: dict[str, Any] = {
-        "gateway": importlib.metadata.version("mcp-contextforge-gateway"),
-        "python": platform.python_version(),
-        "transport": arguments.transport,
-        "rounds": arguments.rounds,
-        "processors": os.cpu_count(),
-        "load": [round(load, 1), round(os.getloadavg()[0], 1)],
-    }
-    if arguments.json:
-        arguments.json.parent.mkdir(exist_ok=True)
-        arguments.json.write_text(json.dumps({"about": about, "levels": results}, indent=1) + "\n")
-    head = (
-        f"ContextForge {about['gateway']}, Python {about['python']}, {arguments.transport}; the pools' limit "
-        f"is 10 sessions; rounds: {arguments.rounds}, taken together; ratios to the first side."
-    )
-    foot = (
-        f"{time.monotonic() - begin:.0f} s, {about['processors']} processors, "
-        f"load {about['load'][0]} before and {about['load'][1]} after."
-    )
     rows = [TITLES, *(line for concurrency, found in results.items() for line in lines(concurrency, found))]
-    show = tables.markdown if arguments.markdown else tables.plain
-    print(f"{head}\n\n{show(rows)}\n\n{foot}")
-    if arguments.docs:
-        tables.put_into_page("gateway", f"{head}\n\n{tables.markdown(rows)}\n\n{foot}")
+    how = f"the pools' limit is 10 sessions; {arguments.rounds} rounds together; ratios to the first side."
+    run.report("gateway", how, rows, results)
 
 
 if __name__ == "__main__":

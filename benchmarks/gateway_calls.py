@@ -4,37 +4,48 @@ it, in one run and in turns: calls at a time by how far away the server is.
 One command, one table. The server knows revisions of the protocol before 2026-07-28, as most do; those have
 sessions. Times hold for this machine and this moment only: quote ratios.
 
-    python -P benchmarks/gateway_calls.py --concurrency 1 8 --away 0 50 --calls 60
+    python -P benchmarks/gateway_calls.py --concurrency 1 8 --away 0 50 --seconds 5
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
-import os
-import platform
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "tests"), str(HERE.parent / "examples")]
 
+import gateway_runs
 import tables
 from demo_servers import DemoServer
+from gateway_runs import Level, Run, milliseconds
 
-from gateway import Gateway, cpu_seconds
-from support.gateway_process import SWITCH, GatewayProcess, failures
+from support.gateway_process import SWITCH, Answer
+from support.gateway_users import ADMIN, AuthenticatingGateway, as_user
 
 SIDES = {"without": {}, "with": SWITCH}
+# Its health checks are requests, too, and would count as those of calls.
 SETTINGS = {"HEALTH_CHECK_INTERVAL": "3600"}
-WARM_UP_CALLS = 16
+# What our tests set: here the release's own defaults hold.
+LEFT_AT_DEFAULT = frozenset(
+    {
+        "ALLOW_UNAUTHENTICATED_ADMIN",
+        "AUTH_REQUIRED",
+        "CACHE_TYPE",
+        "ENABLE_METRICS",
+        "MCPGATEWAY_ADMIN_API_ENABLED",
+        "MCP_SESSION_POOL_ENABLED",
+    }
+)
 TITLES = [
     "server away",
     "at a time",
@@ -46,46 +57,91 @@ TITLES = [
     "p99",
     "calls/s",
     "CPU/call",
+    "calls/s ratio",
+    "CPU ratio",
+    "to reach",
 ]
-TITLES += ["calls/s ratio", "CPU ratio"]
+README = HERE.parent / "README.md"
+README_TITLES = ["server", "at a time", "requests a call", "median", "CPU a call", "calls a second", "times"]
+# What is to be reached: times the calls a second, by milliseconds away and calls at a time; share of the CPU.
+TIMES_THE_CALLS = {(0, 1): 4.0, (0, 8): 4.0, (50, 1): 5.0, (50, 8): 5.0}
+SHARE_OF_CPU = 0.45
+
+Figures = dict[str, float]
+Results = dict[str, dict[str, dict[str, Figures]]]
+"""Figures by milliseconds away, calls at a time, and side."""
+
+
+class Gateway(AuthenticatingGateway, gateway_runs.Gateway):
+    """One that knows its callers, who are all one user with one token."""
+
+    def __init__(self, folder: Path, switch: Mapping[str, str]) -> None:
+        super().__init__(folder, environment={**SETTINGS, **switch})
+        self._user = as_user(ADMIN)
+
+    def _variables(self) -> dict[str, str]:
+        variables = super()._variables()
+        return {name: value for name, value in variables.items() if name not in LEFT_AT_DEFAULT}
+
+    def look_up(self, server: str) -> Answer:
+        """Call the server's tool."""
+        return self.call(server, "look_up", headers=self._user, word="pool")
+
+    def ping(self) -> Answer:
+        """What reaches no server."""
+        message = {"jsonrpc": "2.0", "id": 1, "method": "ping", "params": {}}
+        begin = time.perf_counter()
+        status, content = self.request("POST", "/rpc", message, self._user)
+        return Answer(status, json.loads(content), time.perf_counter() - begin)
 
 
 @dataclass
-class Level:
-    """What one side did with one server and one concurrency, all rounds together."""
+class CallLevel(Level):
+    """With what the server got."""
 
-    seconds: list[float] = field(default_factory=list)
-    failed: int = 0
-    elapsed_seconds: float = 0.0
-    cpu_seconds: float = 0.0
     requests: int = 0
 
-    def add(self, gateway: GatewayProcess, server: DemoServer, calls: int, concurrency: int) -> None:
-        """Make the calls, as many at a time."""
-        requests, cpu, begin = server.requests(), cpu_seconds(gateway.pid), time.perf_counter()
-        answers = gateway.call_many(calls, concurrency, server.name, "look_up", word="pool")
-        self.elapsed_seconds += time.perf_counter() - begin
-        self.cpu_seconds += cpu_seconds(gateway.pid) - cpu
+    def add_calls(self, gateway: Gateway, server: DemoServer, seconds: float, concurrency: int) -> None:
+        """Make calls for a while, so many at a time."""
+        requests = server.requests()
+        call = partial(gateway.look_up, server.name)
+        self.add(gateway, partial(gateway.call_for, seconds, concurrency, call))
         self.requests += server.requests() - requests
-        self.seconds = sorted([*self.seconds, *(answer.seconds for answer in answers)])
-        self.failed += len(failures(answers))
 
-    def summary(self) -> dict[str, float]:
-        """Its figures; times in seconds."""
-        calls = len(self.seconds)
-        return {
-            "calls": calls,
-            "failed": self.failed,
-            "requests_per_call": self.requests / calls,
-            "p50": self.seconds[calls // 2],
-            "p99": self.seconds[min(calls - 1, calls * 99 // 100)],
-            "calls_per_second": (calls - self.failed) / self.elapsed_seconds,
-            "cpu_seconds_per_call": self.cpu_seconds / calls,
-        }
+    def summary(self) -> Figures:
+        """See :meth:`Level.summary`."""
+        return {**super().summary(), "requests_per_call": self.requests / len(self.seconds)}
 
 
-Results = dict[str, dict[str, dict[str, dict[str, float]]]]
-"""Figures by milliseconds away, calls at a time, and side."""
+@dataclass
+class Measured:
+    """What a run has found.
+
+    Attributes:
+        levels: the calls.
+        pings: seconds of CPU of a request that reaches no server, by side.
+    """
+
+    levels: Results = field(default_factory=dict)
+    pings: dict[str, float] = field(default_factory=dict)
+
+
+def ratio(sides: Mapping[str, Figures], name: str) -> float:
+    """With this package to without."""
+    return sides["with"][name] / sides["without"][name]
+
+
+def verdict(away: str, concurrency: str, sides: Mapping[str, Figures]) -> str:
+    """What was to be reached there, and whether it was."""
+    target = TIMES_THE_CALLS.get((int(away), int(concurrency)))
+    if target is None:
+        return ""
+    is_met = (
+        ratio(sides, "answered_per_second") >= target
+        and ratio(sides, "cpu_seconds_per_call") <= SHARE_OF_CPU
+        and not sides["with"]["failed"]
+    )
+    return f"{target:g} and {SHARE_OF_CPU:g}: {'met' if is_met else 'MISSED'}"
 
 
 def lines(results: Results) -> list[list[str]]:
@@ -98,12 +154,16 @@ def lines(results: Results) -> list[list[str]]:
             f"{level['calls']:.0f}",
             f"{level['failed']:.0f}",
             f"{level['requests_per_call']:.1f}",
-            f"{level['p50'] * 1e3:,.0f} ms",
-            f"{level['p99'] * 1e3:,.0f} ms",
-            f"{level['calls_per_second']:.1f}",
-            f"{level['cpu_seconds_per_call'] * 1e3:.0f} ms",
-            f"{level['calls_per_second'] / sides['without']['calls_per_second']:.2f}",
-            f"{level['cpu_seconds_per_call'] / sides['without']['cpu_seconds_per_call']:.2f}",
+            milliseconds(level["p50"]),
+            milliseconds(level["p99"]),
+            f"{level['answered_per_second']:.1f}",
+            f"{level['cpu_seconds_per_call'] * 1e3:.1f} ms",
+            *(
+                [f"{ratio(sides, name):.2f}" for name in ("answered_per_second", "cpu_seconds_per_call")]
+                if side == "with"
+                else ["", ""]
+            ),
+            verdict(away, concurrency, sides) if side == "with" else "",
         ]
         for away, levels in results.items()
         for concurrency, sides in levels.items()
@@ -111,9 +171,40 @@ def lines(results: Results) -> list[list[str]]:
     ]
 
 
-def measure(arguments: argparse.Namespace) -> Results:
+def readme_lines(results: Results) -> list[list[str]]:
+    """One for each level of which something was to be reached: from without to with."""
+
+    def both(sides: Mapping[str, Figures], name: str, shown: Callable[[float], str]) -> str:
+        return f"{shown(sides['without'][name])} → {shown(sides['with'][name])}"
+
+    return [
+        [
+            f"{away} ms away" if int(away) else "near",
+            concurrency,
+            both(sides, "requests_per_call", "{:.1f}".format),
+            both(sides, "p50", milliseconds),
+            both(sides, "cpu_seconds_per_call", milliseconds),
+            both(sides, "answered_per_second", "{:.0f}".format),
+            f"{ratio(sides, 'answered_per_second'):.1f} ×",
+        ]
+        for away, levels in results.items()
+        for concurrency, sides in levels.items()
+        if (int(away), int(concurrency)) in TIMES_THE_CALLS
+    ]
+
+
+def ping_note(pings: Mapping[str, float]) -> str:
+    """What no call can do without."""
+    without, with_it = (f"{pings[side] * 1e3:.1f} ms" for side in SIDES)
+    return (
+        f"A `ping`, which reaches no server, takes the gateway {without} of CPU without this package, "
+        f"{with_it} with it."
+    )
+
+
+def measure(arguments: argparse.Namespace, run: Run) -> Measured:
     """Start everything, measure every level, stop everything."""
-    results: Results = {}
+    found = Measured()
     with ExitStack() as running:
         folder = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="bench-gateway-")))
         servers = {
@@ -125,23 +216,49 @@ def measure(arguments: argparse.Namespace) -> Results:
             server.start()
         gateways: dict[str, Gateway] = {}
         for side, switch in SIDES.items():
-            gateway = Gateway(folder / side, environment={**SETTINGS, **switch})
-            gateways[side] = running.enter_context(gateway)
+            gateways[side] = running.enter_context(Gateway(folder / side, switch))
             for server in servers.values():
-                gateway.register(server.name, server.url, arguments.transport.upper())
-        for away, server in servers.items():
-            for concurrency in arguments.concurrency:
-                levels = {side: Level() for side in gateways}
-                for gateway in gateways.values():  # so many at a time open sessions of their own first
-                    Level().add(gateway, server, max(WARM_UP_CALLS, 2 * concurrency), concurrency)
-                for number in range(arguments.rounds):
-                    for side, gateway in gateways.items():
-                        calls = max(arguments.calls, 2 * concurrency)
-                        levels[side].add(gateway, server, calls, concurrency)
-                    print(f"... {away} ms away, {concurrency} at a time, round {number + 1}", file=sys.stderr)
-                found = {side: level.summary() for side, level in levels.items()}
-                results.setdefault(str(away), {})[str(concurrency)] = found
-    return results
+                gateways[side].register(server.name, server.url, arguments.transport.upper())
+        measure_calls(arguments, run, servers, gateways, found)
+        pings = {side: Level() for side in gateways}
+        for _ in range(arguments.rounds):
+            for side, gateway in gateways.items():
+                pings[side].add(gateway, partial(gateway.call_for, arguments.seconds, 1, gateway.ping))
+        found.pings = {side: level.summary()["cpu_seconds_per_call"] for side, level in pings.items()}
+    return found
+
+
+def measure_calls(
+    arguments: argparse.Namespace,
+    run: Run,
+    servers: Mapping[int, DemoServer],
+    gateways: Mapping[str, Gateway],
+    found: Measured,
+) -> None:
+    """Every level; each of them once at least, and again as long as there is time for all."""
+    begin = run.seconds
+    ahead = len(servers) * len(arguments.concurrency)
+    for away, server in servers.items():
+        for gateway in gateways.values():  # so many at a time open sessions of their own first
+            gateway.call_for(0, max(arguments.concurrency), partial(gateway.look_up, server.name))
+        for concurrency in arguments.concurrency:
+            levels = {side: CallLevel() for side in gateways}
+            end = run.seconds + (begin + arguments.minutes * 60 - run.seconds) / ahead
+            longest = 0.0
+            for number in range(arguments.rounds):
+                round_begin = run.seconds
+                if number > 0 and round_begin + longest > end:
+                    break
+                for side, gateway in gateways.items():
+                    levels[side].add_calls(gateway, server, arguments.seconds, concurrency)
+                longest = max(longest, run.seconds - round_begin)
+                print(
+                    f"... {away} ms away, {concurrency} at a time, round {number + 1}, {run.seconds:.0f} s",
+                    file=sys.stderr,
+                )
+            ahead -= 1
+            summaries = {side: level.summary() for side, level in levels.items()}
+            found.levels.setdefault(str(away), {})[str(concurrency)] = summaries
 
 
 def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
@@ -149,41 +266,32 @@ def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 8, 64], help="calls at a time")
+    levels = [1, 4, 8, 16, 64]
+    parser.add_argument("--concurrency", type=int, nargs="+", default=levels, help="calls at a time")
     parser.add_argument("--away", type=int, nargs="+", default=[0, 50, 200], help="milliseconds")
-    parser.add_argument("--calls", type=int, default=80, help="calls per side, level and round, default 80")
-    parser.add_argument("--rounds", type=int, default=3, help="default 3")
-    parser.add_argument("--transport", choices=("streamablehttp", "sse"), default="streamablehttp")
-    parser.add_argument("--docs", action="store_true", help="put the table into docs/performance.md, too")
-    parser.add_argument("--json", type=Path, help="write the figures into this file, for plots.py")
+    parser.add_argument(
+        "--seconds", type=float, default=2.5, help="of calls per side, level and round, default 2.5"
+    )
+    parser.add_argument("--rounds", type=int, default=3, help="default 3, or fewer where time is short")
+    parser.add_argument(
+        "--minutes", type=float, default=4.5, help="for all rounds together, default 4.5; one is always made"
+    )
+    Run.add_arguments(parser)
     return parser.parse_args(given)
 
 
 def main() -> None:
     """Measure and print."""
     arguments = parse_arguments()
-    load = os.getloadavg()[0]
-    results = measure(arguments)
-    about: dict[str, Any] = {
-        "gateway": importlib.metadata.version("mcp-contextforge-gateway"),
-        "python": platform.python_version(),
-        "transport": arguments.transport,
-        "rounds": arguments.rounds,
-        "processors": os.cpu_count(),
-        "load": [round(load, 1), round(os.getloadavg()[0], 1)],
-    }
-    if arguments.json:
-        arguments.json.parent.mkdir(exist_ok=True)
-        arguments.json.write_text(json.dumps({"about": about, "levels": results}, indent=1) + "\n")
-    head = (
-        f"ContextForge {about['gateway']}, Python {about['python']}, {about['transport']}, default"
-        f" configuration, {about['processors']} processors; without this package and with it, by turns,"
-        f" rounds: {about['rounds']}."
-    )
-    rows = [TITLES, *lines(results)]
-    print(f"{head}\n\n{tables.plain(rows)}\n\nload {load:.1f} before, {about['load'][1]} after")
+    run = Run(arguments)
+    found = measure(arguments, run)
+    how = "default configuration; without this package and with it, by turns."
+    rows: list[list[str]] = [TITLES, *lines(found.levels)]
+    levels: dict[str, Any] = {**found.levels}
+    run.report("gateway-calls", how, rows, levels, [ping_note(found.pings)])
     if arguments.docs:
-        tables.put_into_page("gateway-calls", f"{head}\n\n{tables.markdown(rows)}")
+        table = tables.markdown([README_TITLES, *readme_lines(found.levels)])
+        tables.put_into_page("gateway-calls", table, README)
 
 
 if __name__ == "__main__":

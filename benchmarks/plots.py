@@ -1,7 +1,8 @@
 """Measures growth curves and draws them: ``docs/images/bench-*.png`` from ``benchmarks/figures/*.json``.
 
-Takes about ten minutes; ``--draw`` only draws what was measured before. What ``gateway.py --json`` wrote
-into ``benchmarks/figures/gateway.json`` is drawn, too. Needs the dependency group ``plots``.
+Takes about ten minutes; ``--draw`` only draws what was measured before. What ``gateway.py --json`` and
+``gateway_calls.py --json`` wrote into ``benchmarks/figures`` is drawn, too. Needs the dependency group
+``plots``.
 """
 
 from __future__ import annotations
@@ -119,34 +120,62 @@ def draw_gateway(levels: dict[str, dict[str, dict[str, float]]]) -> None:
     save(figure, "gateway")
 
 
+def draw_gateway_calls(levels: dict[str, dict[str, dict[str, dict[str, float]]]]) -> None:
+    """Calls a second without a downstream session, against calls at a time; a panel for each distance."""
+    figure, panels = plt.subplots(
+        1, len(levels), figsize=(9, 3.8), layout="constrained", sharey=True, squeeze=False
+    )
+    titles = {"without": "the gateway alone", "with": curves.OURS}
+    colours = colours_of(list(titles.values()))
+    for axes, (away, found) in zip(panels[0], levels.items(), strict=True):
+        at_once = [int(level) for level in found]
+        for side, title in titles.items():
+            calls = [level[side]["answered_per_second"] for level in found.values()]
+            axes.plot(at_once, calls, marker="o", color=colours[title], label=title)
+        log_axes(axes, at_once)
+        axes.set_title("server near" if away == "0" else f"server {away} ms away")
+        axes.set_xlabel("calls at a time")
+    panels[0][0].set_ylabel("calls a second")
+    panels[0][0].set_yticks([1, 3, 10, 30, 100])
+    panels[0][0].legend()
+    save(figure, "gateway-calls")
+
+
+# Pictures of what other programs have measured, by the names of their figures.
+MEASURED_ELSEWHERE = {"gateway": draw_gateway, "gateway-calls": draw_gateway_calls}
+
+
 def main() -> int:
     """Parse the arguments, measure, draw."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    names = [*curves.CURVES, *MEASURED_ELSEWHERE]
     parser.add_argument("--draw", action="store_true", help="draw what was measured before")
-    parser.add_argument("--only", choices=list(curves.CURVES), nargs="+", default=list(curves.CURVES))
+    parser.add_argument("--only", choices=names, nargs="+", default=names)
     parser.add_argument("--largest", type=int, help="no sizes beyond this, to try")
     parser.add_argument("--peer-python", help="an interpreter that has the peer, instead of .venv-peer")
     arguments = parser.parse_args()
+    chosen = [name for name in arguments.only if name in curves.CURVES]
     try:
-        if not arguments.draw:
+        if not arguments.draw and chosen:
             peer_python = arguments.peer_python or str(peer.ensure_environment(ROOT / ".venv-peer"))
             with Workers(peer_python) as workers:
-                for name in arguments.only:
+                for name in chosen:
                     curves.save(name, curves.CURVES[name].measure(workers, arguments.largest))
     except RuntimeError as error:
         print(error, file=sys.stderr)
         return 1
     IMAGES.mkdir(exist_ok=True)
     with plt.rc_context(STYLE):
-        for name in arguments.only:
+        for name in chosen:
             found = curves.load(name)
             if found is not None:
                 draw_curve(name, found)
-        gateway = curves.FOLDER / "gateway.json"
-        if gateway.exists():
-            draw_gateway(json.loads(gateway.read_text())["levels"])
+        for name, draw in MEASURED_ELSEWHERE.items():
+            figures = curves.FOLDER / f"{name}.json"
+            if name in arguments.only and figures.exists():
+                draw(json.loads(figures.read_text())["levels"])
     return 0
 
 

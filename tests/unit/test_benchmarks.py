@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -262,3 +264,97 @@ def test_a_row_that_fails_is_shown_and_the_others_go_on() -> None:
     assert "doing nothing" in shown[1]
     assert "FAILED" not in shown[1]
     assert done.returncode == 1
+
+
+# ---- real gateways
+
+
+def answer(module: Any, seconds: float, *, is_failed: bool = False) -> Any:
+    body = {"error": "no"} if is_failed else {"result": {}}
+    return module("gateway_runs").Answer(200, body, seconds)
+
+
+def test_a_level_of_calls_is_all_its_rounds_together(module: Any) -> None:
+    level = module("gateway_runs").Level()
+    process = SimpleNamespace(pid=os.getpid())
+    level.add(process, lambda: [answer(module, 0.3), answer(module, 0.1)])
+    level.add(process, lambda: [answer(module, 0.2, is_failed=True), answer(module, 0.4)])
+    level.elapsed_seconds, level.cpu_seconds = 1.5, 0.2
+    found = level.summary()
+    assert {name: found[name] for name in ("calls", "failed", "p50", "p99", "max")} == {
+        "calls": 4,
+        "failed": 1,
+        "p50": 0.3,
+        "p99": 0.4,
+        "max": 0.4,
+    }
+    assert (found["answered_per_second"], found["cpu_seconds_per_call"]) == (2.0, 0.05)
+
+
+def sides(**differences: float) -> dict[str, dict[str, float]]:
+    """Figures of both sides: with this package four times the calls for 0.4 of the CPU, unless it differs."""
+    alone = {
+        "calls": 40.0,
+        "failed": 0.0,
+        "requests_per_call": 7.0,
+        "p50": 0.16,
+        "p99": 0.2,
+        "answered_per_second": 10.0,
+        "cpu_seconds_per_call": 0.05,
+    }
+    pooled = {"requests_per_call": 1.0, "answered_per_second": 40.0, "cpu_seconds_per_call": 0.02}
+    return {"without": alone, "with": {**alone, **pooled, **differences}}
+
+
+@pytest.mark.parametrize(
+    ("away", "at_once", "differences", "verdict"),
+    [
+        ("0", "1", {}, "4 and 0.45: met"),
+        ("0", "8", {"answered_per_second": 39.0}, "4 and 0.45: MISSED"),
+        ("0", "8", {"cpu_seconds_per_call": 0.03}, "4 and 0.45: MISSED"),
+        ("0", "8", {"failed": 1.0}, "4 and 0.45: MISSED"),
+        ("50", "8", {}, "5 and 0.45: MISSED"),
+        ("50", "1", {"answered_per_second": 50.0}, "5 and 0.45: met"),
+        ("200", "64", {}, ""),
+    ],
+)
+def test_calls_through_gateways_are_judged_by_their_targets(
+    module: Any, away: str, at_once: str, differences: dict[str, float], verdict: str
+) -> None:
+    calls = module("gateway_calls")
+    assert calls.verdict(away, at_once, sides(**differences)) == verdict
+    alone, pooled = calls.lines({away: {at_once: sides(**differences)}})
+    assert (alone[0], alone[2], alone[-1]) == (f"{away} ms", "without", "")
+    assert (pooled[2], pooled[-1]) == ("with", verdict)
+    assert len(alone) == len(pooled) == len(calls.TITLES)
+
+
+def test_the_readme_has_the_levels_with_a_target(module: Any) -> None:
+    calls = module("gateway_calls")
+    found = calls.readme_lines(
+        {"0": {"1": sides(), "64": sides()}, "50": {"8": sides()}, "200": {"1": sides()}}
+    )
+    assert [line[:3] for line in found] == [
+        ["near", "1", "7.0 → 1.0"],
+        ["50 ms away", "8", "7.0 → 1.0"],
+    ]
+    assert found[0][3:] == ["160 ms → 160 ms", "50 ms → 20 ms", "10 → 40", "4.0 ×"]
+    assert all(len(line) == len(calls.README_TITLES) for line in found)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/performance.md"])
+def test_the_pages_have_a_place_for_the_calls(page: str) -> None:
+    text = (FOLDER.parent / page).read_text(encoding="utf-8")
+    assert text.index("<!-- gateway-calls: begin -->") < text.index("<!-- gateway-calls: end -->")
+
+
+def test_calls_are_made_until_the_time_is_up_and_once_by_each_caller(module: Any, tmp_path: Path) -> None:
+    gateway = module("gateway_runs").Gateway(tmp_path)
+    assert len(gateway.call_for(0, 3, lambda: answer(module, 0.1))) == 3
+    begun = threading.Barrier(2, timeout=10)
+
+    def call() -> Any:
+        begun.wait()  # each call is one of a pair: two callers are at work at a time
+        return answer(module, 0.1)
+
+    assert len(gateway.call_for(0, 2, call)) == 2

@@ -237,11 +237,11 @@ def _gateway_of(entrance: Entrance, frame: FrameType) -> str:
 
 
 def _noting_caller(entrance: Entrance, method: Callable[..., Any]) -> Callable[..., Any]:
-    signature = inspect.signature(method)
+    names = tuple(inspect.signature(method).parameters)
 
     @functools.wraps(method)
     async def noting(*args: Any, **kwargs: Any) -> Any:
-        arguments = signature.bind_partial(*args, **kwargs).arguments
+        arguments = {**dict(zip(names, args, strict=False)), **kwargs}
         token = current.set(caller_of(entrance.service, arguments, entrance.users, entrance.teams))
         machine_token = machine_tokens.of_call.set(None)
         try:
