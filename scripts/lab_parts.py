@@ -287,6 +287,14 @@ PARTS: tuple[Part, ...] = (
         makes=RELEASE,
         seconds=200,
     ),
+    Part(
+        name="network",
+        shows="a network that falls silent is noticed in half a minute, and costs nobody else anything",
+        command="{python} -P tests/network/table.py --sdk2-python {sdk2}",
+        makes=(*RELEASE, *SDK2),
+        needs=("ip", "/dev/net/tun"),
+        seconds=600,
+    ),
     # ---- scale
     Part(
         name="simulation",

@@ -227,7 +227,7 @@ class HttpWatch:
         if method == "initialize":
             self.failure = error
         self._tell(seen, problem)
-        if method == "initialize" or (self._sse and seen is verdict.LOST):
+        if seen is verdict.LOST if self._sse else method == "initialize":
             raise error
         return self._refusal(request, request_id, None, problem)
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
+from mcp.server.transport_security import TransportSecuritySettings
 from pydantic import BaseModel
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -155,23 +156,32 @@ if not SDK_VERSION.startswith("1."):
     TOOLS += (ask,)
 
 
-def build_app(transport: str, json_response: bool, stateless: bool) -> tuple[Any, str]:
-    """The ASGI application and the path of its MCP endpoint, for ``sse`` or ``streamablehttp``."""
+def build_app(
+    transport: str, json_response: bool, stateless: bool, host: str = "127.0.0.1"
+) -> tuple[Any, str]:
+    """The ASGI application and the path of its MCP endpoint, for ``sse`` or ``streamablehttp``. On another
+    host than this machine it answers to any name.
+    """
     path = "/sse" if transport == "sse" else "/mcp"
+    security: dict[str, Any] = {}
+    if host != "127.0.0.1":
+        security["transport_security"] = TransportSecuritySettings(enable_dns_rebinding_protection=False)
+    options = {"json_response": json_response, "stateless_http": stateless}
     if SDK_VERSION.startswith("1."):
-        server = FastMCP(
-            "test server", json_response=json_response, stateless_http=stateless, log_level="CRITICAL"
-        )
-        options: dict[str, Any] = {}
+        server = FastMCP("test server", log_level="CRITICAL", **options, **security)
+        options, security = {}, {}
     else:
         server = FastMCP("test server", log_level="CRITICAL")
-        options = {"json_response": json_response, "stateless_http": stateless}
     for tool in TOOLS:
         server.add_tool(tool)
     server.prompt(name="note")(note)
     server.resource("note://all")(notes)
     server.completion()(complete)
-    app = server.sse_app() if transport == "sse" else server.streamable_http_app(**options)
+    app = (
+        server.sse_app(**security)
+        if transport == "sse"
+        else server.streamable_http_app(**options, **security)
+    )
     info = {"sdk": SDK_VERSION, "transport": transport}
     return FaultLayer(app, info), path
 
@@ -198,6 +208,7 @@ def main() -> None:
     """Parse the arguments and serve until ended."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--transport", choices=("sse", "streamablehttp"), default="streamablehttp")
+    parser.add_argument("--host", default="127.0.0.1", help="the address to listen at")
     parser.add_argument("--port", type=int, default=0, help="0: any free port (printed)")
     parser.add_argument(
         "--json", action="store_true", help="streamable HTTP: answer with JSON instead of streams"
@@ -206,22 +217,26 @@ def main() -> None:
     parser.add_argument(
         "--grace", type=int, default=1, help="seconds to wait for open connections on SIGTERM"
     )
+    parser.add_argument(
+        "--keep-alive", type=int, default=5, help="seconds until an idle connection is closed"
+    )
     parser.add_argument("--certificate", help="serve over TLS, with the certificate and key of this file")
     parser.add_argument("--encoding", choices=tuple(ENCODINGS), help="encode all bodies")
     parser.add_argument("--keep", action="store_true", help="do not end with standard input")
     args = parser.parse_args()
 
-    app, path = build_app(args.transport, args.json, args.stateless)
+    app, path = build_app(args.transport, args.json, args.stateless, args.host)
     if args.encoding:
         app = EncodingLayer(app, args.encoding)
     # The protocol must be named: asyncio sets TCP_NODELAY only where it is, and answers would wait 40 ms.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind(("127.0.0.1", args.port))
+    listener.bind((args.host, args.port))
     config = uvicorn.Config(
         app,
         log_level="critical",
         timeout_graceful_shutdown=args.grace,
+        timeout_keep_alive=args.keep_alive,
         ws="none",
         ssl_certfile=args.certificate,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import functools
 import importlib
 import json
@@ -323,6 +324,23 @@ def test_over_sse_a_message_that_cannot_be_sent_loses_the_session() -> None:
             with pytest.raises(http.ConnectError):
                 await client.post(URL, json=call(7))
             assert seen.seen == [("judged", verdict.LOST)]
+
+    asyncio.run(test())
+
+
+def test_over_sse_a_shortage_of_this_machine_fails_the_handshake_at_once() -> None:
+    """Raised, the SDK would only log it, and the handshake would wait until its time is up."""
+
+    def answer(_: Any) -> Any:
+        raise http.ConnectError("x") from OSError(errno.EMFILE, "Too many open files")
+
+    async def test() -> None:
+        async with watched("sse", answer) as (client, seen, watch):
+            (await client.post(URL, json=call(0, "initialize"))).raise_for_status()
+            [(kind, (request_id, error))] = seen.seen
+            assert (kind, request_id) == ("refused", 0)
+            assert "Too many open files" in error["message"]
+            assert verdict.fault_of(watch.failure) is verdict.Fault.MACHINE
 
     asyncio.run(test())
 
