@@ -304,7 +304,7 @@ async def loss_and_latency(lab: Laboratory) -> Outcome:
 @case
 async def names_hang(lab: Laboratory) -> Outcome:
     """A name server that answers for the healthy host, and for none of 20 others."""
-    bench = Bench(lab)
+    bench = Bench(lab, is_patient=True)
     lab.rules(is_mute=True, names={"healthy.test": [HEALTHY]})
     url = lab.url_of("healthy.test")
     begin = time.monotonic()
@@ -336,7 +336,7 @@ async def name_moves(lab: Laboratory) -> Outcome:
 
 @case
 async def name_has_a_dead_address(lab: Laboratory) -> Outcome:
-    bench = Bench(lab)
+    bench = Bench(lab, is_patient=True)
     lab.rules(names={"half.test": [NOBODY, VICTIM]})
     await bench.judged(*(bench.call(lab.url_of("half.test"), f"u{number}") for number in range(5)))
     return await bench.close()
