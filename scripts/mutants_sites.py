@@ -276,6 +276,8 @@ class _Finder:
         is_pattern = node.parent is not None and node.parent.child_by_field_name("left") == node
         if len(elements) < 2 or is_pattern or self._is_inside(node, {"subscript", "type", "for_statement"}):
             return
+        if node.type == "tuple" and len(elements) == 2 and elements[1].type == "list_splat":
+            return  # which is no expression alone
         for element in elements:
             end = element.end_byte
             rest = self._source[end : node.end_byte]

@@ -80,6 +80,7 @@ def test_checks_of_the_debug_build_are_left_alone(mutants: ModuleType) -> None:
         ("self.x = a and b", {"self.x = a or b", "pass"}),
         ("x = 2.5", {"x = (2.5 * 2)"}),
         ("x = a in (1, b)", {"x = a not in (1, b)", "x = a in (2, b)", "x = a in (0, b)", "x = a in ( b)"}),
+        ("x = (1, *b)", {"x = (2, *b)", "x = (0, *b)"}),
         ("return x", {"return None"}),
         ("return False", {"return True"}),
         ("raise ValueError('1 < 2')", {"pass"}),
