@@ -96,8 +96,8 @@ class PoolCore:
     def _setup(
         self,
         *,
-        limits: tuple[int, int, int, int, int],
-        times: tuple[int, int, int, float, int],
+        limits: tuple[int, int, int, int, int, int],
+        times: tuple[int, int, int, float, int, bool],
         breaker: tuple[int, int, int],
         identity: tuple[tuple[str, ...], bool, Callable[[dict[str, str]], str | None] | None],
         clock: Callable[[], float] | None,
@@ -105,8 +105,8 @@ class PoolCore:
     def _configure(
         self,
         *,
-        limits: tuple[int, int, int, int, int],
-        times: tuple[int, int, int, float, int],
+        limits: tuple[int, int, int, int, int, int],
+        times: tuple[int, int, int, float, int, bool],
         breaker: tuple[int, int, int],
         extractor: Callable[[dict[str, str]], str | None] | None,
     ) -> None: ...
@@ -122,7 +122,27 @@ class PoolCore:
     def _take(self, pending: Pending, url: Any, /) -> Any: ...
     def _time_out(self, pending: Pending, /) -> tuple[int, int, int, int, int] | None: ...
     def _cancel(self, pending: Pending, /) -> None: ...
-    def _created(self, pending: Pending, pooled: Any, /) -> bool: ...
+    def _created(self, pending: Pending, pooled: Any, arguments: Any = ..., /) -> bool: ...
+    def _warm(
+        self,
+        url: Any,
+        headers: Any,
+        transport_type: Any,
+        user_identity: Any,
+        gateway_id: Any,
+        sessions: int,
+        /,
+    ) -> Pending | int: ...
+    def _is_like(
+        self,
+        pooled: Any,
+        url: Any,
+        headers: Any,
+        transport_type: Any,
+        user_identity: Any,
+        gateway_id: Any,
+        /,
+    ) -> bool: ...
     def _create_failed(self, pending: Pending, counts: bool, /) -> None: ...
     def _note_outcome(self, url: str, is_failure: bool, /) -> None: ...
     def _checked(self, ticket: Ticket, is_usable: bool, /) -> bool: ...

@@ -165,6 +165,17 @@ def header_names(name: str, value: Iterable[str] | None, usual: Sequence[str]) -
     return tuple(result)
 
 
+def switch(name: str, value: object) -> bool:
+    """Check a bool.
+
+    Raises:
+        TypeError: anything else.
+    """
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, not {safe_repr(value)}")
+    return value
+
+
 def isolation_name(name: str, value: object) -> Isolation:
     """Check the isolation.
 
@@ -272,6 +283,16 @@ class Settings(_Checked):
     clock: Callable[[], float] | None = _checked(callback)
     name: str | None = _checked(label)
     network: NetworkSettings = _checked(network_settings)
+    min_idle: int = _checked(count)
+    replace_sessions: bool = _checked(switch)
+
+    def __post_init__(self) -> None:
+        _Checked.__post_init__(self)
+        if self.min_idle > self.max_sessions_per_key:
+            raise ValueError(
+                f"min_idle must be at most max_sessions_per_key, which is {self.max_sessions_per_key}, "
+                f"not {self.min_idle}"
+            )
 
     def for_core(self) -> dict[str, Any]:
         """The arguments of ``PoolCore._setup()``."""
@@ -282,6 +303,7 @@ class Settings(_Checked):
                 self.max_total_keys,
                 self.max_waiters,
                 self.max_creating_per_url,
+                self.min_idle,
             ),
             "times": (
                 int(self.session_ttl_seconds * _NS),
@@ -289,6 +311,7 @@ class Settings(_Checked):
                 int(self.health_check_interval_seconds * _NS),
                 self.session_ttl_jitter,
                 self.health_checks_per_second,
+                self.replace_sessions,
             ),
             "breaker": (
                 self.circuit_breaker_threshold,

@@ -367,6 +367,7 @@ def rows() -> list[tuple[str, list[Json]]]:
                     "Sessions opened, attempts that failed, and attempts under way.",
                     [
                         (rate("creates"), "created/s"),
+                        (rate("replacements"), "of these, replacements/s"),
                         (rate("create_failures"), "failed/s"),
                         (f"sum({of('session_creations_in_progress')})", "in progress"),
                     ],

@@ -1,6 +1,7 @@
 /* Acquire, and what a waiter does with what it was granted: take, cancel. */
 #include "../base/alloc.h"
 #include "../base/check.h"
+#include "ahead.h"
 #include "counting.h"
 #include "creation.h"
 #include "machine.h"
@@ -115,6 +116,10 @@ evict_key(struct mgp_pool *pool, struct mgp_key *key)
 {
     mgp_sessions_close(pool, &key->idle_sessions, MGP_EVICTION_CAPACITY);
     mgp_sessions_close(pool, &key->other_sessions, MGP_EVICTION_CAPACITY); /* under a check */
+    struct mgp_link *place;
+    mgp_list_for_each(place, &key->other_sessions) {
+        mgp_session_of_place(place)->is_retired = true; /* being opened for nobody */
+    }
     mgp_key_set_retiring(pool, key, true);
     mgp_key_update_recency(pool, key);
 }
@@ -135,7 +140,7 @@ check_limits(struct mgp_pool *pool, int64_t now_ns, const struct mgp_key *key,
     }
     bool has_nothing = key == NULL || (mgp_key_open(key) == 0 && key->queue == NULL);
     if (has_nothing && !mgp_pool_has_room(pool) && mgp_pool_find_victim(pool) == NULL &&
-        pool->counts.closing <= pool->demand) {
+        pool->counts.closing + pool->counts.ahead <= pool->demand) {
         return reject(pool, row, MGP_REJECTION_EXHAUSTED, MGP_ERR_EXHAUSTED);
     }
     bool is_new_key = key == NULL || key->is_retiring;
@@ -268,6 +273,7 @@ mgp_pool_acquire(struct mgp_pool *pool, int64_t now_ns, uint64_t hash,
                mgp_heap_peek(&pool->claims) == NULL &&
                mgp_endpoint_permits(pool, key->endpoint, now_ns)) {
         acquired->ticket = mgp_session_begin_create(pool, now_ns, reservation.spare, key);
+        key->last_used_ns = now_ns;
         acquired->answer = MGP_ANSWER_CREATE;
         reservation.spare = NULL;
         mgp_key_serve(pool, now_ns, key);
@@ -277,6 +283,50 @@ mgp_pool_acquire(struct mgp_pool *pool, int64_t now_ns, uint64_t hash,
     unreserve(pool, &reservation);
     mgp_settle(pool, now_ns);
     return MGP_OK;
+}
+
+/* ---- ahead of need ---------------------------------------------------------- */
+
+int
+mgp_pool_warm(struct mgp_pool *pool, int64_t now_ns, uint64_t hash, const struct mgp_key_spec *spec,
+              uint32_t count, struct mgp_ticket *ticket)
+{
+    struct mgp_key *key = mgp_key_find(pool, hash, spec->key.bytes, spec->key.size);
+    struct mgp_endpoint *endpoint =
+        key != NULL ? key->endpoint : mgp_endpoint_find(pool, spec->endpoint);
+    *ticket = (struct mgp_ticket){0, 0};
+    if (pool->is_closed) {
+        return MGP_ERR_CLOSED;
+    }
+    uint32_t present = key == NULL ? 0 : key->idle + key->checking + key->ahead;
+    if (present >= count || spec->is_single_use) {
+        return MGP_OK;
+    }
+    if (endpoint != NULL && mgp_breaker_is_open(&endpoint->breaker)) {
+        return MGP_ERR_CIRCUIT_OPEN;
+    }
+    bool is_new_key = key == NULL || key->is_retiring;
+    if (is_new_key && pool->config.max_total_keys > 0 &&
+        pool->counts.keys >= pool->config.max_total_keys) {
+        return MGP_ERR_EXHAUSTED;
+    }
+    if (!mgp_pool_has_place_to_spare(pool, key) ||
+        (endpoint != NULL && !mgp_endpoint_permits(pool, endpoint, now_ns))) {
+        return MGP_ERR_EXHAUSTED;
+    }
+    key = ensure_key(pool, hash, spec, key, endpoint);
+    if (key == NULL) {
+        return MGP_ERR_NOMEM;
+    }
+    mgp_key_set_retiring(pool, key, false);
+    int status = mgp_key_open_ahead(pool, now_ns, key, MGP_AHEAD_WARM, ticket);
+    if (status == MGP_OK) {
+        key->last_used_ns = now_ns;
+        mgp_key_note_shortage(pool, key, INT64_MIN);
+    }
+    mgp_key_update_recency(pool, key); /* a key that was made in vain goes */
+    mgp_settle(pool, now_ns);
+    return status;
 }
 
 /* ---- what was granted ------------------------------------------------------- */

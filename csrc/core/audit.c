@@ -23,6 +23,9 @@ check_session(struct tally *tally, const struct mgp_session *session, const stru
     MGP_ASSERT(session->state < MGP_SESSION_GONE);
     tally->sessions++;
     tally->in_state[session->state]++;
+    bool is_opened_ahead = session->state == MGP_SESSION_CREATING && session->is_ahead;
+    tally->counts.ahead += is_opened_ahead;
+    found->ahead += is_opened_ahead && !session->is_apart;
     if (session->is_apart) {
         MGP_ASSERT(session->is_retired && session->state != MGP_SESSION_IDLE);
         found->apart++;
@@ -126,6 +129,8 @@ check_key(struct mgp_table_entry *entry, void *context)
         check_session(tally, session, key, &found);
         MGP_ASSERT(session->state != MGP_SESSION_IDLE && session->state != MGP_SESSION_ACTIVE);
         MGP_ASSERT(!session->is_deferred || session->state == MGP_SESSION_CHECKING);
+        MGP_ASSERT(session->state != MGP_SESSION_CREATING || !session->is_ahead ||
+                   session->is_unwanted);
         tally->supply += session->state == MGP_SESSION_CLOSING && session->is_supply;
         tally->in_idle_order +=
             session->state == MGP_SESSION_CHECKING && mgp_link_is_attached(&session->idle_order);
@@ -134,6 +139,7 @@ check_key(struct mgp_table_entry *entry, void *context)
         MGP_ASSERT(key->in_state[state] == found.in_state[state]);
     }
     MGP_ASSERT(key->apart == found.apart);
+    MGP_ASSERT(key->ahead == found.ahead);
     MGP_ASSERT(tally->pool->is_reconfigured ||
                mgp_key_open(key) <= tally->pool->config.max_sessions_per_key);
     MGP_ASSERT(mgp_key_has_sessions(key) || key->queue != NULL);
@@ -160,24 +166,38 @@ count_in_state(const struct mgp_key *key, enum mgp_session_state state)
     return count;
 }
 
+static size_t
+count_ahead(const struct mgp_key *key)
+{
+    size_t count = 0;
+    struct mgp_link *place;
+    mgp_list_for_each(place, &key->other_sessions) {
+        const struct mgp_session *session = mgp_session_of_place(place);
+        count += session->state == MGP_SESSION_CREATING && session->is_ahead;
+    }
+    return count;
+}
+
 static int
 check_endpoint(struct mgp_table_entry *entry, void *context)
 {
     const struct mgp_endpoint *endpoint = mgp_container_of(entry, struct mgp_endpoint, entry);
     struct tally *tally = context;
-    size_t creating = 0, checking = 0;
+    size_t creating = 0, checking = 0, ahead = 0;
     struct mgp_link *link;
     mgp_list_for_each(link, &endpoint->keys) {
         const struct mgp_key *key = mgp_container_of(link, struct mgp_key, endpoint_link);
         creating += count_in_state(key, MGP_SESSION_CREATING);
         checking += count_in_state(key, MGP_SESSION_CHECKING);
+        ahead += count_ahead(key);
     }
     mgp_list_for_each(link, &endpoint->keys_to_sweep) {
         const struct mgp_key *key = mgp_container_of(link, struct mgp_key, endpoint_link);
         creating += count_in_state(key, MGP_SESSION_CREATING);
         checking += count_in_state(key, MGP_SESSION_CHECKING);
+        ahead += count_ahead(key);
     }
-    MGP_ASSERT(creating == endpoint->creating);
+    MGP_ASSERT(creating == endpoint->creating && ahead == endpoint->ahead);
     size_t deferred = mgp_list_length(&endpoint->deferred_checks);
     MGP_ASSERT(checking == endpoint->probing + deferred);
     MGP_ASSERT(tally->pool->is_reconfigured || deferred == 0 ||
@@ -230,6 +250,7 @@ check_orders(const struct mgp_pool *pool, const struct tally *tally)
     }
     MGP_ASSERT(tally->in_idle_order == mgp_list_length(&pool->idle_order));
     MGP_ASSERT(mgp_heap_is_ordered(&pool->lifetimes));
+    MGP_ASSERT(mgp_heap_is_ordered(&pool->shortages));
     MGP_ASSERT(mgp_heap_is_ordered(&pool->retries));
     MGP_ASSERT(mgp_heap_is_ordered(&pool->remembered));
     MGP_ASSERT(mgp_heap_is_ordered(&pool->claims));
@@ -251,6 +272,7 @@ mgp_pool_check(const struct mgp_pool *pool)
     MGP_ASSERT(tally.in_state[MGP_SESSION_IDLE] == counts->idle);
     MGP_ASSERT(tally.in_state[MGP_SESSION_CHECKING] == counts->checking);
     MGP_ASSERT(tally.in_state[MGP_SESSION_CLOSING] == counts->closing);
+    MGP_ASSERT(tally.counts.ahead == counts->ahead);
     MGP_ASSERT(tally.demand == pool->demand && tally.supply == pool->supply);
     MGP_ASSERT(pool->is_reconfigured || pool->config.max_total_sessions == 0 ||
                tally.sessions <= pool->config.max_total_sessions);

@@ -32,6 +32,7 @@ mgp_session_retire(struct mgp_pool *pool, int64_t now_ns, struct mgp_session *se
         mgp_session_begin_close(pool, session, MGP_EVICTION_MANUAL);
     }
     mgp_session_set_apart(session);
+    mgp_key_note_shortage(pool, session->key, INT64_MIN);
     mgp_key_serve(pool, now_ns, session->key);
     mgp_settle(pool, now_ns);
 }
@@ -66,14 +67,15 @@ clamp_time(int64_t at_ns)
 void
 mgp_session_set_created(struct mgp_pool *pool, struct mgp_session *session, int64_t created_ns)
 {
-    int64_t lifetime_ns = session->lifetime.at_ns - session->created_ns;
+    int64_t lifetime_ns = session->expires_ns - session->created_ns;
     bool is_open = session->state == MGP_SESSION_ACTIVE || session->state == MGP_SESSION_IDLE ||
                    session->state == MGP_SESSION_CHECKING;
     session->created_ns = clamp_time(created_ns);
     mgp_heap_remove(&pool->lifetimes, &session->lifetime);
-    session->lifetime.at_ns = session->created_ns + lifetime_ns;
     if (is_open) {
-        mgp_heap_insert(&pool->lifetimes, &session->lifetime, session->lifetime.at_ns);
+        mgp_session_set_lifetime(pool, session, session->created_ns + lifetime_ns);
+    } else {
+        session->expires_ns = session->created_ns + lifetime_ns;
     }
 }
 

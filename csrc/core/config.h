@@ -3,6 +3,7 @@
 #ifndef MGP_CORE_CONFIG_H
 #define MGP_CORE_CONFIG_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "../base/siphash.h"
@@ -23,6 +24,8 @@ struct mgp_config {
     int64_t idle_timeout_ns;            /* an idle session unused for so long is closed */
     int64_t health_interval_ns;         /* an idle session unverified for so long needs a check */
     uint32_t checks_per_second;         /* bound on background health checks; 0: none */
+    uint32_t min_idle_per_key;          /* kept ready for a key in use; 0: none */
+    bool replaces_sessions;             /* before they end; see ahead.c */
     uint64_t random_seed;               /* for jitter */
     struct mgp_siphash_key hash_key;    /* of the key, endpoint and group tables */
 };

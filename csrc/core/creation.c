@@ -14,6 +14,7 @@ mgp_creation_give_up(struct mgp_pool *pool, int64_t now_ns, struct mgp_session *
     struct mgp_key *key = session->key;
     mgp_endpoint_creation_undecided(pool, now_ns, session);
     mgp_session_drop_creation(pool, session);
+    mgp_key_note_shortage(pool, key, now_ns + MGP_AHEAD_RETRY_NS);
     mgp_key_serve(pool, now_ns, key);
 }
 
@@ -70,11 +71,13 @@ mgp_pool_create_failed(struct mgp_pool *pool, int64_t now_ns, struct mgp_ticket 
     }
     struct mgp_key *key = session->key;
     mgp_count(pool, key->row, MGP_WORD_CREATE_FAILURES);
-    if (fault == MGP_FAULT_CALLER) {
+    /* One that nobody asked for says nothing of its endpoint when it fails. */
+    if (fault == MGP_FAULT_CALLER || session->is_ahead) {
         mgp_creation_give_up(pool, now_ns, session);
     } else {
         bool has_opened = mgp_endpoint_creation_failed(pool, now_ns, session);
         mgp_session_drop_creation(pool, session);
+        mgp_key_note_shortage(pool, key, now_ns + MGP_AHEAD_RETRY_NS);
         if (has_opened) {
             refuse_waiters(pool, now_ns, key->endpoint);
         }

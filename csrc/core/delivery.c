@@ -4,6 +4,24 @@
 #include "counting.h"
 #include "machine.h"
 
+/* The payload of the key's session that was handed out last, as far as it is still open. */
+static void *
+used_last(const struct mgp_key *key)
+{
+    const struct mgp_list *lists[] = {&key->active_sessions, &key->idle_sessions,
+                                      &key->other_sessions};
+    for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
+        struct mgp_link *place;
+        mgp_list_for_each(place, lists[i]) {
+            void *payload = mgp_session_of_place(place)->payload;
+            if (payload != NULL) {
+                return payload;
+            }
+        }
+    }
+    return NULL;
+}
+
 static void
 take_session_effect(struct mgp_pool *pool, struct mgp_session *session, struct mgp_effect *effect)
 {
@@ -18,6 +36,11 @@ take_session_effect(struct mgp_pool *pool, struct mgp_session *session, struct m
         MGP_ASSERT(session->state == MGP_SESSION_CHECKING);
         /* Not before: a session may be closed while its check waits for another's end. */
         mgp_count(pool, session->key->row, MGP_WORD_HEALTH_CHECKS);
+        effect->ticket = mgp_slots_issue(&pool->session_slots, session->slot);
+        break;
+    case MGP_EFFECT_CREATE:
+        MGP_ASSERT(session->state == MGP_SESSION_CREATING && session->is_ahead);
+        effect->payload = used_last(session->key);
         effect->ticket = mgp_slots_issue(&pool->session_slots, session->slot);
         break;
     case MGP_EFFECT_GONE:

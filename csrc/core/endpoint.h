@@ -43,6 +43,8 @@ struct mgp_endpoint {
      * session that was idle; and when that or a success was last seen. */
     uint64_t opened_at, decided_at;
     uint32_t creating;
+    uint32_t ahead;                  /* of these: for nobody, see ahead.c */
+    int64_t create_ns;               /* how long the last creation took that succeeded */
     uint32_t probing;                /* sessions whose check may be under way */
     struct mgp_list deferred_checks; /* sessions whose check is to begin when another has ended */
 };

@@ -60,6 +60,9 @@ mgp_key_new(struct mgp_pool *pool, uint64_t hash, const struct mgp_key_spec *spe
     struct mgp_group *groups[MGP_GROUPS_MAX] = {NULL};
     struct mgp_key *key = NULL;
     uint8_t memberships = 0;
+    if (mgp_heap_reserve(&pool->shortages, pool->keys.count + 1) < 0) {
+        return NULL;
+    }
     for (size_t i = 0; i < MGP_GROUPS_MAX; i++) {
         if (spec->groups[i].size > 0) {
             memberships = MGP_GROUPS_MAX;
@@ -86,6 +89,7 @@ mgp_key_new(struct mgp_pool *pool, uint64_t hash, const struct mgp_key_spec *spe
     key->row = spec->row;
     key->is_anonymous = spec->is_anonymous;
     key->is_single_use = spec->is_single_use;
+    mgp_heap_node_init(&key->shortage);
     mgp_list_init(&key->idle_sessions);
     mgp_list_init(&key->active_sessions);
     mgp_list_init(&key->other_sessions);
@@ -111,6 +115,22 @@ failed:
     return NULL;
 }
 
+bool
+mgp_key_is_short(const struct mgp_pool *pool, const struct mgp_key *key)
+{
+    return key->idle + key->checking + key->ahead < pool->config.min_idle_per_key &&
+           !key->is_single_use && !key->is_retiring;
+}
+
+void
+mgp_key_note_shortage(struct mgp_pool *pool, struct mgp_key *key, int64_t at_ns)
+{
+    if (pool->config.min_idle_per_key > 0 && !mgp_heap_node_is_attached(&key->shortage) &&
+        mgp_key_is_short(pool, key)) {
+        mgp_heap_insert(&pool->shortages, &key->shortage, at_ns);
+    }
+}
+
 void
 mgp_key_set_retiring(struct mgp_pool *pool, struct mgp_key *key, bool is_retiring)
 {
@@ -125,6 +145,7 @@ mgp_key_set_retiring(struct mgp_pool *pool, struct mgp_key *key, bool is_retirin
     } else {
         pool->counts.keys++;
         mgp_count(pool, key->row, MGP_WORD_KEYS);
+        mgp_key_note_shortage(pool, key, INT64_MIN);
     }
 }
 
@@ -149,6 +170,7 @@ mgp_key_drop(struct mgp_pool *pool, struct mgp_key *key)
     MGP_ASSERT(!mgp_key_has_sessions(key) && key->queue == NULL);
     mgp_key_set_retiring(pool, key, true);
     mgp_link_detach(&key->recency);
+    mgp_heap_remove(&pool->shortages, &key->shortage);
     mgp_table_remove(&pool->keys, &key->entry);
     mgp_endpoint_remove_key(pool, key->endpoint, key);
     for (size_t i = 0; i < key->membership_count; i++) {

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "../base/heap.h"
 #include "../base/list.h"
 #include "../base/table.h"
 #include "session.h"
@@ -38,6 +39,7 @@ struct mgp_key {
     struct mgp_list active_sessions; /* those that can carry another lease first */
     struct mgp_list other_sessions;  /* CREATING, CHECKING, CLOSING */
     struct mgp_waitq *queue;         /* owned; NULL while nobody waits */
+    struct mgp_heap_node shortage;   /* in the pool's shortages while it may be short */
     int64_t last_used_ns;
     union { /* how many sessions count against its limit, by enum mgp_session_state */
         struct {
@@ -46,6 +48,7 @@ struct mgp_key {
         uint32_t in_state[MGP_SESSION_GONE];
     };
     uint32_t apart; /* how many do not any more, in whatever state: see mgp_session_set_apart() */
+    uint32_t ahead; /* of `creating`: for nobody, see ahead.c */
     uint8_t membership_count; /* 0, or MGP_GROUPS_MAX where it is in any group */
     bool is_anonymous;
     bool is_single_use;
@@ -60,11 +63,12 @@ mgp_key_open(const struct mgp_key *key)
     return key->creating + key->active + key->idle + key->checking + key->closing;
 }
 
-/* Whether anybody uses it or waits for it. A check is no use, nor is one of a session apart. */
+/* Whether anybody uses it or waits for it. A check is no use, nor is one of a session apart, or a
+ * session that is opened for nobody. */
 static inline bool
 mgp_key_is_used(const struct mgp_key *key)
 {
-    return key->creating + key->active > 0 || key->queue != NULL;
+    return key->creating - key->ahead + key->active > 0 || key->queue != NULL;
 }
 
 static inline bool
@@ -79,11 +83,18 @@ mgp_key_waiters(const struct mgp_key *key)
     return key->queue == NULL ? 0 : key->queue->count;
 }
 
+/* When a key that is short is looked at again, where no session could be opened for it. */
+#define MGP_AHEAD_RETRY_NS INT64_C(5000000000)
+
 struct mgp_key *mgp_key_find(struct mgp_pool *pool, uint64_t hash, const void *bytes, size_t size);
 struct mgp_key *mgp_key_new(struct mgp_pool *pool, uint64_t hash, const struct mgp_key_spec *spec,
                             struct mgp_endpoint *endpoint); /* NULL: out of memory */
 /* Puts the key where its state belongs: among the evictable, the empty, or neither. */
 void mgp_key_update_recency(struct mgp_pool *pool, struct mgp_key *key);
+/* Whether it has fewer idle sessions than it is to have, with those that are being opened. */
+bool mgp_key_is_short(const struct mgp_pool *pool, const struct mgp_key *key);
+/* It may have become so: upkeep looks at it then. */
+void mgp_key_note_shortage(struct mgp_pool *pool, struct mgp_key *key, int64_t at_ns);
 /* A retiring key no longer counts towards max_total_keys. */
 void mgp_key_set_retiring(struct mgp_pool *pool, struct mgp_key *key, bool is_retiring);
 void mgp_key_drop(struct mgp_pool *pool, struct mgp_key *key);

@@ -5,6 +5,7 @@
  *   acquire                          what a caller asks for, and what it does with the answer
  *   creation, release, condition     how what it got ends; what becomes known of a session
  *   upkeep, pool                     what falls due; the pool as a whole
+ *   ahead                            sessions ready before they are needed
  *   serve                            who gets what comes free
  *   transition                       the changes of a session's state
  *   key, endpoint, session           what there is, and what it is fit for
@@ -45,7 +46,8 @@ struct mgp_pool {
     struct mgp_list empty_keys;     /* keys for mgp_settle() to drop */
     struct mgp_list sweeping;       /* endpoints with keys to sweep, where a check may begin */
     struct mgp_list effects;
-    struct mgp_heap lifetimes;  /* of open sessions */
+    struct mgp_heap lifetimes;  /* of open sessions: see their `lifetime` */
+    struct mgp_heap shortages;  /* keys that may be short of idle sessions: when to look at them */
     struct mgp_heap retries;    /* endpoints whose breaker is to be tried again */
     struct mgp_heap remembered; /* endpoints without keys, the oldest failure first */
     struct mgp_heap claims;     /* endpoints with a demand for places, the oldest waiter first */

@@ -27,6 +27,7 @@ mgp_pool_new(const struct mgp_config *config, struct mgp_pool **pool_out)
     mgp_list_init(&pool->sweeping);
     mgp_list_init(&pool->effects);
     mgp_heap_init(&pool->lifetimes);
+    mgp_heap_init(&pool->shortages);
     mgp_heap_init(&pool->retries);
     mgp_heap_init(&pool->remembered);
     mgp_heap_init(&pool->claims);
@@ -82,6 +83,7 @@ mgp_pool_free(struct mgp_pool *pool)
         mgp_table_fini(&pool->groups[i]);
     }
     mgp_heap_fini(&pool->lifetimes);
+    mgp_heap_fini(&pool->shortages);
     mgp_heap_fini(&pool->retries);
     mgp_heap_fini(&pool->remembered);
     mgp_heap_fini(&pool->claims);
@@ -224,6 +226,7 @@ mgp_pool_evict_group(struct mgp_pool *pool, int64_t now_ns, size_t which, struct
             mgp_session_of_place(place)->is_retired = true;
             mgp_session_set_apart(mgp_session_of_place(place));
         }
+        mgp_key_note_shortage(pool, key, INT64_MIN);
         mgp_key_update_claims(pool, now_ns, key);
     }
     /* Each has claimed before any is served: who has waited longest goes first. */

@@ -14,8 +14,9 @@
  * A ticket        names one creation, check, close or lease. When that has ended the
  *                 ticket is stale, and a late answer gets MGP_ERR_STALE.
  *
- * Memory: only mgp_pool_new, _try_acquire and _acquire allocate, all of it before
- * their first change: MGP_ERR_NOMEM means that nothing happened. All else cannot
+ * Memory: only mgp_pool_new, _try_acquire, _acquire and _warm allocate, all of it before
+ * their first change: MGP_ERR_NOMEM means that nothing happened. Upkeep allocates for
+ * replacements, and does without where there is no memory. All else cannot
  * fail for lack of memory. Everything is O(1) expected, but for deadlines (O(log n)),
  * and for what visits each thing it acts on: close, abandon, evict_group, and the
  * opening of a breaker, which fails the waiters of its endpoint. Nothing scans all keys.
@@ -99,6 +100,13 @@ void mgp_pool_try_acquire(struct mgp_pool *pool, int64_t now_ns, uint64_t hash, 
  * (each counted as what it is), or _NOMEM. `hash` is mgp_pool_hash() of the key. */
 int mgp_pool_acquire(struct mgp_pool *pool, int64_t now_ns, uint64_t hash,
                      const struct mgp_key_spec *spec, struct mgp_acquired *acquired);
+
+/* Begins one creation for nobody, where the key has fewer than `count` sessions idle, under a
+ * check, or being opened for nobody. MGP_OK: open a session and report it for `ticket`, or
+ * nothing is to be done (generation 0). MGP_ERR_CLOSED, _CIRCUIT_OPEN, _EXHAUSTED (no place is to
+ * spare), _NOMEM: nothing was begun, and nothing is counted. */
+int mgp_pool_warm(struct mgp_pool *pool, int64_t now_ns, uint64_t hash,
+                  const struct mgp_key_spec *spec, uint32_t count, struct mgp_ticket *ticket);
 
 /* ---- waiters ---------------------------------------------------------------- */
 
@@ -242,6 +250,10 @@ enum mgp_effect_kind {
     MGP_EFFECT_CLOSE, /* close `payload`'s session, then mgp_pool_close_ended(ticket) */
     MGP_EFFECT_PROBE, /* check `payload`'s session, then mgp_pool_checked(ticket) */
     MGP_EFFECT_GONE,  /* the reference `payload` is the receiver's again */
+    /* Open a session like `payload`'s, which is borrowed: the one of its key that was used last, or
+     * NULL where none is open any more; then report it for `ticket`, as one that was begun by
+     * an acquire. No caller waits for it. */
+    MGP_EFFECT_CREATE,
 };
 
 struct mgp_effect {
@@ -266,6 +278,7 @@ const uint64_t *mgp_pool_totals(const struct mgp_pool *pool);
 
 struct mgp_pool_counts {
     size_t keys, endpoints, waiters, creating, active, idle, checking, closing;
+    size_t ahead;             /* of `creating`: for nobody */
     uint64_t keys_evicted;    /* keys dropped, for whatever reason */
     uint64_t sessions_reaped; /* sessions closed by upkeep: lifetime or idle time-out */
 };

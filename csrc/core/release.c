@@ -67,6 +67,7 @@ mgp_pool_release(struct mgp_pool *pool, int64_t now_ns, struct mgp_ticket ticket
         break;
     }
     if (session->lease_count > 0) {
+        mgp_key_note_shortage(pool, session->key, INT64_MIN); /* its key is in use again, perhaps */
         mgp_key_serve(pool, now_ns, session->key);
     } else if (verdict == MGP_VERDICT_LEAKED) {
         mgp_session_begin_close(pool, session, MGP_EVICTION_LEAKED);

@@ -275,6 +275,7 @@ grant_place(struct mgp_pool *pool, int64_t now_ns, struct mgp_waiter *waiter)
     struct mgp_key *key = waiter->key;
     mgp_waiter_unpark(pool, waiter);
     waiter->ticket = mgp_session_begin_create(pool, now_ns, waiter->spare, key);
+    key->last_used_ns = now_ns;
     waiter->spare = NULL;
     waiter->state = MGP_WAITER_GRANTED_PLACE;
     mgp_effect_push(pool, &waiter->effect, MGP_EFFECT_GRANT);

@@ -73,7 +73,7 @@ mgp_session_read_times(const struct mgp_session *session, struct mgp_session_tim
 {
     times->created_ns = session->created_ns;
     times->last_used_ns = session->last_used_ns;
-    times->expires_ns = session->lifetime.at_ns;
+    times->expires_ns = session->expires_ns;
 }
 
 bool
@@ -104,7 +104,7 @@ mgp_session_is_unfit(const struct mgp_pool *pool, const struct mgp_session *sess
         *reason = MGP_EVICTION_BROKEN;
     } else if (session->is_retired || mgp_session_is_drained(pool, session) || pool->is_closed) {
         *reason = MGP_EVICTION_MANUAL;
-    } else if (now_ns >= session->lifetime.at_ns) {
+    } else if (now_ns >= session->expires_ns) {
         *reason = MGP_EVICTION_TTL_EXPIRED;
     } else if (session->state == MGP_SESSION_IDLE &&
                now_ns - session->last_used_ns >= pool->config.idle_timeout_ns) {
@@ -121,6 +121,27 @@ mgp_session_needs_check(const struct mgp_pool *pool, const struct mgp_session *s
 {
     return mgp_session_is_suspected(session) ||
            now_ns - session->verified_ns >= pool->config.health_interval_ns;
+}
+
+/* When its replacement is to be opened: early enough for two creations of the length of the last
+ * one at its endpoint, and for what its callers need meanwhile; but not in the first half of its
+ * life. Lifetimes are spread by their jitter, and so are these. */
+static int64_t
+replacement_ns(const struct mgp_session *session)
+{
+    int64_t lifetime_ns = session->expires_ns - session->created_ns;
+    int64_t create_ns = session->key->endpoint->create_ns;
+    int64_t longest_ns = lifetime_ns / 2;
+    int64_t lead_ns = create_ns < lifetime_ns / 4 ? lifetime_ns / 20 + 2 * create_ns : longest_ns;
+    return session->expires_ns - (lead_ns < longest_ns ? lead_ns : longest_ns);
+}
+
+void
+mgp_session_set_lifetime(struct mgp_pool *pool, struct mgp_session *session, int64_t expires_ns)
+{
+    session->expires_ns = expires_ns;
+    mgp_heap_insert(&pool->lifetimes, &session->lifetime,
+                    pool->config.replaces_sessions ? replacement_ns(session) : expires_ns);
 }
 
 /* ---- orders ----------------------------------------------------------------- */

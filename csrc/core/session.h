@@ -39,7 +39,9 @@ struct mgp_session {
     struct mgp_link place;
     struct mgp_link idle_order; /* attached while IDLE; while CHECKING perhaps */
     struct mgp_effect_node effect;
-    struct mgp_heap_node lifetime; /* at_ns: when its lifetime ends, also when detached */
+    /* While it is open, until its lifetime has ended: that, or first when it is to be replaced. */
+    struct mgp_heap_node lifetime;
+    int64_t expires_ns; /* when its lifetime ends */
     int64_t created_ns;
     int64_t last_used_ns;
     int64_t verified_ns;     /* when it was last used or checked with success */
@@ -54,7 +56,9 @@ struct mgp_session {
     uint8_t state;
     uint8_t close_reason; /* enum mgp_eviction_reason; while CHECKING: if that fails */
     bool is_trial : 1;    /* while CREATING: decides about a half-open breaker */
-    bool is_unwanted : 1; /* while CREATING: its caller was cancelled */
+    bool is_unwanted : 1; /* while CREATING: its caller was cancelled, or there is none */
+    bool is_ahead : 1;    /* opened for nobody, see ahead.c */
+    bool is_replacement : 1;
     bool is_broken : 1;   /* to be closed as broken */
     bool is_retired : 1;  /* to be closed as discarded: never handed out again */
     bool is_apart : 1;    /* does not count against its key's limit any more */
@@ -69,6 +73,11 @@ void mgp_session_free(struct mgp_pool *pool, struct mgp_session *session);
 /* The session whose ticket this is, if it is in that state; else NULL. */
 struct mgp_session *mgp_session_find(const struct mgp_pool *pool, struct mgp_ticket ticket,
                                      enum mgp_session_state state);
+
+/* When it ends; until then, and perhaps when it is to be replaced, it is due for upkeep. It must
+ * not be among the lifetimes. */
+void mgp_session_set_lifetime(struct mgp_pool *pool, struct mgp_session *session,
+                              int64_t expires_ns);
 
 /* ---- what it is fit for ----------------------------------------------------- */
 

@@ -49,6 +49,9 @@ into(struct mgp_pool *pool, struct mgp_session *session, enum mgp_session_state 
         mgp_list_push_back(&key->other_sessions, &session->place);
         pool->counts.creating++;
         key->endpoint->creating++;
+        key->ahead += session->is_ahead && !session->is_apart;
+        pool->counts.ahead += session->is_ahead;
+        key->endpoint->ahead += session->is_ahead;
         mgp_count(pool, key->row, MGP_WORD_SESSION_CREATIONS_IN_PROGRESS);
         break;
     case MGP_SESSION_ACTIVE:
@@ -85,6 +88,9 @@ out_of(struct mgp_pool *pool, struct mgp_session *session)
     case MGP_SESSION_CREATING:
         pool->counts.creating--;
         key->endpoint->creating--;
+        key->ahead -= session->is_ahead && !session->is_apart;
+        pool->counts.ahead -= session->is_ahead;
+        key->endpoint->ahead -= session->is_ahead;
         mgp_uncount(pool, key->row, MGP_WORD_SESSION_CREATIONS_IN_PROGRESS);
         break;
     case MGP_SESSION_ACTIVE:
@@ -124,7 +130,6 @@ mgp_session_begin_create(struct mgp_pool *pool, int64_t now_ns, struct mgp_sessi
     spare->is_retired = key->is_single_use;
     into(pool, spare, MGP_SESSION_CREATING);
     pool->leases.promised++;
-    key->last_used_ns = now_ns;
     return mgp_slots_issue(&pool->session_slots, spare->slot);
 }
 
@@ -133,6 +138,7 @@ mgp_session_drop_creation(struct mgp_pool *pool, struct mgp_session *session)
 {
     MGP_ASSERT(session->state == MGP_SESSION_CREATING);
     out_of(pool, session);
+    mgp_link_detach(&session->effect.link); /* nobody has to begin it any more */
     pool->leases.promised--;
     mgp_session_free(pool, session);
 }
@@ -146,18 +152,23 @@ mgp_session_open(struct mgp_pool *pool, int64_t now_ns, struct mgp_session *sess
     pool->leases.promised--;
     mgp_slots_revoke(&pool->session_slots, session->slot);
     session->payload = payload;
-    mgp_observe(pool, key->row, MGP_HISTOGRAM_CREATE_SECONDS, now_ns - session->created_ns);
+    key->endpoint->create_ns = now_ns - session->created_ns;
+    mgp_observe(pool, key->row, MGP_HISTOGRAM_CREATE_SECONDS, key->endpoint->create_ns);
     session->created_ns = now_ns;
     session->last_used_ns = now_ns;
     session->verified_ns = now_ns;
     session->verified_epoch = key->endpoint->suspect_epoch;
     double shortened = pool->config.lifetime_jitter * mgp_random_unit(pool);
     int64_t lifetime_ns = (int64_t)((double)pool->config.lifetime_ns * (1.0 - shortened));
-    mgp_heap_insert(&pool->lifetimes, &session->lifetime, now_ns + lifetime_ns);
+    mgp_session_set_lifetime(pool, session, now_ns + lifetime_ns);
     mgp_count(pool, key->row, MGP_WORD_CREATES);
+    if (session->is_replacement) {
+        mgp_count(pool, key->row, MGP_WORD_REPLACEMENTS);
+    }
     mgp_count(pool, key->row, MGP_WORD_SIZE);
     /* Open, but in no state yet: a lease, idle or the close follows in the same operation. */
     into(pool, session, MGP_SESSION_ACTIVE);
+    mgp_key_note_shortage(pool, key, INT64_MIN);
 }
 
 struct mgp_lease *
@@ -172,6 +183,7 @@ mgp_session_begin_lease(struct mgp_pool *pool, struct mgp_session *session)
         out_of(pool, session);
         mgp_link_detach(&session->idle_order);
         into(pool, session, MGP_SESSION_ACTIVE);
+        mgp_key_note_shortage(pool, key, INT64_MIN);
     }
     lease->next = session->leases;
     session->leases = lease;
@@ -257,6 +269,7 @@ mgp_session_begin_close(struct mgp_pool *pool, struct mgp_session *session,
     mgp_uncount(pool, session->key->row, MGP_WORD_SIZE);
     mgp_count(pool, session->key->row, MGP_WORD_EVICTIONS + (size_t)reason);
     into(pool, session, MGP_SESSION_CLOSING);
+    mgp_key_note_shortage(pool, session->key, INT64_MIN);
     mgp_effect_push(pool, &session->effect, MGP_EFFECT_CLOSE);
 }
 
@@ -265,6 +278,7 @@ mgp_session_set_apart(struct mgp_session *session)
 {
     if (!session->is_apart) {
         (*count_of(session))--;
+        session->key->ahead -= session->state == MGP_SESSION_CREATING && session->is_ahead;
         session->is_apart = true;
         session->key->apart++;
     }

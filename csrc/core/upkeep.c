@@ -1,6 +1,7 @@
 /* Upkeep: what falls due with time alone. Each step is one unit of work, so that the
  * layer above can stop after any number of them and go on later. */
 #include "../base/check.h"
+#include "ahead.h"
 #include "machine.h"
 #include "serve.h"
 #include "transition.h"
@@ -41,7 +42,10 @@ lifetime_step(struct mgp_pool *pool, int64_t now_ns)
     }
     mgp_heap_remove(&pool->lifetimes, node);
     struct mgp_session *session = mgp_container_of(node, struct mgp_session, lifetime);
-    if (session->state == MGP_SESSION_IDLE) {
+    if (now_ns < session->expires_ns) {
+        mgp_heap_insert(&pool->lifetimes, node, session->expires_ns);
+        mgp_session_replace(pool, now_ns, session);
+    } else if (session->state == MGP_SESSION_IDLE) {
         reap(pool, now_ns, session, MGP_EVICTION_TTL_EXPIRED);
     }
     /* In use or under a check: found to be over its lifetime when it comes back. */
@@ -173,7 +177,7 @@ mgp_pool_upkeep(struct mgp_pool *pool, int64_t now_ns, unsigned budget)
     for (; budget > 0; budget--) {
         bool has_worked = endpoint_step(pool, now_ns) || lifetime_step(pool, now_ns) ||
                           idle_step(pool, now_ns) || sweep_step(pool, now_ns) ||
-                          health_step(pool, now_ns);
+                          health_step(pool, now_ns) || mgp_reserve_step(pool, now_ns);
         mgp_settle(pool, now_ns);
         if (!has_worked) {
             return false;
@@ -203,6 +207,7 @@ mgp_pool_next_deadline(const struct mgp_pool *pool)
         deadline_ns = pool->next_check_ns;
     }
     deadline_ns = earlier_of_heap(deadline_ns, &pool->lifetimes);
+    deadline_ns = earlier_of_heap(deadline_ns, &pool->shortages);
     deadline_ns = earlier_of_heap(deadline_ns, &pool->retries);
     deadline_ns = earlier_of_heap(deadline_ns, &pool->remembered);
     const struct mgp_session *session = least_recently_used(pool);

@@ -79,6 +79,8 @@
       "Circuit breakers open or half-open now.")                                                   \
     X(ANONYMOUS_ACQUIRES, "anonymous_acquires", COUNTER, GATEWAY,                                  \
       "Acquires that carried no identity.")                                                        \
+    X(REPLACEMENTS, "replacements", COUNTER, GATEWAY,                                              \
+      "Sessions opened in the place of one that neared the end of its lifetime.")                  \
     X(REPLAYS, "replays", COUNTER, GATEWAY,                                                        \
       "Requests sent once more on a fresh session: the server had not executed them.")             \
     X(UNPOOLED_CALLS, "unpooled_calls", COUNTER, UNPOOLED,                                         \

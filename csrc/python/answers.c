@@ -94,6 +94,9 @@ take_grant(py_pool *self, py_pending *pending, PyObject *url)
         py_connection *connection = acquired.payload;
         connection->use_count++;
         result = check_out(pending, connection, acquired.ticket);
+        if (self->keeps_arguments) {
+            py_connection_note_headers(connection, pending->headers);
+        }
     } else if (status == MGP_OK) {
         pending->state = PY_PENDING_CREATING;
         pending->ticket = acquired.ticket;
@@ -200,7 +203,7 @@ py_pool_cancel(py_pool *self, PyObject *object)
     Py_RETURN_NONE;
 }
 
-/* _created(pending, pooled): True when the machine took the session, False when the
+/* _created(pending, pooled[, arguments]): True when the machine took the session, False when the
  * creation was given up before. */
 PyObject *
 py_pool_created(py_pool *self, PyObject *const *args, Py_ssize_t nargs)
@@ -208,8 +211,11 @@ py_pool_created(py_pool *self, PyObject *const *args, Py_ssize_t nargs)
     struct mgp_session_times times;
     struct mgp_ticket lease;
     struct mgp_session *session;
-    py_pending *pending =
-        has_two_arguments(nargs, "_created") ? check_pending(self, args[0]) : NULL;
+    if (nargs != 2 && nargs != 3) {
+        PyErr_SetString(PyExc_TypeError, "_created() takes 2 or 3 positional arguments");
+        return NULL;
+    }
+    py_pending *pending = check_pending(self, args[0]);
     int has_begun = pending == NULL ? -1 : begin_report(self, pending->machine);
     if (has_begun < 0) {
         return NULL;
@@ -235,6 +241,9 @@ py_pool_created(py_pool *self, PyObject *const *args, Py_ssize_t nargs)
         Py_RETURN_FALSE;
     }
     py_connection_join_pool(connection, self, session);
+    if (nargs == 3 && self->keeps_arguments) {
+        connection->arguments = Py_NewRef(args[2]); /* it had none: it was in no pool */
+    }
     if (has_given_age) {
         mgp_session_set_created(self->core, session, self->now_ns - age_ns);
     }

@@ -1,6 +1,8 @@
 /* Sessions in and out of the pool: the hit path, and release. */
 #include "checkout.h"
 
+#include <string.h>
+
 #include "errors.h"
 #include "hooks.h"
 #include "leaks.h"
@@ -97,12 +99,17 @@ py_pool_note_outcome(py_pool *self, PyObject *const *args, Py_ssize_t nargs)
 }
 
 static PyObject *
-hand_out(const struct mgp_acquired *acquired, uint64_t *lease)
+hand_out(const py_pool *self, const py_key_arguments *arguments,
+         const struct mgp_acquired *acquired, uint64_t *lease)
 {
     py_connection *connection = acquired->payload;
     connection->use_count++;
     *lease = acquired->ticket.generation;
-    return py_connection_check_out(connection, acquired->ticket);
+    PyObject *pooled = py_connection_check_out(connection, acquired->ticket);
+    if (self->keeps_arguments && connection->headers_now != arguments->headers) {
+        py_connection_note_headers(connection, arguments->headers); /* it is the caller's: last */
+    }
+    return pooled;
 }
 
 /* All that an acquire without a session at once may need, made before the machine changes:
@@ -172,11 +179,10 @@ slow_acquire_init(py_pool *self, const py_key *key, const py_key_arguments *argu
     return py_pool_check_machine(self, made->machine);
 }
 
-/* No session at once: a Pending, but where one came meanwhile. `read_headers`: what was read of
- * headers that are no dict, else NULL. */
+/* No session at once: a Pending, but where one came meanwhile. */
 static PyObject *
 acquire_slowly(py_pool *self, uint64_t hash, const py_key *key, const py_key_arguments *arguments,
-               PyObject *read_headers, uint64_t *lease)
+               uint64_t *lease)
 {
     struct mgp_acquired acquired = {.answer = MGP_ANSWER_NONE};
     struct slow_acquire made;
@@ -185,13 +191,13 @@ acquire_slowly(py_pool *self, uint64_t hash, const py_key *key, const py_key_arg
         goto done;
     }
     py_pending *pending = made.pending;
-    pending->headers = Py_XNewRef(read_headers);
+    pending->headers = arguments->headers == Py_None ? NULL : Py_NewRef(arguments->headers);
     if (self->clock != NULL) {
         mgp_pool_set_clock_offset(self->core, py_monotonic_ns() - self->now_ns);
     }
     int status = mgp_pool_acquire(self->core, self->now_ns, hash, &made.spec, &acquired);
     if (status == MGP_OK && acquired.answer == MGP_ANSWER_SESSION) {
-        result = hand_out(&acquired, lease);
+        result = hand_out(self, arguments, &acquired, lease);
     } else if (status == MGP_OK) {
         pending->machine = self->machine;
         if (acquired.answer == MGP_ANSWER_CREATE) {
@@ -268,7 +274,7 @@ py_pool_note_anonymous(py_pool *self, PyObject *Py_UNUSED(ignored))
 }
 
 static PyObject *
-acquire(py_pool *self, const py_key_arguments *arguments, PyObject *read_headers, uint64_t *lease)
+acquire(py_pool *self, const py_key_arguments *arguments, uint64_t *lease)
 {
     struct mgp_acquired acquired;
     py_key key;
@@ -285,9 +291,9 @@ acquire(py_pool *self, const py_key_arguments *arguments, PyObject *read_headers
     uint64_t hash = mgp_pool_hash(self->core, key.bytes, key.size);
     mgp_pool_try_acquire(self->core, self->now_ns, hash, key.bytes, key.size, &acquired);
     if (acquired.answer == MGP_ANSWER_SESSION) {
-        result = hand_out(&acquired, lease);
+        result = hand_out(self, arguments, &acquired, lease);
     } else {
-        result = acquire_slowly(self, hash, &key, arguments, read_headers, lease);
+        result = acquire_slowly(self, hash, &key, arguments, lease);
     }
 done:
     py_key_fini(&key);
@@ -304,7 +310,7 @@ acquire_by_mapping(py_pool *self, const py_key_arguments *arguments, uint64_t *l
     if (headers != NULL) {
         py_key_arguments read = *arguments;
         read.headers = headers;
-        result = acquire(self, &read, headers, lease);
+        result = acquire(self, &read, lease);
         Py_DECREF(headers);
     }
     return result;
@@ -317,7 +323,86 @@ py_pool_acquire(py_pool *self, const py_key_arguments *arguments, uint64_t *leas
         *lease = 0;
         return acquire_by_mapping(self, arguments, lease);
     }
-    return acquire(self, arguments, NULL, lease);
+    return acquire(self, arguments, lease);
+}
+
+/* _warm(url, headers, transport_type, user_identity, gateway_id, sessions) */
+PyObject *
+py_pool_warm(py_pool *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    struct slow_acquire made;
+    struct mgp_key_view view;
+    struct mgp_ticket ticket;
+    py_key key;
+    PyObject *result = NULL;
+    if (nargs != 6) {
+        PyErr_SetString(PyExc_TypeError, "_warm() takes 6 positional arguments");
+        return NULL;
+    }
+    unsigned long sessions = PyLong_AsUnsignedLong(args[5]);
+    if (PyErr_Occurred() || py_pool_ensure_hooks(self) < 0 || py_pool_begin(self) < 0) {
+        return NULL;
+    }
+    py_key_arguments arguments = {(PyObject *)self, args[0], args[1], args[2], args[3], args[4]};
+    uint64_t machine = self->machine;
+    py_key_init(&key);
+    made = (struct slow_acquire){.machine = machine};
+    if (build_key(self, &arguments, &key) < 0 || py_pool_check_machine(self, machine) < 0 ||
+        slow_acquire_init(self, &key, &arguments, &made) < 0) {
+        goto done;
+    }
+    uint64_t hash = mgp_pool_hash(self->core, key.bytes, key.size);
+    int status = mgp_pool_warm(self->core, self->now_ns, hash, &made.spec,
+                               (uint32_t)(sessions < UINT32_MAX ? sessions : UINT32_MAX), &ticket);
+    if (status == MGP_OK && ticket.generation != 0) {
+        made.pending->machine = self->machine;
+        made.pending->state = PY_PENDING_CREATING;
+        made.pending->ticket = ticket;
+        made.pending->headers = Py_XNewRef(args[1] == Py_None ? NULL : args[1]);
+        result = Py_NewRef((PyObject *)made.pending);
+    } else if (status == MGP_OK || status == MGP_ERR_EXHAUSTED) {
+        mgp_pool_view_key(self->core, hash, made.spec.key, &view);
+        result = PyLong_FromSize_t(view.idle + view.checking);
+    }
+    py_pool_end(self);
+    if (status < 0 && status != MGP_ERR_EXHAUSTED) {
+        (void)py_pool_raise(self, status, args[0]);
+    }
+done:
+    slow_acquire_fini(self, &made);
+    py_key_fini(&key);
+    return result;
+}
+
+/* _is_like(pooled, url, headers, transport_type, user_identity, gateway_id) */
+PyObject *
+py_pool_is_like(py_pool *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    py_key key;
+    PyObject *result = NULL;
+    if (nargs != 6) {
+        PyErr_SetString(PyExc_TypeError, "_is_like() takes 6 positional arguments");
+        return NULL;
+    }
+    if (py_pool_ensure_hooks(self) < 0 || py_pool_begin_to_report(self) < 0) {
+        return NULL;
+    }
+    py_key_arguments arguments = {(PyObject *)self, args[1], args[2], args[3], args[4], args[5]};
+    uint64_t machine = self->machine;
+    py_key_init(&key);
+    if (build_key(self, &arguments, &key) == 0 && py_pool_check_machine(self, machine) == 0) {
+        const py_connection *connection = py_pool_find_connection(self, args[0]); /* borrowed */
+        const struct mgp_session *core = connection == NULL ? NULL : py_connection_core(connection);
+        struct mgp_bytes own = {"", 0};
+        if (core != NULL) {
+            own = mgp_session_key(core);
+        }
+        result = PyErr_Occurred() ? NULL
+                                  : PyBool_FromLong(own.size == key.size && own.size > 0 &&
+                                                    memcmp(own.bytes, key.bytes, own.size) == 0);
+    }
+    py_key_fini(&key);
+    return result;
 }
 
 PyObject *

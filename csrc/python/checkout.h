@@ -14,6 +14,8 @@ PyObject *py_pool_acquire(py_pool *self, const py_key_arguments *arguments, uint
 PyObject *py_pool_release(py_pool *self, PyObject *pooled, enum mgp_verdict verdict);
 PyObject *py_module_acquire(PyObject *module, PyObject *const *args, Py_ssize_t nargs);
 PyObject *py_module_release(PyObject *module, PyObject *const *args, Py_ssize_t nargs);
+PyObject *py_pool_warm(py_pool *self, PyObject *const *args, Py_ssize_t nargs);
+PyObject *py_pool_is_like(py_pool *self, PyObject *const *args, Py_ssize_t nargs);
 PyObject *py_pool_lease_of(py_pool *self, PyObject *pooled);
 PyObject *py_pool_holds(py_pool *self, PyObject *const *args, Py_ssize_t nargs);
 PyObject *py_pool_note_anonymous(py_pool *self, PyObject *ignored);

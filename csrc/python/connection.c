@@ -20,6 +20,8 @@ py_connection_traverse(py_connection *self, visitproc visit, void *arg)
     Py_VISIT(self->gateway_id);
     Py_VISIT(self->owner_task);
     Py_VISIT(self->shutdown_event);
+    Py_VISIT(self->arguments);
+    Py_VISIT(self->headers_now);
     if (!self->is_leaked) {
         Py_VISIT(self->closer);
     }
@@ -48,6 +50,8 @@ py_connection_clear(py_connection *self)
     Py_CLEAR(self->gateway_id);
     Py_CLEAR(self->owner_task);
     Py_CLEAR(self->shutdown_event);
+    Py_CLEAR(self->arguments);
+    Py_CLEAR(self->headers_now);
     if (!self->is_leaked) {
         Py_CLEAR(self->closer);
     }
@@ -309,6 +313,11 @@ py_connection_leave_pool(py_connection *connection, const struct mgp_session_tim
             connection->view = NULL;
         }
     }
+    PyObject *arguments = connection->arguments, *headers = connection->headers_now;
+    connection->arguments = NULL;
+    connection->headers_now = NULL;
+    Py_XDECREF(arguments);
+    Py_XDECREF(headers);
     Py_XDECREF(closer);
     Py_XDECREF(view);
     Py_DECREF(connection);
@@ -560,6 +569,12 @@ py_connection_end_lease(py_connection *connection)
     if (connection->is_leaked) {
         unlink_leaked(connection); /* nothing is left to reclaim */
     }
+}
+
+void
+py_connection_note_headers(py_connection *connection, PyObject *headers)
+{
+    Py_XSETREF(connection->headers_now, Py_XNewRef(headers));
 }
 
 void

@@ -60,6 +60,8 @@ struct py_connection {
         };
     };
     py_given_times *given; /* owned; NULL where none was ever given */
+    PyObject *arguments;   /* owned: with which it was acquired, or NULL; for one like it */
+    PyObject *headers_now; /* owned: those of its newest caller, as they were given; or NULL */
     Py_ssize_t use_count;
     uint64_t lease_generation; /* with lease_index, the ticket of the present checkout */
     uint32_t lease_index;
@@ -136,6 +138,8 @@ PyObject *py_connection_check_out(py_connection *connection, struct mgp_ticket l
 void py_connection_check_in(py_connection *connection);
 /* It is being closed: no checkout of it holds any more. */
 void py_connection_end_lease(py_connection *connection);
+/* It was handed out to a caller with these headers. */
+void py_connection_note_headers(py_connection *connection, PyObject *headers);
 /* The task that closes it, or whatever else is to be awaited for that. */
 void py_connection_set_closer(py_connection *connection, PyObject *closer);
 /* The same, to be awaited: new reference; None where it is not being closed. */

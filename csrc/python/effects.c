@@ -3,6 +3,7 @@
 #include "effects.h"
 
 #include "connection.h"
+#include "key_format.h"
 #include "pending.h"
 #include "ticket.h"
 
@@ -160,6 +161,67 @@ apply_probe(py_pool *self, py_connection *connection, const struct mgp_effect *e
     Py_DECREF(connection);
 }
 
+/* Calls self._on_create(pending, view, arguments, headers): it reports how the creation ends. */
+static bool
+begin_create(py_pool *self, py_connection *like, py_pending *pending)
+{
+    PyObject *result = NULL;
+    PyObject *view = py_connection_ensure_view(self->state, like);
+    PyObject *arguments = Py_NewRef(like->arguments == NULL ? Py_None : like->arguments);
+    PyObject *headers = Py_NewRef(like->headers_now == NULL ? Py_None : like->headers_now);
+    if (view != NULL) {
+        result = PyObject_CallMethodObjArgs((PyObject *)self, self->state->str_on_create,
+                                            (PyObject *)pending, view, arguments, headers, NULL);
+    }
+    Py_DECREF(headers);
+    Py_DECREF(arguments);
+    Py_XDECREF(view);
+    bool is_begun = result != NULL && result != Py_None;
+    Py_XDECREF(result);
+    return is_begun;
+}
+
+static void
+apply_create(py_pool *self, py_connection *like, const struct mgp_effect *effect)
+{
+    uint64_t machine = self->machine;
+    bool is_begun = false;
+    py_pending *pending = NULL;
+    if (like != NULL) {
+        Py_INCREF(like);
+        pending = py_pending_new(self);
+    }
+    /* Making it may have run anything. */
+    if (pending != NULL && is_still(self, machine)) {
+        pending->machine = machine;
+        pending->state = PY_PENDING_CREATING;
+        pending->ticket = effect->ticket;
+        struct mgp_session *core = py_connection_core(like);
+        if (core != NULL) {
+            struct mgp_bytes key = mgp_session_key(core);
+            PyObject *identity = py_key_identity_part(key.bytes, key.size);
+            if (identity != NULL && identity != Py_None) {
+                pending->identity = Py_NewRef(identity);
+            }
+            Py_XDECREF(identity);
+            is_begun = !PyErr_Occurred() && begin_create(self, like, pending);
+        }
+    }
+    if (PyErr_Occurred() && is_passing()) {
+        py_pool_drop_error(); /* without that session, then */
+    } else if (PyErr_Occurred()) {
+        PyErr_WriteUnraisable((PyObject *)self);
+    }
+    if (!is_begun && is_still(self, machine)) {
+        if (pending != NULL) {
+            pending->state = PY_PENDING_ENDED;
+        }
+        (void)mgp_pool_create_failed(self->core, self->now_ns, effect->ticket, MGP_FAULT_CALLER);
+    }
+    Py_XDECREF((PyObject *)pending);
+    Py_XDECREF((PyObject *)like);
+}
+
 bool
 py_pool_run_effects(py_pool *self)
 {
@@ -183,6 +245,9 @@ py_pool_run_effects(py_pool *self)
             break;
         case MGP_EFFECT_PROBE:
             apply_probe(self, effect.payload, &effect);
+            break;
+        case MGP_EFFECT_CREATE:
+            apply_create(self, effect.payload, &effect);
             break;
         case MGP_EFFECT_GONE:
             py_connection_leave_pool(effect.payload, &effect.times);

@@ -166,6 +166,7 @@ intern_names(py_state *state)
         {&state->str_call_soon_threadsafe, "call_soon_threadsafe"},
         {&state->str_on_close, "_on_close"},
         {&state->str_on_check, "_on_check"},
+        {&state->str_on_create, "_on_create"},
         {&state->str_circuit_open_error, "_circuit_open_error"},
         {&state->str_arm_timer, "_arm_timer"},
         {&state->str_reap_leaks, "_reclaim_leaked"},
@@ -334,6 +335,7 @@ core_clear(PyObject *module)
     Py_CLEAR(state->str_call_soon_threadsafe);
     Py_CLEAR(state->str_on_close);
     Py_CLEAR(state->str_on_check);
+    Py_CLEAR(state->str_on_create);
     Py_CLEAR(state->str_circuit_open_error);
     Py_CLEAR(state->str_arm_timer);
     Py_CLEAR(state->str_reap_leaks);

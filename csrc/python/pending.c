@@ -96,7 +96,7 @@ static PyMemberDef py_pending_members[] = {
     {"error", T_OBJECT, offsetof(py_pending, error), 0,
      "An exception to be raised instead of an answer, or None."},
     {"headers", T_OBJECT, offsetof(py_pending, headers), READONLY,
-     "What was read of headers that are a mapping, but no dict (dict); else None."},
+     "The headers that decided the key, read of the caller's where these are no dict; or None."},
     {"identity", T_OBJECT, offsetof(py_pending, identity), READONLY,
      "The header identity in the key (bytes), or None where _make_pool_key() is overridden."},
     {"lease", T_ULONGLONG, offsetof(py_pending, lease), READONLY,

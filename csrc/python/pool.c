@@ -90,16 +90,20 @@ static int
 read_config(PyObject *limits, PyObject *times, PyObject *breaker, struct mgp_config *config)
 {
     long long lifetime_ns, idle_ns, health_ns, reset_ns;
-    if (!PyArg_ParseTuple(limits, "IIIII;limits", &config->max_sessions_per_key,
+    int replaces_sessions;
+    if (!PyArg_ParseTuple(limits, "IIIIII;limits", &config->max_sessions_per_key,
                           &config->max_total_sessions, &config->max_total_keys,
-                          &config->max_waiters_per_key, &config->max_creating_per_endpoint) ||
-        !PyArg_ParseTuple(times, "LLLdI;times", &lifetime_ns, &idle_ns, &health_ns,
-                          &config->lifetime_jitter, &config->checks_per_second) ||
+                          &config->max_waiters_per_key, &config->max_creating_per_endpoint,
+                          &config->min_idle_per_key) ||
+        !PyArg_ParseTuple(times, "LLLdIp;times", &lifetime_ns, &idle_ns, &health_ns,
+                          &config->lifetime_jitter, &config->checks_per_second,
+                          &replaces_sessions) ||
         !PyArg_ParseTuple(breaker, "ILI;breaker", &config->breaker_threshold, &reset_ns,
                           &config->max_remembered_endpoints)) {
         return -1;
     }
     config->lifetime_ns = lifetime_ns;
+    config->replaces_sessions = replaces_sessions != 0;
     config->idle_timeout_ns = idle_ns;
     config->health_interval_ns = health_ns;
     config->breaker_reset_ns = reset_ns;
@@ -138,6 +142,7 @@ py_pool_setup(py_pool *self, PyObject *args, PyObject *kwargs)
         return NULL;
     }
     self->config = config;
+    self->keeps_arguments = config.replaces_sessions || config.min_idle_per_key > 0;
     Py_XSETREF(self->clock, clock == Py_None ? NULL : Py_NewRef(clock));
     if (mgp_pool_new(&config, &self->core) < 0) {
         return PyErr_NoMemory();
@@ -169,6 +174,7 @@ py_pool_configure(py_pool *self, PyObject *args, PyObject *kwargs)
         return NULL;
     }
     self->config = config;
+    self->keeps_arguments = config.replaces_sessions || config.min_idle_per_key > 0;
     py_pool_apply_config(self);
     Py_XSETREF(self->identity.extractor, extractor == Py_None ? NULL : Py_NewRef(extractor));
     Py_RETURN_NONE;
@@ -490,8 +496,18 @@ static PyMethodDef py_pool_methods[] = {
     METHOD("_cancel", py_pool_cancel, METH_O,
            "_cancel($self, pending, /)\n--\n\nIts caller was cancelled: nothing is lost."),
     METHOD("_created", py_pool_created, METH_FASTCALL,
-           "_created($self, pending, pooled, /)\n--\n\n"
-           "Whether the pool took the session; False when it no longer waits for it."),
+           "_created($self, pending, pooled, arguments=None, /)\n--\n\n"
+           "Whether the pool took the session; False when it no longer waits for it. The\n"
+           "arguments of its acquire are kept for sessions that are opened like it."),
+    METHOD("_warm", py_pool_warm, METH_FASTCALL,
+           "_warm($self, url, headers, transport_type, user_identity, gateway_id, sessions, /)"
+           "\n--\n\n"
+           "A Pending whose creation is to be carried out, so that the key has so many idle\n"
+           "sessions; or how many it has (int), where there is nothing to do, or no place."),
+    METHOD("_is_like", py_pool_is_like, METH_FASTCALL,
+           "_is_like($self, pooled, url, headers, transport_type, user_identity, gateway_id, /)"
+           "\n--\n\n"
+           "Whether these arguments make the key of this session."),
     METHOD("_create_failed", py_pool_create_failed, METH_FASTCALL,
            "_create_failed($self, pending, counts, /)\n--\n\n"
            "The creation failed; `counts`: for the circuit breaker."),

@@ -30,6 +30,7 @@ typedef struct py_pool {
     unsigned hooks;         /* bit PY_HOOK_... for each overridden hook */
     unsigned hooks_version; /* type version for which `hooks` holds; 0: for none */
     bool is_grouped;        /* keys belong to the groups of their user and of their gateway */
+    bool keeps_arguments;   /* of acquires, with their sessions: for others like these */
     bool is_running_effects;
     bool is_building_key;    /* an overridden hook that makes the key is running */
     bool has_seen_anonymous; /* ... and asked for the default, which found no identity */

@@ -49,6 +49,7 @@ typedef struct {
     PyObject *str_call_soon_threadsafe;
     PyObject *str_on_close;
     PyObject *str_on_check;
+    PyObject *str_on_create;
     PyObject *str_circuit_open_error;
     PyObject *str_arm_timer;
     PyObject *str_reap_leaks;

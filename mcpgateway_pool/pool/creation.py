@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from mcpgateway_pool import verdict
@@ -27,7 +29,18 @@ if TYPE_CHECKING:
 
 
 class Creation:
-    """Opens a session for a pending acquire; ``task`` is its task."""
+    """Opens a session for a pending acquire.
+
+    Args:
+        pool: that is to get it.
+        pending: the acquire, or what stands for one where nobody waits for the session.
+        arguments: of the acquire.
+        context: to run in; None: in the caller's.
+
+    Attributes:
+        task: its task.
+        done: done when it has told the pool how it ended.
+    """
 
     __slots__ = (
         "_arguments",
@@ -43,7 +56,13 @@ class Creation:
         "task",
     )
 
-    def __init__(self, pool: Pool, pending: Pending, arguments: AcquireArguments) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        pending: Pending,
+        arguments: AcquireArguments,
+        context: contextvars.Context | None = None,
+    ) -> None:
         loop = asyncio.get_running_loop()
         self._pool = pool
         self._pending = pending
@@ -59,7 +78,10 @@ class Creation:
         timer = None
         try:
             timer = self._timer = pool._timer(pool._settings.session_create_timeout_seconds, self._time_out)
-            self.task = pool._spawn(self._run(), "create", in_context=True)
+            if context is None:
+                self.task = pool._spawn(self._run(), "create", in_context=True)
+            else:
+                self.task = context.run(partial(pool._spawn, self._run(), "create", in_context=True))
             self.task.add_done_callback(self._ended)
         except BaseException:
             self._span.end()
@@ -125,7 +147,7 @@ class Creation:
                 pooled.identity_key = identity_digest(identity)
             pooled.user_identity = user_identity or "anonymous"
             pooled.gateway_id = gateway_id or ""
-        is_taken = pool._created(self._pending, pooled)
+        is_taken = pool._created(self._pending, pooled, self._arguments)
         if is_taken:
             if identity is not None and isinstance(pooled, PooledSession) and pooled._pool is not pool:
                 pooled.identity_key = identity_digest(identity)  # it is held as a foreign object is

@@ -14,6 +14,7 @@ import itertools
 import logging
 import weakref
 from collections.abc import Callable, Coroutine, Iterable, Mapping
+from dataclasses import fields
 from types import TracebackType
 from typing import Any, Self
 
@@ -48,6 +49,7 @@ from .server import Server
 from .session_context import AcquireArguments, SessionContext
 from .stats import PoolStats, describe, read_stats
 from .waiting import acquire_slowly
+from .warming import warm
 
 logger = logging.getLogger("mcpgateway_pool")
 
@@ -95,6 +97,10 @@ class MCPSessionPool(PoolCore):
         name: of the pool, in its ``repr()`` and in warnings; default ``pool-1``, ``pool-2``, …
         network: how connections to servers notice that nobody is there any more; for clients that no
             ``httpx_client_factory`` has made.
+        min_idle: sessions that are kept ready, idle, for each key that was used within the last
+            ``session_ttl_seconds``, as far as the limits allow; default 0, at most ``max_sessions_per_key``.
+        replace_sessions: open another session in the background before the lifetime of one in use ends, as
+            far as the limits allow, so that no caller pays for that; default True.
 
     Raises:
         TypeError, ValueError: a setting of the wrong type, or out of its range.
@@ -158,35 +164,11 @@ class MCPSessionPool(PoolCore):
         clock: Callable[[], float] | None = None,
         name: str | None = None,
         network: NetworkSettings = config.DEFAULT_NETWORK,
+        min_idle: int = 0,
+        replace_sessions: bool = True,
     ) -> None:
-        settings = Settings(
-            max_sessions_per_key=max_sessions_per_key,
-            session_ttl_seconds=session_ttl_seconds,
-            health_check_interval_seconds=health_check_interval_seconds,
-            acquire_timeout_seconds=acquire_timeout_seconds,
-            session_create_timeout_seconds=session_create_timeout_seconds,
-            circuit_breaker_threshold=circuit_breaker_threshold,
-            circuit_breaker_reset_seconds=circuit_breaker_reset_seconds,
-            identity_headers=identity_headers,
-            identity_extractor=identity_extractor,
-            idle_pool_eviction_seconds=idle_pool_eviction_seconds,
-            default_transport_timeout_seconds=default_transport_timeout_seconds,
-            health_check_methods=health_check_methods,
-            health_check_timeout_seconds=health_check_timeout_seconds,
-            message_handler_factory=message_handler_factory,
-            max_total_keys=max_total_keys,
-            max_total_sessions=max_total_sessions,
-            max_waiters=max_waiters,
-            max_creating_per_url=max_creating_per_url,
-            max_tracked_urls=max_tracked_urls,
-            isolation=isolation,
-            session_ttl_jitter=session_ttl_jitter,
-            health_checks_per_second=health_checks_per_second,
-            cleanup_timeout_seconds=cleanup_timeout_seconds,
-            clock=clock,
-            name=name,
-            network=network,
-        )
+        given = locals()  # these arguments, which are the settings
+        settings = Settings(**{field.name: given[field.name] for field in fields(Settings)})
         self._refuse_unknown_methods(settings.health_check_methods or ())
         self._setup(**settings.for_core())
         self._settings = settings
@@ -243,7 +225,6 @@ class MCPSessionPool(PoolCore):
         timeout: float | None = None,
         user_identity: str | None = None,
         gateway_id: str | None = None,
-        *,
         wait_timeout: float | None = None,
     ) -> PooledSession:
         """Check out a session, to be given back by :meth:`release`; :meth:`session` does both.
@@ -323,7 +304,6 @@ class MCPSessionPool(PoolCore):
         timeout: float | None = None,
         user_identity: str | None = None,
         gateway_id: str | None = None,
-        *,
         wait_timeout: float | None = None,
     ) -> SessionContext:
         """Check out a session for the length of an ``async with`` block; arguments as of :meth:`acquire`.
@@ -376,6 +356,48 @@ class MCPSessionPool(PoolCore):
                 user_identity,
                 gateway_id,
             ),
+        )
+
+    async def warm(
+        self,
+        url: str,
+        headers: Mapping[str, str] | None = None,
+        transport_type: TransportType = TransportType.STREAMABLE_HTTP,
+        httpx_client_factory: Callable[..., Any] | None = None,
+        timeout: float | None = None,
+        user_identity: str | None = None,
+        gateway_id: str | None = None,
+        *,
+        sessions: int = 1,
+    ) -> int:
+        """Open sessions now for callers to come, within all limits, and in places that nobody else wants.
+
+        Arguments as of :meth:`acquire`; ``sessions`` is how many idle ones there are to be, default 1.
+        Cancelled, it begins no further ones, and those under way finish into the pool.
+
+        Returns:
+            How many idle ones there are now: fewer where a limit is reached, or where one failed.
+
+        Raises:
+            TypeError, ValueError: a bad argument.
+            PoolClosedError, CircuitOpenError: as of :meth:`acquire`.
+            Exception: why the first one could not be opened, where there is none now.
+        """
+        if timeout is not None:
+            config.duration("timeout", timeout)
+        config.count("sessions", sessions)
+        return await warm(
+            self,
+            AcquireArguments(
+                url,
+                config.copied_headers(headers),
+                transport_type,
+                httpx_client_factory,
+                timeout,
+                user_identity,
+                gateway_id,
+            ),
+            sessions,
         )
 
     # ---- open, drain and close
@@ -519,6 +541,10 @@ class MCPSessionPool(PoolCore):
         """Bound on closing a session, in seconds; asked at each close."""
         return self._settings.cleanup_timeout_seconds
 
+    def _context_ahead(self, pooled: Any) -> contextvars.Context:
+        """What to open a session in that nobody waits for, and that is to be like this one."""
+        return contextvars.Context()
+
     async def _permit_creation(self, headers: dict[str, str] | None) -> None:
         """Raises, before a session is created, what forbids it here; that is no failure of the server."""
 
@@ -540,6 +566,11 @@ class MCPSessionPool(PoolCore):
 
     def _on_check(self, pooled: Any, ticket: Ticket) -> asyncio.Task[None] | None:
         return upkeep.begin_check(self, pooled, ticket)
+
+    def _on_create(
+        self, pending: Pending, pooled: Any, arguments: AcquireArguments | None, headers: Any
+    ) -> asyncio.Task[None] | None:
+        return upkeep.begin_create(self, pending, pooled, arguments, headers)
 
     def _arm_timer(self, seconds: float) -> None:
         if self._loop is None or self._loop.is_closed():

@@ -7,6 +7,7 @@ names among these, but a subclass on itself.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
@@ -54,7 +55,27 @@ class Pool(Protocol):
     def _take(self, pending: Pending, url: Any, /) -> Any: ...
     def _time_out(self, pending: Pending, /) -> tuple[int, int, int, int, int] | None: ...
     def _cancel(self, pending: Pending, /) -> None: ...
-    def _created(self, pending: Pending, pooled: Any, /) -> bool: ...
+    def _created(self, pending: Pending, pooled: Any, arguments: Any, /) -> bool: ...
+    def _warm(
+        self,
+        url: Any,
+        headers: Any,
+        transport_type: Any,
+        user_identity: Any,
+        gateway_id: Any,
+        sessions: int,
+        /,
+    ) -> Pending | int: ...
+    def _is_like(
+        self,
+        pooled: Any,
+        url: Any,
+        headers: Any,
+        transport_type: Any,
+        user_identity: Any,
+        gateway_id: Any,
+        /,
+    ) -> bool: ...
     def _create_failed(self, pending: Pending, counts: bool, /) -> None: ...
     def _checked(self, ticket: Ticket, is_usable: bool, /) -> bool: ...
     def _close_ended(self, ticket: Ticket, /) -> bool: ...
@@ -101,7 +122,6 @@ class Pool(Protocol):
         timeout: float | None = None,
         user_identity: str | None = None,
         gateway_id: str | None = None,
-        *,
         wait_timeout: float | None = None,
     ) -> PooledSession: ...
     def session(
@@ -113,7 +133,6 @@ class Pool(Protocol):
         timeout: float | None = None,
         user_identity: str | None = None,
         gateway_id: str | None = None,
-        *,
         wait_timeout: float | None = None,
     ) -> SessionContext: ...
     async def release(self, pooled: PooledSession, *, discard: bool = False) -> None: ...
@@ -136,6 +155,7 @@ class Pool(Protocol):
     def _watch_of(self, pooled: Any) -> HttpWatch | None: ...
     def _sdk_namespace(self) -> object | None: ...
     def _cleanup_timeout(self) -> float: ...
+    def _context_ahead(self, pooled: Any) -> contextvars.Context: ...
 
     # ---- services
 

@@ -44,7 +44,7 @@ class AcquireArguments(NamedTuple):
         """The same with headers of its own: those that decided the key, whatever becomes of the caller's
         while this waits.
         """
-        headers = pending.headers if pending.headers is not None else self.headers
+        headers = self.headers if isinstance(self.headers, dict) else pending.headers
         # dict.items(): what it holds, as the key saw it, whatever a subclass makes of that.
         return self if not isinstance(headers, dict) else self._replace(headers=dict(dict.items(headers)))
 

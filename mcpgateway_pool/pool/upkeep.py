@@ -12,11 +12,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mcpgateway_pool import tasks
-from mcpgateway_pool._core import Ticket
+from mcpgateway_pool._core import Pending, Ticket
 from mcpgateway_pool.redact import safe_error, safe_url
+
+from .creation import Creation
 
 if TYPE_CHECKING:
     from .protocol import Pool
+    from .session_context import AcquireArguments
 
 
 def tick(pool_ref: weakref.ref[Pool]) -> None:
@@ -43,6 +46,38 @@ def begin_check(pool: Pool, pooled: Any, ticket: Ticket) -> asyncio.Task[None] |
     task = pool._spawn(check(pool, pooled, ticket), check.__name__)
     task.add_done_callback(partial(_when_done, pool._checked, ticket, False))
     return task
+
+
+def begin_create(
+    pool: Pool, pending: Pending, pooled: Any, arguments: AcquireArguments | None, headers: Any
+) -> asyncio.Task[None] | None:
+    """The machine has decided to open a session ahead of need, like an open one of the same key. None where
+    that cannot be.
+
+    Args:
+        pool: that is to get it.
+        pending: what stands for its acquire.
+        pooled: the session that it is to be like.
+        arguments: with which that one was opened; None where they are not known.
+        headers: those of the newest caller, or None. They are sent if they still make the same key: a
+            caller's dict may have become another user's meanwhile.
+    """
+    if arguments is None or pool._loop is None or pool._loop.is_closed():
+        return None
+    if isinstance(headers, dict):
+        headers = dict(dict.items(headers))
+        _, _, transport_type, _, _, user_identity, gateway_id, _ = arguments
+        if pool._is_like(pooled, arguments.url, headers, transport_type, user_identity, gateway_id):
+            arguments = arguments._replace(headers=headers)
+    creation = Creation(pool, pending, arguments, pool._context_ahead(pooled))
+    creation.done.add_done_callback(partial(_opened_ahead, pool, pending))
+    return creation.task
+
+
+def _opened_ahead(pool: Pool, pending: Pending, _done: asyncio.Future[None]) -> None:
+    if pending.error is not None:
+        pool._log().debug("a session could not be opened ahead of need: %s", safe_error(pending.error))
+        pending.error = None  # it refers to frames that refer to it
 
 
 def _when_done(report: Callable[..., object], *arguments: Any) -> None:

@@ -105,6 +105,16 @@ log_effect(const char *what, char kind, int number, const char *detail)
             detail[0] != '\0' ? " " : "", detail);
 }
 
+static struct caller *
+new_caller(int key)
+{
+    CHECK(caller_count < CALLERS_MAX);
+    struct caller *caller = &callers[caller_count++];
+    caller->number = caller_count;
+    caller->key = key;
+    return caller;
+}
+
 static void
 apply_effect(const struct mgp_effect *effect)
 {
@@ -132,6 +142,12 @@ apply_effect(const struct mgp_effect *effect)
     case MGP_EFFECT_PROBE:
         opened->probe = effect->ticket;
         log_effect("probe", 's', opened->number, "");
+        break;
+    case MGP_EFFECT_CREATE: /* nobody's: the fixture is its caller */
+        caller = new_caller(0);
+        caller->answer = MGP_ANSWER_CREATE;
+        caller->ticket = effect->ticket;
+        log_effect("create", 'c', caller->number, "");
         break;
     case MGP_EFFECT_GONE:
         opened->gone++;
@@ -260,16 +276,6 @@ pool_evictions(enum mgp_eviction_reason reason)
 }
 
 /* ---- acquire ---------------------------------------------------------------- */
-
-static struct caller *
-new_caller(int key)
-{
-    CHECK(caller_count < CALLERS_MAX);
-    struct caller *caller = &callers[caller_count++];
-    caller->number = caller_count;
-    caller->key = key;
-    return caller;
-}
 
 static void
 apply_answer(struct caller *caller, const struct mgp_acquired *acquired)

@@ -50,6 +50,7 @@ enum operation {
     OP_EVICT_GROUP,
     OP_RETIRE,
     OP_UPKEEP,
+    OP_WARM,
     OP_STALE,
     OP_EFFECTS,
     OP_COUNT,
@@ -64,6 +65,7 @@ struct session { /* the payload of the machine's session */
     unsigned leases;
     bool is_ticket_known; /* to whoever creates it */
     bool is_trial, is_unwanted, is_broken, is_retired;
+    bool is_ahead, is_replacement;   /* opened for nobody */
     bool is_apart;                   /* its key's limit, and its key's callers, know it no more */
     bool is_drained;                 /* of before the last drain */
     bool is_idle_since_opening;      /* of its breaker; then, too, it is suspected */
@@ -232,6 +234,19 @@ count_creating_at(int endpoint)
     return count;
 }
 
+/* Creations for nobody, of a key or of all (NEVER). */
+static unsigned
+count_ahead(int key)
+{
+    unsigned count = 0;
+    for (int i = 0; i < session_end; i++) {
+        count += is_live(&sessions[i]) && sessions[i].state == MGP_SESSION_CREATING &&
+                 sessions[i].is_ahead &&
+                 (key == NEVER || (sessions[i].key == key && !sessions[i].is_apart));
+    }
+    return count;
+}
+
 static bool
 has_sessions(int key) /* whether they count against its limit or not */
 {
@@ -246,8 +261,8 @@ has_sessions(int key) /* whether they count against its limit or not */
 static bool
 is_used(int key)
 {
-    return count_sessions(key, MGP_SESSION_CREATING) + count_sessions(key, MGP_SESSION_ACTIVE) +
-               count_waiters(key) >
+    return count_sessions(key, MGP_SESSION_CREATING) - count_ahead(key) +
+               count_sessions(key, MGP_SESSION_ACTIVE) + count_waiters(key) >
            0;
 }
 
@@ -549,9 +564,8 @@ note_served(int key, uint64_t number, bool is_creation)
 }
 
 static struct session *
-begin_create(int key, struct mgp_ticket ticket)
+begin_create(int key, struct mgp_session *core, struct mgp_ticket ticket)
 {
-    struct mgp_session *core = mgp_slots_find(&pool->session_slots, ticket);
     struct endpoint *endpoint = &endpoints[endpoint_of(key)];
     CHECK(core != NULL && core->state == MGP_SESSION_CREATING);
     CHECK(endpoint_permits(endpoint_of(key)));
@@ -564,9 +578,16 @@ begin_create(int key, struct mgp_ticket ticket)
     if (session->is_trial) {
         endpoint->state = MGP_BREAKER_HALF_OPEN;
     }
-    keys[key].last_used_ns = now_ns;
     count(key, MGP_WORD_SESSION_CREATIONS_IN_PROGRESS, 1);
     return session;
+}
+
+/* For a caller, or one who warms the key. */
+static struct session *
+begin_create_for(int key, struct mgp_ticket ticket)
+{
+    keys[key].last_used_ns = now_ns;
+    return begin_create(key, mgp_slots_find(&pool->session_slots, ticket), ticket);
 }
 
 static void

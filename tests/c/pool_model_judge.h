@@ -5,6 +5,7 @@
 #define MGP_TESTS_POOL_MODEL_JUDGE_H
 
 #include "pool_model.h"
+#include "pool_model_ahead.h"
 
 /* ---- after an operation: what else the machine did -------------------------------- */
 
@@ -26,7 +27,7 @@ reconcile_grant(struct waiter *waiter)
         keys[key].last_used_ns = now_ns;
         waiter->lease = new_lease(session, waiter->core->ticket);
     } else {
-        waiter->session = begin_create(key, waiter->core->ticket);
+        waiter->session = begin_create_for(key, waiter->core->ticket);
         note_served(key, waiter->number, true);
     }
 }
@@ -376,7 +377,10 @@ check_deadlines(void)
         if (!session->is_used || session->state != MGP_SESSION_IDLE) {
             continue;
         }
-        int64_t times[] = {session->expires_ns,
+        /* To be replaced in its last twentieth at the latest, unless that is decided. */
+        bool is_decided = session->core->lifetime.at_ns == session->expires_ns;
+        int64_t lead_ns = is_decided ? 0 : (session->expires_ns - session->created_ns) / 20;
+        int64_t times[] = {session->expires_ns - lead_ns,
                            session->is_drained ? INT64_MIN
                                                : session->last_used_ns + config.idle_timeout_ns,
                            INT64_MAX};
@@ -496,6 +500,7 @@ check_pool(void)
     check_deadlines();
     if (upkeep_is_complete) {
         check_complete_upkeep();
+        check_nothing_overlooked();
     }
     CHECK(checks_expected == 0 ||
           count_sessions(operation_key, MGP_SESSION_CHECKING) >= checks_expected);

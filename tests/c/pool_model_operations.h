@@ -142,7 +142,8 @@ expected_refusal(int key)
     int refusal = MGP_OK;
     bool has_nothing = count_sessions(key, MGP_SESSION_GONE) + count_waiters(key) == 0;
     if (has_nothing && !pool_has_room() && count_sessions(NEVER, MGP_SESSION_IDLE) == 0) {
-        unsigned closing = count_sessions(NEVER, MGP_SESSION_CLOSING);
+        /* What is being opened for nobody comes, and goes again where it is in the way. */
+        unsigned closing = count_sessions(NEVER, MGP_SESSION_CLOSING) + count_ahead(NEVER);
         if (closing <= places_wanted_before(EVERYBODY, NEVER, false)) {
             return MGP_ERR_EXHAUSTED;
         }
@@ -190,6 +191,13 @@ evict_key(int new_key)
     for (int key = 0; key < KEYS; key++) {
         CHECK(key == new_key || !keys[key].exists || keys[key].is_retiring || is_used(key) ||
               keys[key].unused_since >= keys[evicted_key].unused_since);
+    }
+    for (int i = 0; i < session_end; i++) {
+        if (is_live(&sessions[i]) && sessions[i].key == evicted_key &&
+            sessions[i].state == MGP_SESSION_CREATING) {
+            CHECK(sessions[i].is_ahead || sessions[i].is_apart);
+            sessions[i].is_retired = true;
+        }
     }
     keys[evicted_key].is_retiring = true;
     keys_evicted++;
@@ -257,7 +265,7 @@ do_acquire(void)
     }
     count(key, MGP_WORD_ANONYMOUS_ACQUIRES, specs[key].is_anonymous);
     if (answer == MGP_ANSWER_CREATE) {
-        begin_create(key, acquired.ticket)->is_ticket_known = true;
+        begin_create_for(key, acquired.ticket)->is_ticket_known = true;
         note_served(key, arrivals + 1, true);
         return;
     }
@@ -387,6 +395,7 @@ do_created(void)
     CHECK((double)lifetime_ns >= (double)config.lifetime_ns * (1.0 - config.lifetime_jitter) - 1.0);
     session->expires_ns = times.expires_ns;
     count(key, MGP_WORD_CREATES, 1);
+    count(key, MGP_WORD_REPLACEMENTS, session->is_replacement);
     count(key, MGP_WORD_SIZE, 1);
     count(key, MGP_WORD_ACTIVE_SESSIONS, 1);
     if (is_closed || session->is_unwanted) {
@@ -412,7 +421,7 @@ do_create_failed(void)
                                  is_endpoints ? MGP_FAULT_ENDPOINT : MGP_FAULT_CALLER) == MGP_OK);
     operation_key = session->key;
     count(session->key, MGP_WORD_CREATE_FAILURES, 1);
-    if (is_endpoints) {
+    if (is_endpoints && !session->is_ahead) { /* nobody asked for it: it says nothing */
         count_failure(session);
         end_creation(session);
         session->is_used = false;

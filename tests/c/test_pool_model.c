@@ -4,7 +4,7 @@
  * session or waiter that the operation names, and every counter (pool_model_operations.h).
  * What else the machine did (whom it granted what, which idle sessions it checked or
  * closed) is read from its structs; the model judges whether it was allowed to, and then
- * whether it left something undone (pool_model_judge.h). So where several decisions are
+ * whether it left something undone (pool_model_judge.h, pool_model_ahead.h). So where several decisions are
  * right, none is prescribed.
  *
  *   MGP_TEST_OPERATIONS=100000000   a long run; `make check-long` shares it between two processes
@@ -94,7 +94,9 @@ deliver_effect(void)
         }
         return false;
     }
-    if (effect.kind == MGP_EFFECT_GRANT || effect.kind == MGP_EFFECT_FAIL) {
+    if (effect.kind == MGP_EFFECT_CREATE) {
+        deliver_create(&effect);
+    } else if (effect.kind == MGP_EFFECT_GRANT || effect.kind == MGP_EFFECT_FAIL) {
         deliver_to_waiter(effect.payload, &effect);
     } else {
         deliver_to_session(effect.payload, &effect);
@@ -117,7 +119,7 @@ any_operation(void)
         {OP_SUSPECT, 10},     {OP_DOUBT, 6},          {OP_SET_CREATED, 4}, {OP_SET_LAST_USED, 8},
         {OP_CHECKED, 70},     {OP_CLOSE_ENDED, 90},   {OP_DRAIN, 3},       {OP_CLOSE, 1},
         {OP_SET_CLOSED, 1},   {OP_ABANDON, 1},        {OP_EVICT_GROUP, 6}, {OP_RETIRE, 6},
-        {OP_UPKEEP, 60},      {OP_STALE, 30},         {OP_EFFECTS, 60},
+        {OP_UPKEEP, 60},      {OP_STALE, 30},         {OP_EFFECTS, 60},    {OP_WARM, 12},
     };
     unsigned sum = 0;
     for (size_t i = 0; i < sizeof(weights) / sizeof(weights[0]); i++) {
@@ -211,6 +213,9 @@ operate(void)
     case OP_UPKEEP:
         do_upkeep();
         break;
+    case OP_WARM:
+        do_warm(any_key());
+        break;
     case OP_STALE:
         do_stale();
         break;
@@ -246,6 +251,7 @@ step(enum operation kind)
         was_unused[key] = keys[key].exists && !is_used(key);
     }
     operate();
+    reconcile_ahead();
     reconcile_waiters();
     reconcile_sessions();
     reconcile_keys();
@@ -296,6 +302,8 @@ start(void)
         .idle_timeout_ns = SECOND * ONE_OF(0, 5, 20, 1000),
         .health_interval_ns = SECOND * ONE_OF(0, 2, 10, 1000),
         .checks_per_second = ONE_OF(1, 10, 1000),
+        .min_idle_per_key = ONE_OF(0, 0, 0, 1, 2),
+        .replaces_sessions = chance(2),
         .random_seed = harness_random(),
         .hash_key = {harness_random(), harness_random()},
     };

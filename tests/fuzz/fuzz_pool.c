@@ -55,7 +55,10 @@ take_config(struct bytes *input)
     config.max_remembered_endpoints = small_or_any(input, 0);
     config.breaker_threshold = small_or_any(input, 1);
     config.checks_per_second = small_or_any(input, 0);
-    config.lifetime_jitter = bytes_byte(input) / 255.0;
+    uint8_t jitter = bytes_byte(input);
+    config.lifetime_jitter = jitter / 255.0;
+    config.replaces_sessions = jitter & 1;
+    config.min_idle_per_key = jitter >> 1 & 3;
     config.breaker_reset_ns = any_duration(input);
     config.lifetime_ns = any_duration(input);
     config.idle_timeout_ns = any_duration(input);

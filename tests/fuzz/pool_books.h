@@ -186,6 +186,10 @@ deliver_effect(void)
         CHECK(!((struct session *)effect.payload)->is_gone);
         tickets_add(&checks, effect.ticket);
         break;
+    case MGP_EFFECT_CREATE:
+        CHECK(effect.payload == NULL || !((struct session *)effect.payload)->is_gone);
+        tickets_add(&creations, effect.ticket);
+        break;
     case MGP_EFFECT_GONE:
         CHECK(!((struct session *)effect.payload)->is_gone);
         ((struct session *)effect.payload)->is_gone = true;
@@ -200,7 +204,8 @@ static void
 deliver_effects(unsigned count)
 {
     for (unsigned i = 0; i < count || count == ALL_EFFECTS; i++) {
-        if (closes.count + 1 >= THINGS_MAX || checks.count + 1 >= THINGS_MAX || !deliver_effect()) {
+        if (closes.count + 1 >= THINGS_MAX || checks.count + 1 >= THINGS_MAX ||
+            creations.count + 1 >= THINGS_MAX || !deliver_effect()) {
             return;
         }
     }

@@ -10,6 +10,7 @@ from typing import Any
 
 from mcpgateway_pool import MCPSessionPool, PoolCollector
 from mcpgateway_pool.prometheus.collector import PREFIX
+from model.ahead import audit_replacements, being_opened, is_for_nobody
 from model.breaker import EPSILON
 from model.fairness import audit_demand, total_is_full, wanted_places
 from model.oracle import OPEN, Key, Oracle, State
@@ -59,7 +60,9 @@ def _predict_where_permitted(oracle: Oracle, key: Key) -> set[str]:
         return {"exhausted"}
     if not places and not waiting and total_is_full(oracle) and not oracle.idle():
         may_get_one = oracle.of(None, State.CLOSING) or oracle.awaiting_checks()
-        return {"exhausted", "wait"} if may_get_one else {"exhausted"}
+        if len(being_opened(oracle)) > len(oracle.waiting()):
+            return {"wait"}  # nobody is refused for the sake of a session that is opened for nobody
+        return {"exhausted", "wait"} if may_get_one or being_opened(oracle) else {"exhausted"}
     used = keys_in_use(oracle)
     # A key whose last sessions are being closed counts no more: it is a new one.
     outcomes = {"exhausted"} if 0 < settings["max_total_keys"] <= len(used) and key not in used else set()
@@ -83,7 +86,8 @@ def is_at_creation_limit(oracle: Oracle, key: Key) -> bool:
 
 def keys_in_use(oracle: Oracle) -> set[Key]:
     """Those that no other key may take the place of."""
-    sessions = oracle.of(None, State.CREATING, State.ACTIVE)
+    sessions = [*oracle.of(None, State.CREATING, State.ACTIVE)]
+    sessions = [one for one in sessions if one.state is State.ACTIVE or not is_for_nobody(one)]
     return {session.key for session in sessions} | {caller.key for caller in oracle.waiting()}
 
 
@@ -104,6 +108,8 @@ def audit_key(oracle: Oracle, key: Key) -> None:
     oracle.check_limits(key)
     idle = oracle.of(key, State.IDLE)
     for session in idle:
+        if oracle.waiting(key) and oracle.may_await_check(session):
+            continue  # what is over is closed when its check has ended
         over = set(oracle.reasons(session))
         if oracle.now < session.used_at_most + oracle.settings["idle_pool_eviction_seconds"] + EPSILON:
             over.discard("idle_timeout")
@@ -213,6 +219,7 @@ def audit_gateway(oracle: Oracle, gateway: str, shown: dict[tuple[str, ...], flo
         if name == "evictions":
             evictions += int(value)
             assert value == expected(name, *reason), (name, reason, value, expected(name, *reason))
+    audit_replacements(oracle, gateway, shown[("replacements",)])
     size = now(*OPEN)
     held = sum(
         session.holder is not None

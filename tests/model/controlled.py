@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from typing import Any, Protocol
 
 from mcpgateway_pool import MCPSessionPool, PooledSession, TransportType
@@ -69,6 +69,9 @@ class Operation:
 
 class Observer(Protocol):
     """Is told what the pool does, at the moment at which it does it."""
+
+    def nobody(self, like: Any) -> Any:
+        """Who has a session opened for nobody, like this connection."""
 
     def creation_begun(self, connection: Any) -> None: ...
     def creation_ended(self, connection: Any, error: BaseException | None) -> None: ...
@@ -170,6 +173,11 @@ class ControlledPool(MCPSessionPool):
             return await operation.wait()
         finally:
             self.operations.remove(operation)
+
+    def _context_ahead(self, pooled: Any) -> Context:
+        context = super()._context_ahead(pooled)
+        context.run(current_caller.set, self.observer.nobody(pooled.session))
+        return context
 
     # What the C side decides, told before anything is done about it.
 

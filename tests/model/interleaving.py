@@ -42,6 +42,9 @@ class Scenario:
             next timer are made, at most, each at any point.
         event: ``"drain"`` or ``"close"``, once, at any point.
         discards: whether callers discard their sessions.
+        warms: how many sessions of the first key are warmed, from some point on.
+        min_idle: how many each key keeps ready; ``ttl``: the lifetime of a session, before whose end it is
+            replaced.
     """
 
     keys: str
@@ -52,6 +55,9 @@ class Scenario:
     jumps: int = 0
     event: str = ""
     discards: bool = False
+    warms: int = 0
+    min_idle: int = 0
+    ttl: float = LONG
 
 
 class Actor:
@@ -65,6 +71,10 @@ class Actor:
         self.is_cancelled = False
         self.is_answered = False
         self.has_failed = False
+
+
+class Nobody(Actor):
+    """For whom sessions are opened that no caller waits for."""
 
 
 class SeenPool(ControlledPool):
@@ -99,7 +109,8 @@ class PoolWorld:
             self,
             max_sessions_per_key=scenario.limit,
             max_total_sessions=scenario.total,
-            session_ttl_seconds=LONG,
+            session_ttl_seconds=scenario.ttl,
+            min_idle=scenario.min_idle,
             idle_pool_eviction_seconds=LONG,
             health_check_interval_seconds=LONG,
             circuit_breaker_threshold=1000,
@@ -111,8 +122,21 @@ class PoolWorld:
         self.pool.held = {"create", "close"}
         self.actors = [Actor(f"{key}{number}", key) for number, key in enumerate(scenario.keys)]
         self.event_task: asyncio.Task[None] | None = None
+        self.warmer: asyncio.Task[int] | None = None
         for actor in self.actors:
             actor.task = self.loop.create_task(self._act(actor), name=actor.name)
+        if scenario.warms:
+            self.warmer = self.loop.create_task(self._warm(self.actors[0].url), name="warm")
+
+    async def _warm(self, url: str) -> int:
+        current_caller.set(self._nobody_of(url))
+        return await self.pool.warm(url, gateway_id=GATEWAY, sessions=self.scenario.warms)
+
+    @staticmethod
+    def _nobody_of(url: str) -> Nobody:
+        nobody = Nobody("nobody", "")
+        nobody.url = url
+        return nobody
 
     async def _act(self, actor: Actor) -> None:
         current_caller.set(actor)
@@ -158,9 +182,23 @@ class PoolWorld:
 
     # ---- told by the pool
 
+    def nobody(self, like: Connection) -> Nobody:
+        return self._nobody_of(like.creator.url)
+
     def creation_decided(self, actor: Actor) -> None:
+        if isinstance(actor, Nobody):
+            waiting = [one.name for one in self.arrivals if self._is_parked(one) and one.url == actor.url]
+            assert not waiting, f"{waiting} wait for a place, and a session is opened for nobody"
+            return
         self._judge_order(actor)
         actor.is_creating = True
+
+    @staticmethod
+    def _is_parked(actor: Actor) -> bool:
+        """Whether it waits, and was not woken yet."""
+        assert actor.task is not None
+        waits_for = actor.task._fut_waiter  # type: ignore[attr-defined]
+        return PoolWorld._is_waiting(actor) and waits_for is not None and not waits_for.done()
 
     def creation_begun(self, connection: Connection) -> None:
         self.connections[connection] = "creating"
@@ -298,7 +336,8 @@ class PoolWorld:
 
     def _tasks(self) -> list[asyncio.Task[Any]]:
         tasks = [actor.task for actor in self.actors if actor.task is not None]
-        return tasks + list(self.pool._tasks) + ([self.event_task] if self.event_task else [])
+        tasks += [task for task in (self.event_task, self.warmer) if task is not None]  # type: ignore[misc]
+        return tasks + list(self.pool._tasks)
 
     def _describe_task(self, task: asyncio.Task[Any]) -> tuple[str, ...]:
         waits_for = task._fut_waiter  # type: ignore[attr-defined]
@@ -353,6 +392,7 @@ class PoolWorld:
             self._judge_end(actor)
         assert self.event_task is None or (self.event_task.done() and not self.event_task.exception())
         assert not self.holders
+        self._judge_warmer()
         self._judge_rest()
         if self.event != "closed":
             self._judge_places()
@@ -375,6 +415,15 @@ class PoolWorld:
             assert self.event == "closed"
         if isinstance(error, PoolExhaustedError):
             assert self.scenario.total
+
+    def _judge_warmer(self) -> None:
+        if self.warmer is None:
+            return
+        assert self.warmer.done(), "warm() hangs"
+        error = self.warmer.exception()
+        is_injected = isinstance(error, OSError) and str(error) == "no server"
+        assert error is None or is_injected or isinstance(error, PoolClosedError), repr(error)
+        assert error is not None or self.warmer.result() <= self.scenario.limit
 
     def _judge_rest(self) -> None:
         counts, totals = self.pool._counts(), self.pool._totals()

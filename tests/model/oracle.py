@@ -21,6 +21,7 @@ from mcpgateway_pool import (
     SessionCreateTimeoutError,
 )
 from mcpgateway_pool.tasks import CANCEL_GRACE_SECONDS
+from model.ahead import Nobody, count_opened, is_for_nobody, judge
 from model.breaker import EPSILON, Breaker
 from model.controlled import Connection
 from model.fairness import Fairness
@@ -134,6 +135,7 @@ class Oracle:
         self.epochs: Counter[str] = Counter()
         self.generation = 0
         self.counted: Counter[tuple[str, ...]] = Counter()
+        self.used_at: dict[Key, float] = {}  # by a caller, or warmed
         self.is_closed = False
         self.is_raced = False
         self.fairness = Fairness()
@@ -180,7 +182,20 @@ class Oracle:
         )
 
     def creating(self, url: str) -> list[Session]:
-        return self.of(None, State.CREATING, url=url)
+        return self.being_created(None, url)
+
+    def being_created(self, key: Key | None = None, url: str | None = None) -> list[Session]:
+        return self.of(key, State.CREATING, url=url)
+
+    def open(self, key: Key) -> list[Session]:
+        return self.of(key, *OPEN)
+
+    def ready(self, key: Key) -> list[Session]:
+        """Idle, or under a check."""
+        return self.of(key, State.IDLE, State.CHECKING)
+
+    def in_use(self, key: Key) -> list[Session]:
+        return self.of(key, State.ACTIVE)
 
     def supply(self) -> list[Session]:
         """Those that are being closed to make a place for somebody."""
@@ -276,6 +291,7 @@ class Oracle:
         assert not unfit, f"{caller} was given {session}: {unfit}"
         assert is_own or not self.may_need_check(session), f"{caller} was given {session} unchecked"
         caller.is_answered = True
+        self.used_at[caller.key] = self.now
         caller.session = session
         session.state = State.ACTIVE
         session.holder = caller
@@ -346,6 +362,7 @@ class Oracle:
         session.state = State.IDLE
         session.used_at = session.used_at_most = session.verified_at = self.now
         session.epoch = max(session.epoch, session.lease_epoch)
+        self.used_at[session.key] = self.now
         session.is_retired |= discard or self.is_single_use(session.key)
         session.is_doubtful |= has_raised
 
@@ -372,16 +389,25 @@ class Oracle:
 
     # ---- the pool's doings
 
+    def nobody(self, like: Connection) -> Nobody:
+        return Nobody(self.sessions[like].key)
+
     def creation_begun(self, connection: Connection) -> None:
         caller = connection.creator
         key = caller.key
         assert not self.is_closed
         assert caller.own is None, f"a second creation for {caller}"
+        if isinstance(caller, Nobody):
+            judge(self, caller)
         self.breaker(key.url).begin(connection, self.now)
         session = Session(connection, key, self.now, self.generation, self.epochs[key.url])
         session.is_retired = self.is_single_use(key)
-        self.sessions[connection] = caller.own = session
-        self.served.append(caller)
+        self.sessions[connection] = session
+        if not isinstance(caller, Nobody):
+            caller.own = session
+            self.served.append(caller)
+        if not isinstance(caller, Nobody) or caller.is_warm:
+            self.used_at[key] = self.now
         self.check_limits(key)
         limit = self.settings["max_creating_per_url"]
         assert not limit or len(self.of(None, State.CREATING, url=key.url)) <= limit
@@ -398,17 +424,22 @@ class Oracle:
             self._failed(session, counts=self._counts_for_breaker(session, error))
             return
         self.breaker(session.key.url).succeed(connection, self.now)
-        session.state = State.ACTIVE if caller.error is None else State.IDLE
+        is_nobodys = isinstance(caller, Nobody)
+        session.state = State.IDLE if is_nobodys or caller.error is not None else State.ACTIVE
         session.created_at = session.used_at = session.used_at_most = session.verified_at = self.now
         session.epoch = self.epochs[session.key.url]
         self.count(session.key, "creates")
+        if is_nobodys:
+            count_opened(self, caller)
 
     def given_up(self, session: Session) -> None:
         """A creation that ignores its cancellation has had its time."""
-        self._failed(session, counts=not self.is_closed)
+        self._failed(session, counts=not self.is_closed and not is_for_nobody(session))
         session.is_given_up = True
 
     def _counts_for_breaker(self, session: Session, error: BaseException) -> bool:
+        if is_for_nobody(session):
+            return False
         if isinstance(error, asyncio.CancelledError):
             limit = self.settings["session_create_timeout_seconds"]
             return not self.is_closed and self.now >= session.begun_at + limit - EPSILON
@@ -432,6 +463,8 @@ class Oracle:
             session.is_supply = self.has_supplied = True
         else:
             allowed = list(self.reasons(session))
+            if self.settings["max_total_keys"] and is_for_nobody(session):
+                allowed.append("manual")  # its key was evicted while it was being opened
             assert reason in allowed, f"closing {session}: {reason}, not {allowed}"
         session.state = State.CLOSING
         session.closing_since = self.now

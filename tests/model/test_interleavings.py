@@ -25,6 +25,8 @@ SHORT = [
     Scenario("aa", limit=2, cancels=1),
     Scenario("ab", total=1, cancels=1),
     Scenario("aaa", cancels=1),
+    Scenario("aa", warms=1),
+    Scenario("a", limit=2, min_idle=1, jumps=1),
 ]
 LONG = [
     Scenario("aa", cancels=2),
@@ -44,6 +46,10 @@ LONG = [
     Scenario("aaa", limit=2, cancels=1),
     Scenario("aaa", limit=2, failures=1),
     Scenario("aab", total=1, cancels=1),
+    Scenario("a", limit=2, warms=2, cancels=1, failures=1),
+    Scenario("a", limit=2, warms=1, event="close"),
+    Scenario("a", limit=2, ttl=4.0, jumps=2, failures=1),
+    Scenario("ab", total=2, limit=2, min_idle=1, jumps=1),
 ]
 SCENARIOS = [
     *SHORT,

@@ -30,10 +30,11 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from mcpgateway_pool import PooledSession
+from mcpgateway_pool import CircuitOpenError, PoolClosedError, PooledSession, SessionCreateTimeoutError
 from mcpgateway_pool.prometheus.collector import forget_gateway
 from mcpgateway_pool.verdict import Fault, blame
 from model import figures
+from model.ahead import Nobody
 from model.audit import audit, predict, series_by_gateway
 from model.controlled import ControlledPool, Operation, current_caller
 from model.loop import SteppedLoop, no_polling
@@ -98,6 +99,8 @@ def limits() -> st.SearchStrategy[dict[str, Any]]:
             "isolation": st.sampled_from(["identity", "identity", "session"]),
             "health_checks_per_second": st.sampled_from([0, 10]),
             "idle_pool_eviction_seconds": st.sampled_from([24.0, 500.0]),
+            "min_idle": st.sampled_from([0, 0, 1]),
+            "replace_sessions": st.booleans(),
         }
     )
 
@@ -472,6 +475,34 @@ class PoolHistory(RuleBasedStateMachine):
             for operation in [one for one in self.pool.operations if not one.outcome.done()]:
                 operation.end()
             self.loop.settle()
+
+    async def _warm(self, key: Key, sessions: int) -> None:
+        nobody = Nobody(key, is_warm=True)
+        current_caller.set(nobody)
+        try:
+            count = await self.pool.warm(
+                key.url, key.headers, user_identity=key.user, gateway_id=key.gateway, sessions=sessions
+            )
+        except PoolClosedError:
+            assert self.oracle.is_closed
+        except CircuitOpenError:
+            assert self.oracle.breaker(key.url).is_open
+        except SessionCreateTimeoutError:
+            pass
+        except Exception as error:
+            if error is not nobody.injected:
+                raise
+        else:
+            assert 0 <= count <= self.settings["max_sessions_per_key"]
+
+    @rule(key=st.integers(0, 4), sessions=st.integers(1, 3), cancel=st.booleans())
+    def warm(self, key: int, sessions: int, cancel: bool) -> None:
+        task = self.loop.create_task(self._warm(self.keys[key % len(self.keys)], sessions))
+        self.others.append(task)
+        self.loop.run(self.loop.ready[0])
+        if cancel:
+            task.cancel()
+        self.loop.settle()
 
     @rule(data=st.data(), cancel=st.booleans())
     def drain(self, data: st.DataObject, cancel: bool) -> None:

@@ -96,7 +96,6 @@ class GatewayPool(BasePool):
         timeout: float | None = None,
         user_identity: str | None = None,
         gateway_id: str | None = None,
-        *,
         wait_timeout: float | None = None,
     ) -> PooledSession:
         """See :meth:`mcpgateway_pool.MCPSessionPool.acquire`.

@@ -70,6 +70,7 @@ class CallPool(RegistryPool):
             max_sessions_per_key=settings.max_sessions_per_key,
             health_check_interval_seconds=max(1.0, self._registry._idle_validation_seconds),
             health_checks_per_second=10,
+            replace_sessions=True,
         )
         for name, setting, default in (
             ("session_ttl_seconds", settings.session_ttl_seconds, SESSION_TTL_SECONDS),
@@ -152,6 +153,14 @@ class CallPool(RegistryPool):
         self._openings[id(upstream)] = wanted
         forgive_old_schemas(upstream.session)
         return upstream, watched
+
+    def _context_ahead(self, pooled: Any) -> contextvars.Context:
+        """Nobody's: for the owner of the session that the new one is to be like."""
+        context = super()._context_ahead(pooled)
+        like = self._openings.get(id(pooled))
+        if like is not None:
+            context.run(opening.set, Opening(like.key, like.owner, None))
+        return context
 
     def _whose_session(self) -> str:
         return _WHOSE
