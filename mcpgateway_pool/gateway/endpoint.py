@@ -48,8 +48,9 @@ class Endpoint:
         try:
             register_collector()
         except ValueError as error:  # somebody else has series of these names
+            # An error, here and below, because the gateway's default level shows no less.
             self._is_shown = False
-            _log.warning("the series of mcpgateway-pool cannot be registered: %s", error)
+            _log.error("the series of mcpgateway-pool cannot be registered: %s", error)
             return
         if self._module is not None:
             return
@@ -58,7 +59,7 @@ class Endpoint:
             self._stock = module.generate_latest
         except (ImportError, AttributeError) as error:
             if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
-                _log.warning("the gateway's endpoint cannot show the series of mcpgateway-pool: %s", error)
+                _log.error("the gateway's endpoint cannot show the series of mcpgateway-pool: %s", error)
             return
         self._module = module
         module.generate_latest = self.generate_latest
@@ -87,7 +88,7 @@ class Endpoint:
             except Exception:
                 if not self._has_warned:
                     self._has_warned = True
-                    _log.warning(
+                    _log.error(
                         "something is wrong with the series of mcpgateway-pool at the endpoint", exc_info=True
                     )
         return self._stock(registry, *args, **kwargs)

@@ -137,7 +137,7 @@ async def test_the_endpoint_answers_without_the_series_when_they_fail(
     monkeypatch.setattr(endpoint_module, "register_collector", fail)
     assert [(await scrape(client)).count(HITS) for _ in range(2)] == [0, 0]
     assert [record.levelname for record in caplog.records if "something is wrong" in record.message] == [
-        "WARNING"
+        "ERROR"
     ]
 
 
@@ -167,11 +167,11 @@ async def test_where_our_text_fails_that_of_prometheus_client_is_served(
     assert ours
     assert theirs == [ours, ours]
     assert [record.levelname for record in caplog.records if "something is wrong" in record.message] == [
-        "WARNING"
+        "ERROR"
     ]
 
 
-def test_somebody_elses_series_of_the_same_name_are_a_warning(
+def test_somebody_elses_series_of_the_same_name_are_an_error(
     endpoint: Endpoint, caplog: pytest.LogCaptureFixture
 ) -> None:
     unregister_collector()
@@ -180,8 +180,10 @@ def test_somebody_elses_series_of_the_same_name_are_a_warning(
         endpoint.show(EXPOSITION)
     finally:
         REGISTRY.unregister(theirs)
-    assert "cannot be registered" in caplog.text
-    assert "mcp_session_pool_size" in caplog.text
+    (record,) = caplog.records
+    assert record.levelname == "ERROR"  # the gateway shows no less by default
+    assert "cannot be registered" in record.message
+    assert "mcp_session_pool_size" in record.message
 
 
 @pytest.mark.parametrize("exposition", ["no_such_module", "types"])
