@@ -9,10 +9,14 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from types import ModuleType
+from typing import Any
 
 import pytest
+
+from support.fake_upstreams import FakeUpstream
+from support.registry_calls import Make
 
 _FOLDER = tempfile.mkdtemp(prefix="mcpgateway-pool-tests-")
 
@@ -49,3 +53,29 @@ def release() -> Iterator[ModuleType]:
         yield upstream_session_registry
     finally:
         gateway.uninstall()
+
+
+@pytest.fixture
+def upstream(release: ModuleType) -> FakeUpstream:
+    return FakeUpstream(release)
+
+
+@pytest.fixture
+async def make(
+    release: ModuleType, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Make]:
+    """Makes a registry; ``environment`` holds our settings without their prefix. Closed in the end."""
+    made = []
+
+    def make(environment: dict[str, str] | None = None, **settings: Any) -> Any:
+        for name, value in (environment or {}).items():
+            monkeypatch.setenv(f"MCPGATEWAY_POOL_{name}", value)
+        registry = release.UpstreamSessionRegistry(session_factory=upstream.open, **settings)
+        made.append(registry)
+        return registry
+
+    yield make
+    upstream.gate.set()
+    for registry in made:
+        await registry.close_all()
+    assert upstream.open_now == []

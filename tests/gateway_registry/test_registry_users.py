@@ -40,11 +40,6 @@ def bearer(token: str, **more: str) -> dict[str, str]:
 
 
 @pytest.fixture
-def upstream(release: ModuleType) -> FakeUpstream:
-    return FakeUpstream(release)
-
-
-@pytest.fixture
 async def registry(release: ModuleType, upstream: FakeUpstream) -> AsyncIterator[Any]:
     registry = release.UpstreamSessionRegistry(session_factory=upstream.open)
     yield registry
