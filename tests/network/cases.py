@@ -291,6 +291,7 @@ async def firewall_forgets(lab: Laboratory) -> Outcome:
 @case
 async def loss_and_latency(lab: Laboratory) -> Outcome:
     bench = Bench(lab, is_patient=True)
+    await bench.ready(["first"], lab.healthy.url)
     lab.rules(loss=0.03, delay_seconds=0.03)
     for _ in range(3 if lab.is_fast else 10):
         await bench.judged(*(bench.call(user=f"u{number}") for number in range(5)))
@@ -305,6 +306,7 @@ async def loss_and_latency(lab: Laboratory) -> Outcome:
 async def names_hang(lab: Laboratory) -> Outcome:
     """A name server that answers for the healthy host, and for none of 20 others."""
     bench = Bench(lab, is_patient=True)
+    await bench.ready(["first"], lab.healthy.url)
     lab.rules(is_mute=True, names={"healthy.test": [HEALTHY]})
     url = lab.url_of("healthy.test")
     begin = time.monotonic()
@@ -337,6 +339,7 @@ async def name_moves(lab: Laboratory) -> Outcome:
 @case
 async def name_has_a_dead_address(lab: Laboratory) -> Outcome:
     bench = Bench(lab, is_patient=True)
+    await bench.ready(["first"], lab.healthy.url)
     lab.rules(names={"half.test": [NOBODY, VICTIM]})
     await bench.judged(*(bench.call(lab.url_of("half.test"), f"u{number}") for number in range(5)))
     return await bench.close()
@@ -411,6 +414,7 @@ async def hasty_server(lab: Laboratory) -> Outcome:
 async def few_descriptors(lab: Laboratory) -> Outcome:
     """64 of them, and 60 callers. It is nobody's fault: once there are more, all are served."""
     bench = Bench(lab, is_patient=True)
+    await bench.ready(["first"], lab.healthy.url)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
     users = [f"u{number}" for number in range(60)]
