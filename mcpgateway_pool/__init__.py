@@ -33,6 +33,7 @@ from .prometheus.collector import (
     unregister_collector,
 )
 from .prometheus.exposition import generate_latest, metrics_app
+from .upstream.http_client import client_factory
 
 __all__ = [
     "AcquireTimeoutError",
@@ -50,6 +51,7 @@ __all__ = [
     "SessionCreateError",
     "SessionCreateTimeoutError",
     "TransportType",
+    "client_factory",
     "forget_gateway",
     "generate_latest",
     "metrics_app",

@@ -11,6 +11,7 @@ import functools
 import os
 import ssl
 import urllib.parse
+from collections.abc import Iterable
 from typing import Any
 
 from mcpgateway_pool import verdict
@@ -18,7 +19,7 @@ from mcpgateway_pool.config import DEFAULT_NETWORK, NetworkSettings
 from mcpgateway_pool.redact import safe_text, safe_url
 
 from . import sdk
-from .network import prepare
+from .network import SocketOption, add_socket_options, prepare
 
 Verify = bool | str | ssl.SSLContext
 Cert = str | tuple[str, str] | tuple[str, str, str] | None
@@ -109,8 +110,40 @@ def drop_tls_contexts() -> None:
     _tls_contexts = {}  # a new one: what a thread builds now has read the old certificates
 
 
+def client_factory(
+    *,
+    verify: Verify = True,
+    cert: Cert = None,
+    limits: Any = None,
+    socket_options: Iterable[SocketOption] | None = None,
+) -> sdk.ClientFactory:
+    """A factory of HTTP clients for ``httpx_client_factory``: as the pool's own, which share TLS contexts and
+    notice a silent network, with a trust, a client certificate, limits or socket options of your own.
+
+    Args:
+        verify: True for the HTTP library's default trust, False for none, a path to a CA file or directory,
+            or an ``ssl.SSLContext``.
+        cert: client certificate, for mutual TLS: a file, (certificate, key) or (certificate, key, password).
+        limits: ``Limits`` of the HTTP library that the SDK uses, ``httpx`` or ``httpx2``; default 100
+            connections, 20 of them idle.
+        socket_options: (level, option, value) of each connection, after those of the pool.
+
+    Returns:
+        A function of ``headers``, ``timeout`` and ``auth`` (all optional) that returns an ``AsyncClient``.
+        Give the same one to each acquire.
+    """
+    return default_client_factory(
+        verify, cert, limits=limits, socket_options=None if socket_options is None else tuple(socket_options)
+    )
+
+
 def default_client_factory(
-    verify: Verify = True, cert: Cert = None, network: NetworkSettings = DEFAULT_NETWORK
+    verify: Verify = True,
+    cert: Cert = None,
+    network: NetworkSettings = DEFAULT_NETWORK,
+    *,
+    limits: Any = None,
+    socket_options: Iterable[SocketOption] | None = None,
 ) -> sdk.ClientFactory:
     """A factory of HTTP clients as the SDK's own makes them, but on the shared TLS context of a setting, and
     with connections that notice a silent network.
@@ -119,6 +152,8 @@ def default_client_factory(
         verify: see :func:`tls_context`.
         cert: see :func:`tls_context`.
         network: see :func:`.network.prepare`.
+        limits: see :func:`client_factory`.
+        socket_options: see :func:`client_factory`.
 
     Returns:
         A function of ``headers``, ``timeout`` and ``auth`` (all optional) that returns an ``AsyncClient``.
@@ -137,7 +172,8 @@ def default_client_factory(
                 timeout=timeout,
                 auth=auth,
                 verify=context,
-                limits=http.Limits(
+                limits=limits
+                or http.Limits(
                     max_connections=_MAX_CONNECTIONS,
                     max_keepalive_connections=_MAX_KEEPALIVE_CONNECTIONS,
                     keepalive_expiry=_KEEPALIVE_SECONDS,
@@ -149,6 +185,8 @@ def default_client_factory(
             verdict.blame(problem, verdict.Fault.MACHINE)
             raise problem from None
         prepare(client, network)
+        if socket_options is not None:
+            add_socket_options(client, socket_options)
         return client
 
     return factory

@@ -89,11 +89,26 @@ class _PrepareTransports:
             _prepare_transports(client, self.settings)
 
 
-def _prepare_transports(client: Any, settings: NetworkSettings) -> None:
-    # The library has no way to give these to a client that keeps its proxies and the rest of its defaults.
+def _pools(client: Any) -> list[Any]:
+    """What makes the connections of a client: the library has no way to change that for a client that keeps
+    its proxies and the rest of its defaults.
+    """
     mounts: dict[Any, Any] = getattr(client, "_mounts", {})
-    for transport in (getattr(client, "_transport", None), *mounts.values()):
-        pool = getattr(transport, "_pool", None)
+    return [
+        getattr(transport, "_pool", None)
+        for transport in (getattr(client, "_transport", None), *mounts.values())
+    ]
+
+
+def add_socket_options(client: Any, options: Iterable[SocketOption]) -> None:
+    """Give a new HTTP client socket options of its connections, after those that it has."""
+    for pool in _pools(client):
+        if pool is not None:
+            pool._socket_options = [*(getattr(pool, "_socket_options", None) or ()), *options]
+
+
+def _prepare_transports(client: Any, settings: NetworkSettings) -> None:
+    for pool in _pools(client):
         backend = getattr(pool, "_network_backend", None)
         if isinstance(backend, Network):
             backend.settings = settings

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from mcpgateway_pool import NetworkSettings, verdict
+from mcpgateway_pool import NetworkSettings, client_factory, verdict
 from mcpgateway_pool.upstream import name_lookups, network, network_stream, sdk
 from mcpgateway_pool.upstream.http_client import default_client_factory
 from mcpgateway_pool.upstream.network import preparing
@@ -175,6 +175,22 @@ def test_an_option_of_the_callers_own_transport_stays() -> None:
 
 
 # ---- which clients
+
+
+def test_a_factory_of_ones_own_settings_keeps_those_of_the_pool() -> None:
+    async def test() -> None:
+        priority = (socket.SOL_SOCKET, socket.SO_PRIORITY, 3)
+        limits = sdk.http_library().Limits(max_connections=1)
+        made = client_factory(verify=False, limits=limits, socket_options=iter([priority]))
+        for _ in range(2):  # each client has the options
+            async with serving(answering()) as served, made(headers={"X-A": "1"}) as client:
+                response = await client.get(served.url)
+                assert response.request.headers["x-a"] == "1"
+                assert option(response, socket.SOL_SOCKET, "SO_PRIORITY") == 3
+                assert option(response, socket.SOL_SOCKET, "SO_KEEPALIVE") == 1
+                assert client._transport._pool._max_connections == 1
+
+    asyncio.run(test())
 
 
 def test_connections_through_a_proxy_of_the_environment_are_probed(monkeypatch: pytest.MonkeyPatch) -> None:
