@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from types import ModuleType
 from typing import Any, Literal
 
 import pytest
 
 from servers.process import ServerProcess
+from support.release_sessions import client_factory, error_of
 
 Transport = Literal["sse", "streamablehttp"]
 Make = Callable[..., Any]
@@ -48,23 +49,6 @@ def with_state(release: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sessions have state on the server: newer protocol revisions, which 1.1.0 prefers, have none."""
     if hasattr(release, "settings"):
         monkeypatch.setattr(release.settings, "mcp_client_connect_mode", "legacy")
-
-
-def client_factory(headers: Any = None, timeout: Any = None, auth: Any = None) -> Any:
-    """What the gateway's services pass."""
-    from mcpgateway_pool.upstream import sdk
-
-    http = sdk.http_library()
-    return http.AsyncClient(headers=headers, timeout=timeout or http.Timeout(30.0), auth=auth)
-
-
-async def error_of(call: Awaitable[object]) -> Exception:
-    """What a call raises, of whatever class the SDK has for it; it must raise."""
-    try:
-        await call
-    except Exception as error:
-        return error
-    raise AssertionError("it succeeded")
 
 
 class Caller:

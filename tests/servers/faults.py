@@ -24,7 +24,7 @@ rest M by N, for ever.
   there).
 
 ``method`` limits a fault to one JSON-RPC method (``tools/call``), ``http`` to one HTTP method (default
-``POST``), ``authorization`` to POSTs with that header.
+``POST``), ``authorization`` to POSTs with that header, ``again`` to sessions that have called a tool before.
 """
 
 from __future__ import annotations
@@ -71,6 +71,7 @@ class FaultLayer:
         self._resumed: dict[bytes, Any] = {}
         self._polls = 0
         self._initialize_headers: list[list[str]] = []
+        self._used_sessions: set[str] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
@@ -121,12 +122,15 @@ class FaultLayer:
             fault["http"] = "EVENT"
         self._faults.append(fault)
 
-    def _take(self, http: str, method: str, authorization: str = "") -> dict[str, str] | None:
+    def _take(
+        self, http: str, method: str, authorization: str = "", session: str = ""
+    ) -> dict[str, str] | None:
         for fault in self._faults:
             if (
                 fault["http"] == http
                 and fault.get("method", method) == method
                 and fault.get("authorization", authorization) == authorization
+                and ("again" not in fault or session in self._used_sessions)
                 and self._posts[method] % int(fault.get("every", 1)) == int(fault.get("first", 0))
             ):
                 left = int(fault["count"]) - 1
@@ -146,7 +150,10 @@ class FaultLayer:
                 [f"{k.decode('latin-1')}: {v.decode('latin-1')}" for k, v in scope["headers"]]
             )
         authorization = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1")
-        fault = self._take("POST", method, authorization)
+        session = _session_of(scope)
+        fault = self._take("POST", method, authorization, session)
+        if method == "tools/call":
+            self._used_sessions.add(session)
         self._pending_posts += 1
         try:
             if fault is not None:
@@ -296,6 +303,12 @@ async def _read_body(receive: Receive) -> tuple[bytes, Receive]:
         return await receive()
 
     return body, replay
+
+
+def _session_of(scope: Scope) -> str:
+    """The id of a request's session: a header, or over SSE a part of the URL; empty without one."""
+    header = dict(scope["headers"]).get(b"mcp-session-id", b"").decode("latin-1")
+    return header or dict(parse_qsl(scope["query_string"].decode("latin-1"))).get("session_id", "")
 
 
 def _describe(body: bytes) -> tuple[str, Any]:

@@ -82,8 +82,10 @@ class Subject:
         self.registered.server.thaw()
 
     def forget(self) -> None:
-        """It does not know the session of the next call."""
-        self.registered.server.fault("status", status=404, method="tools/call")
+        """It does not know the next session that is used again. (One that it has forgotten at its first call
+        fails that call, with a pool and without.)
+        """
+        self.registered.server.fault("status", status=404, method="tools/call", again=1)
 
     def change(self, number: int) -> None:
         """The gateway authenticates with another header from now on."""

@@ -38,7 +38,7 @@ SWITCH = {"MCPGATEWAY_POOL_ENABLED": "true"}
 STOCK_APP = "mcpgateway.main:app"
 OUR_APP = "mcpgateway_pool.gateway.asgi:app"
 
-Launcher = Literal["uvicorn", "gunicorn", "gunicorn-preload", "mcpgateway"]
+Launcher = Literal["uvicorn", "gunicorn", "gunicorn-preload", "granian", "mcpgateway"]
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 # Servers close a connection that was idle for 5 s; a request sent at that very moment would be lost.
@@ -206,6 +206,9 @@ class GatewayProcess(Program):
         workers = ["--workers", str(self.workers)]
         if self.launcher == "uvicorn":
             return [self._python, "-m", "uvicorn", self.app, *address, *workers]
+        if self.launcher == "granian":
+            options = ["--interface", "asgi", "--respawn-failed-workers", "--workers-kill-timeout", "10"]
+            return [self._python, "-m", "granian", *options, *address, *workers, self.app]
         if self.launcher == "mcpgateway":
             app = [] if self.app == STOCK_APP else [self.app]
             return [str(Path(self._python).with_name("mcpgateway")), *app, *address, *workers]
@@ -262,7 +265,8 @@ class GatewayProcess(Program):
         if self.workers == 1:
             return self.request("GET", "/health")[0] == 200
         # Each worker says so when its application has started; before that it does not accept.
-        return self.output.count("Application startup complete") >= self.workers
+        said = "Started worker-" if self.launcher == "granian" else "Application startup complete"
+        return self.output.count(said) >= self.workers
 
     def stop(self, timeout: float = 30.0) -> int:
         """Ask it to end (SIGTERM) and wait.
