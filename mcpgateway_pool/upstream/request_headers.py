@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 
@@ -38,6 +39,9 @@ _HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")
 _USUAL_BYTES = 8192
 # Shorter values are words that any text may hold.
 _MIN_SECRET_CHARS = 4
+# A message may be shown that quotes a text that quotes a value: JSON within JSON, within a repr().
+_QUOTED_WITHIN = 3
+_QUOTED_OTHERWISE = re.compile(r"['\"\\\t]")
 # How many sets of headers a session may have had since, and a server may still echo.
 _LATER_HEADERS = 8
 
@@ -84,8 +88,11 @@ def are_unusually_long(headers: Mapping[str, str]) -> bool:
 
 def _secrets_of(headers: Mapping[str, str]) -> set[str]:
     values = {value for name, value in headers.items() if name.lower() != "accept"}
-    parts = {value.partition(" ")[2].strip() for value in values}
-    return {value for value in values | parts if len(value) >= _MIN_SECRET_CHARS}
+    values |= {value.partition(" ")[2].strip() for value in values}
+    quoted = {value for value in values if _QUOTED_OTHERWISE.search(value)}
+    for _ in range(_QUOTED_WITHIN if quoted else 0):
+        quoted |= {json.dumps(value)[1:-1] for value in quoted} | {repr(value)[1:-1] for value in quoted}
+    return {value for value in values | quoted if len(value) >= _MIN_SECRET_CHARS}
 
 
 def _longest_first(secrets: set[str]) -> list[str]:
@@ -95,7 +102,7 @@ def _longest_first(secrets: set[str]) -> list[str]:
 
 class Cleaner:
     """Takes the values of headers that were sent out of texts from outside, where a server or a library may
-    echo them; the part after the scheme (``Bearer …``), too.
+    echo them, or quote them; the part after the scheme (``Bearer …``), too.
 
     Args:
         headers: those that are sent.

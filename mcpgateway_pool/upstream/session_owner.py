@@ -24,8 +24,9 @@ from mcpgateway_pool.verdict import Verdict
 
 from . import http_client, http_watch, sdk
 from .client_view import check_client
+from .log_filter import no_secrets_logged
 from .request_headers import Cleaner, are_unusually_long, upstream_headers
-from .streams import ExplainingWriteStream, WatchedReadStream
+from .streams import WatchedReadStream, WatchedWriteStream
 
 logger = logging.getLogger(__name__)
 
@@ -254,7 +255,8 @@ class SessionOwner:
 
     async def _run(self) -> None:
         try:
-            await self._serve()
+            with no_secrets_logged(self._clean):
+                await self._serve()
         except BaseException as error:
             cause = verdict.real_cause(error)
             if isinstance(cause, (KeyboardInterrupt, SystemExit, GeneratorExit)):
@@ -281,9 +283,9 @@ class SessionOwner:
             target.transport, target.url, target.headers, target.timeout, factory, target.namespace
         ) as (incoming, outgoing):
             read = WatchedReadStream(incoming, self._received, self._stream_ended) if native else incoming
-            # SDK 2.x says so itself.
-            explains = native and sdk.generation() == 1
-            write = ExplainingWriteStream(outgoing, self._gone_error) if explains else outgoing
+            # SDK 2.x says itself that a transport has ended.
+            failure = self._gone_error if sdk.generation() == 1 else None
+            write = WatchedWriteStream(outgoing, self._clean, failure) if native else outgoing
             session = sdk.new_session(read, write, target.message_handler, target.namespace)
             if native:
                 sdk.on_given_up(session, self._given_up)

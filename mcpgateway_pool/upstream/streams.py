@@ -5,8 +5,11 @@ to whoever still sends.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Self
+
+from .log_filter import sending
+from .request_headers import Cleaner
 
 
 class WatchedReadStream:
@@ -28,19 +31,14 @@ class WatchedReadStream:
         return self
 
     async def __anext__(self) -> Any:
-        try:
-            item = await self._inner.__anext__()
-        except asyncio.CancelledError:
-            raise
-        except BaseException:
-            self._ended()
-            raise
-        self._received(item)
-        return item
+        return await self._watched(self._inner.__anext__())
 
     async def receive(self) -> Any:
+        return await self._watched(self._inner.receive())
+
+    async def _watched(self, receiving: Awaitable[Any]) -> Any:
         try:
-            item = await self._inner.receive()
+            item = await receiving
         except asyncio.CancelledError:
             raise
         except BaseException:
@@ -68,25 +66,30 @@ class WatchedReadStream:
         return getattr(self._inner, name)
 
 
-class ExplainingWriteStream:
-    """A thin layer over a transport's write stream: sending to a transport that has ended raises an error
-    that users of the SDK catch, in place of anyio's.
+class WatchedWriteStream:
+    """A thin layer over a transport's write stream. Sending to a transport that has ended raises an error
+    that users of the SDK catch, in place of anyio's; what the transport logs of a message holds no secret.
 
     Args:
         inner: the stream; attributes that are not here are its own.
-        failure: makes that error.
+        cleaner: takes out what must not be logged.
+        failure: makes that error; None where the SDK does.
     """
 
-    def __init__(self, inner: Any, failure: Callable[[], Exception]) -> None:
+    def __init__(self, inner: Any, cleaner: Cleaner, failure: Callable[[], Exception] | None) -> None:
         self._inner = inner
+        self._cleaner = cleaner
         self._failure = failure
 
     async def send(self, item: Any) -> None:
         import anyio
 
         try:
-            await self._inner.send(item)
+            with sending(self._cleaner):
+                await self._inner.send(item)
         except (anyio.ClosedResourceError, anyio.BrokenResourceError) as error:
+            if self._failure is None:
+                raise
             raise self._failure() from error
 
     async def aclose(self) -> None:
