@@ -79,6 +79,8 @@ async def one_fault(side: str, transport: Any, name: str) -> dict[str, Any]:
         result["seconds"] = max((call.seconds for call in failures), default=0.0)
         if not fault.closes:
             result["next"] = (await stage.call()).error is None
+        if not fault.kills:
+            result["sessions"] = (await stage.threaded(server.stats))["sessions_opened"]
         try:
             await bounded(pool.close_all(), 30)
         except Hangs as error:
@@ -157,6 +159,8 @@ def cell(result: dict[str, Any]) -> str:
     parts.append(f"**{result['left']} open**" if result["left"] else "0 open")
     if "next" in result:
         parts.append("next works" if result["next"] else "**next fails**")
+    if "sessions" in result:
+        parts.append(f"{result['sessions']} opened in all")
     return "; ".join(parts)
 
 

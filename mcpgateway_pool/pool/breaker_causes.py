@@ -6,6 +6,8 @@ from mcpgateway_pool import verdict
 from mcpgateway_pool.errors import CircuitOpenError
 from mcpgateway_pool.redact import safe_url
 
+from .newest import Newest
+
 
 class BreakerCauses:
     """The last cause of each URL, in the order of their opening.
@@ -15,8 +17,7 @@ class BreakerCauses:
     """
 
     def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._causes: dict[str, str] = {}
+        self._causes: Newest[str, str] = Newest(limit)
 
     def note(self, url: str, error: BaseException) -> str:
         """This error opened the breaker.
@@ -25,10 +26,7 @@ class BreakerCauses:
             How it is described.
         """
         cause = verdict.describe(error.__cause__ or error)
-        self._causes.pop(url, None)
         self._causes[url] = cause
-        while len(self._causes) > self._limit:
-            del self._causes[next(iter(self._causes))]
         return cause
 
     def refusal(self, url: str, retry_after: float) -> CircuitOpenError:

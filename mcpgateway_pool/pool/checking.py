@@ -24,28 +24,6 @@ def refuse_unknown(methods: Iterable[str]) -> None:
             raise ValueError(f"health_check_methods: {safe_text(method, 60)!r} is none of {known}")
 
 
-class StreamlessUrls:
-    """URLs whose servers keep no stream open beside the requests: they end it, and serve on. That such a
-    stream ends says nothing about its session.
-
-    Args:
-        limit: most URLs to remember; the oldest go first.
-    """
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._urls: dict[str, None] = {}
-
-    def __contains__(self, url: object) -> bool:
-        return url in self._urls
-
-    def add(self, url: str) -> None:
-        """A session whose stream had ended was checked, and lives."""
-        self._urls[url] = None
-        while len(self._urls) > self._limit:
-            del self._urls[next(iter(self._urls))]
-
-
 async def is_alive(pool: Pool, pooled: Any) -> bool:
     """The pool's own check of a session, by answers; see :func:`mcpgateway_pool.upstream.health.is_alive`."""
     settings = pool._settings
@@ -55,7 +33,7 @@ async def is_alive(pool: Pool, pooled: Any) -> bool:
         pooled, watch, settings.health_check_methods or (), settings.health_check_timeout_seconds, pool._warn
     )
     if is_alive and lost_streams:
-        pool._streamless.add(pooled.url)
+        pool._streamless[pooled.url] = None
     return is_alive
 
 

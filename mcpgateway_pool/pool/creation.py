@@ -156,7 +156,12 @@ class Creation:
         return is_taken
 
     def _fail(self, error: BaseException | None) -> None:
-        """The end without a session; None for a cancellation from outside."""
+        """Tell the pool that the creation has failed.
+
+        Args:
+            error: why; None where the task was cancelled. A cancellation has a reason, which its caller gets:
+                the time-out, the close of the pool, or somebody outside.
+        """
         pending = self._pending
         if self._has_timed_out:
             error = self._timeout_error(error)
@@ -193,8 +198,9 @@ class Creation:
         return error
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        """A task that is cancelled before its first step, or has no memory for it, never runs: it owes its
-        answer all the same, also when its caller was cancelled, and ``done`` with it.
+        """Done callback of the task. A task that was cancelled before its first step, or had no memory for
+        it, has never run. The pool then learns the failure from here, and so does the caller, who waits for
+        ``done``.
         """
         if not self._has_answered:
             self._fail(None if task.cancelled() else task.exception())

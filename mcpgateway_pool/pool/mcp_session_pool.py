@@ -42,6 +42,7 @@ from mcpgateway_pool.upstream.http_watch import HttpWatch
 from . import checking, identity, shutdown, upkeep, views
 from .breaker_causes import BreakerCauses
 from .closing import close_session
+from .newest import Newest
 from .opening import open_session
 from .recurring import RecurringWarnings
 from .release import finish_release
@@ -177,7 +178,7 @@ class MCPSessionPool(PoolCore):
         self._direct_anonymous_count = 0
         self._warnings = RecurringWarnings()
         self._opened_by = BreakerCauses(max_tracked_urls)
-        self._streamless = checking.StreamlessUrls(max_tracked_urls)
+        self._streamless: Newest[str, None] = Newest(max_tracked_urls)
         self._forget_loop()
         if type(self)._create_session is _CREATE_SESSION and not _is_loop_running():
             with contextlib.suppress(ImportError):  # said by the first creation

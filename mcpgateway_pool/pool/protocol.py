@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mcpgateway_pool.upstream.http_watch import HttpWatch
 
     from .breaker_causes import BreakerCauses
-    from .checking import StreamlessUrls
+    from .newest import Newest
     from .session_context import SessionContext
 
 
@@ -46,7 +46,11 @@ class Pool(Protocol):
     @property
     def _tasks(self) -> set[asyncio.Task[Any]]: ...
     @property
-    def _streamless(self) -> StreamlessUrls: ...
+    def _streamless(self) -> Newest[str, None]:
+        """URLs whose servers keep no stream open beside the requests: they end it, and serve on. That such a
+        stream ends says nothing about its session.
+        """
+
     @property
     def _opened_by(self) -> BreakerCauses: ...
 

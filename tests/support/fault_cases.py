@@ -215,6 +215,43 @@ def _answered_with(status: int) -> Callable[[Stage], Awaitable[None]]:
     return fault
 
 
+async def error_answer(stage: Stage) -> None:
+    """A call is answered with a JSON-RPC error: over SSE the server's own, for an unknown prompt."""
+    await stage.call()
+    if stage.is_sse:
+        plain, stage._call = stage._call, lambda _tool, _arguments: prompt()  # type: ignore[method-assign]
+    else:
+        await stage.threaded(_plan, stage.server, {"kind": "error", "code": -32000})
+
+    async def prompt() -> None:
+        async with stage.session() as pooled:
+            await pooled.session.get_prompt("unknown")
+
+    stage.strike()
+    await stage.call()
+    if stage.is_sse:
+        stage._call = plain  # type: ignore[method-assign]
+
+
+class CallersOwn(Exception):
+    """What a caller's block raises."""
+
+
+async def callers_exception(stage: Stage) -> None:
+    """The call is answered, and its caller's block raises."""
+
+    async def call() -> None:
+        async with stage.session() as pooled:
+            await pooled.session.call_tool("echo", {"text": "x"})
+            raise CallersOwn("of the caller")
+
+    await stage.call()
+    plain, stage._call = stage._call, lambda _tool, _arguments: call()  # type: ignore[method-assign]
+    stage.strike()
+    await stage.call()
+    stage._call = plain  # type: ignore[method-assign]
+
+
 def _plan(server: ServerProcess, fault: dict[str, Any]) -> None:
     server.fault(**{"method": "tools/call", **fault} if fault["kind"][:7] != "stream-" else fault)
 
@@ -341,6 +378,9 @@ FAULTS = {
     "503": Fault("HTTP 503 to a call", _answered_with(503)),
     "401": Fault("HTTP 401 to a call", _answered_with(401)),
     "404": Fault("HTTP 404 to a call", _answered_with(404)),
+    "429": Fault("HTTP 429 to a call", _answered_with(429)),
+    "error": Fault("a JSON-RPC error (-32000) to a call", error_answer),
+    "callers-exception": Fault("the caller's block raises", callers_exception),
     "cut": Fault("stream cut in an event", _spoilt("cut", "stream-cut")),
     "garbage": Fault("garbage instead of JSON", _spoilt("garbage", "stream-garbage")),
     "garbage-event": Fault("an unreadable event, stream ends", _spoilt("garbage-sse", "stream-garbage")),

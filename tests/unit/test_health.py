@@ -11,7 +11,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from mcpgateway_pool import MCPSessionPool, PooledSession, TransportType
-from mcpgateway_pool.pool.checking import StreamlessUrls
+from mcpgateway_pool.pool.newest import Newest
 from mcpgateway_pool.upstream.sdk import make_error
 from support.fakes import URL
 
@@ -188,16 +188,14 @@ async def test_overridden_chain_is_asked_instead(where: str):
     assert asked(session) == []
 
 
-# ---- servers that keep no standing stream
+# ---- tables of URLs
 
 
-def test_urls_without_standing_streams_are_remembered_the_newest_of_many():
-    urls = StreamlessUrls(2)
-    for url in ("a", "b", "a", "c"):
-        urls.add(url)
-    assert "b" in urls
-    assert "c" in urls
-    assert "a" not in urls
-    none = StreamlessUrls(0)
-    none.add("a")
-    assert "a" not in none
+def test_a_table_of_bounded_size_keeps_what_was_set_last():
+    table: Newest[str, int] = Newest(2)
+    for number, url in enumerate(("a", "b", "a", "c")):
+        table[url] = number
+    assert list(table.items()) == [("a", 2), ("c", 3)]
+    none: Newest[str, None] = Newest(0)
+    none["a"] = None
+    assert not none
