@@ -187,6 +187,7 @@ def test_a_thread_that_cannot_be_started_is_a_shortage_of_this_machine(
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork()")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")  # 3.12 and later
 def test_a_forked_child_waits_for_no_look_up_of_its_parents(resolver: Resolver) -> None:
     def look_ups_in_a_child() -> int:
         child = os.fork()
