@@ -112,7 +112,7 @@ SCENARIOS = {
         while "pending" not in coroutine.cr_frame.f_locals:
             coroutine = coroutine.cr_await
         frame = coroutine.cr_frame.f_locals
-        time_out(pool, frame["pending"], frame["arguments"])
+        time_out(pool, frame["pending"], frame["arguments"], 30.0)
         del coroutine, frame
         try:
             await caller

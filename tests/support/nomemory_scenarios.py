@@ -318,10 +318,10 @@ def waiter_times_out(fault: Fault) -> None:
     pool, held = full_pool()
     caller = waiting(pool)
     pending = caller._coroutine.cr_await.cr_frame.f_locals["pending"]  # type: ignore[attr-defined]
-    fault(time_out, pool, pending, SimpleNamespace(url=URL))
+    fault(time_out, pool, pending, SimpleNamespace(url=URL), 30.0)
     settle()
     if fault.has_raised and not caller.future.done():
-        time_out(pool, pending, SimpleNamespace(url=URL))  # type: ignore[arg-type]
+        time_out(pool, pending, SimpleNamespace(url=URL), 30.0)  # type: ignore[arg-type]
     del pending
     try:
         caller.finish()
