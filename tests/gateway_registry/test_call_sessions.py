@@ -195,7 +195,7 @@ async def test_callers_of_a_server_that_is_slow_to_open_share_its_sessions_and_w
 async def test_thousand_users_at_twenty_servers_stay_within_the_limits(
     release: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    most_sessions, most_mib_per_session = 100, 0.5
+    most_sessions, slack_mib = 100, 15.0
     monkeypatch.setenv("MCPGATEWAY_POOL_MAX_TOTAL_SESSIONS", str(most_sessions))
     async with contextlib.AsyncExitStack() as stack:
         servers = [await stack.enter_async_context(ScriptedServer()) for _ in range(20)]
@@ -215,9 +215,9 @@ async def test_thousand_users_at_twenty_servers_stay_within_the_limits(
         async def work_together(numbers: range) -> None:
             await asyncio.gather(*(work(numbers[first::8]) for first in range(8)))
 
-        await work_together(range(200))  # by now all places are taken
+        await work_together(range(500))  # by now all places have been taken many times
         before = resident_mib()
-        await work_together(range(200, 1000))
+        await work_together(range(500, 1000))
         grown = resident_mib() - before
         totals = users.totals()
         print(f"{totals}; most open: {max(sizes)}; grown by {grown:.1f} MiB")
@@ -225,7 +225,7 @@ async def test_thousand_users_at_twenty_servers_stay_within_the_limits(
         assert max(sizes) <= most_sessions
         assert totals["creates"] == 1000
         assert totals["evictions"]["capacity"] == totals["creates"] - totals["size"]
-        assert grown < most_sessions * most_mib_per_session
+        assert grown < slack_mib
         # A row for each gateway, whoever calls.
         rows = [label for label, _ in _core.snapshot()[0] if label.startswith("gateway-")]
         assert len(rows) == 20
