@@ -18,6 +18,7 @@ from starlette.responses import Response
 
 from mcpgateway_pool import _core
 from mcpgateway_pool.gateway.registry.calls.callers import Caller, CallWithoutSession
+from mcpgateway_pool.upstream import sdk
 from servers.scripted import Message, ScriptedServer, result, status
 from servers.waiting import until
 from support.leaks import resident_mib
@@ -191,6 +192,7 @@ async def test_callers_of_a_server_that_is_slow_to_open_share_its_sessions_and_w
 # ---- many users
 
 
+@pytest.mark.skipif(sdk.generation() == 1, reason="tried on the newest release alone, as it takes a minute")
 @pytest.mark.timeout(400)
 async def test_thousand_users_at_twenty_servers_stay_within_the_limits(
     release: ModuleType, monkeypatch: pytest.MonkeyPatch
