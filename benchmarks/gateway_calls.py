@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import tempfile
 import time
@@ -127,8 +128,9 @@ class Measured:
 
 
 def ratio(sides: Mapping[str, Figures], name: str) -> float:
-    """With this package to without."""
-    return sides["with"][name] / sides["without"][name]
+    """With this package to without; not a number where nothing was answered without."""
+    without = sides["without"][name]
+    return sides["with"][name] / without if without else math.nan
 
 
 def verdict(away: str, concurrency: str, sides: Mapping[str, Figures]) -> str:
@@ -219,12 +221,12 @@ def measure(arguments: argparse.Namespace, run: Run) -> Measured:
             gateways[side] = running.enter_context(Gateway(folder / side, switch))
             for server in servers.values():
                 gateways[side].register(server.name, server.url, arguments.transport.upper())
-        measure_calls(arguments, run, servers, gateways, found)
         pings = {side: Level() for side in gateways}
         for _ in range(arguments.rounds):
             for side, gateway in gateways.items():
                 pings[side].add(gateway, partial(gateway.call_for, arguments.seconds, 1, gateway.ping))
         found.pings = {side: level.summary()["cpu_seconds_per_call"] for side, level in pings.items()}
+        measure_calls(arguments, run, servers, gateways, found)
     return found
 
 

@@ -329,6 +329,13 @@ def test_calls_through_gateways_are_judged_by_their_targets(
     assert len(alone) == len(pooled) == len(calls.TITLES)
 
 
+def test_a_gateway_that_answers_nothing_spoils_no_table(module: Any) -> None:
+    calls = module("gateway_calls")
+    silent = sides()
+    silent["without"] |= {"answered_per_second": 0.0, "failed": 40.0}
+    assert calls.lines({"0": {"1": silent}})[1][-3:] == ["nan", "0.40", "4 and 0.45: MISSED"]
+
+
 def test_the_readme_has_the_levels_with_a_target(module: Any) -> None:
     calls = module("gateway_calls")
     found = calls.readme_lines(
