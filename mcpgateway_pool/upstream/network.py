@@ -159,9 +159,12 @@ class Network:
             async with asyncio.timeout_at(deadline) as bound:
                 stream = await _first_connection(await _addresses(host, port), connect)
         except (OSError, UnicodeError) as error:
+            # As argument, too: httpcore takes causes off its exceptions, and whose fault it was with them.
             if bound.expired():
-                raise core.ConnectTimeout(f"no connection within {limit:g} s") from error
-            raise core.ConnectError(str(error)) from error
+                late = TimeoutError(f"no connection within {limit:g} s")
+                late.__cause__ = error
+                raise core.ConnectTimeout(late) from late
+            raise core.ConnectError(error) from error
         self._set_options(stream, socket_options)
         return NetworkStream(stream, deadline, self.settings.idle_connection_seconds)
 

@@ -239,6 +239,7 @@ def main() -> None:
         timeout_keep_alive=args.keep_alive,
         ws="none",
         ssl_certfile=args.certificate,
+        h11_max_incomplete_event_size=1 << 20,  # of a head that comes in parts
     )
     server = AnnouncingServer(config)
     server.announcement = {

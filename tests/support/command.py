@@ -19,7 +19,12 @@ def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
 
     It asserts that no run ends in a traceback or prints ``TOKEN``.
     """
-    for name in ("MCPGATEWAY_POOL_TOKEN", "MCPGATEWAY_POOL_METRICS_DIR", "PROMETHEUS_MULTIPROC_DIR"):
+    for name in (
+        "COLUMNS",  # which pytest-xdist sets
+        "MCPGATEWAY_POOL_TOKEN",
+        "MCPGATEWAY_POOL_METRICS_DIR",
+        "PROMETHEUS_MULTIPROC_DIR",
+    ):
         monkeypatch.delenv(name, raising=False)
 
     def run(*arguments: str) -> tuple[int, str, str]:

@@ -242,7 +242,6 @@ def test_what_a_terminal_sends_are_keys(text: str, keys: list[str]) -> None:
 def test_what_is_piped_has_no_trailing_blanks_and_every_column(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("COLUMNS", raising=False)
     with serving("".join(exposition(hits=1, gateway=gateway) for gateway in UUIDS)) as endpoint:
         code, out, _ = run("top", "--once", "--totals", endpoint.url)
         assert code == 0
