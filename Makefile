@@ -228,7 +228,7 @@ test-py: $(VENV)/.installed $(VENV)-debug/.installed $(VENV)/.group-test ## Pyth
 	$(call PYTEST,$(VENV),release_build,,worksteal) || code=$$?; exit $$code
 
 # Affinity and the monitoring files ask nothing of the SDK.
-WITH_SESSIONS = $(filter-out %/test_prometheus.py %/test_affinity%,$(wildcard tests/integration/test_*.py))
+WITH_SESSIONS = $(filter-out tests/integration/test_prometheus.py tests/integration/test_affinity%.py,$(wildcard tests/integration/test_*.py))
 test-sdk2: $(VENV)-sdk2/.installed ## the tests with real sessions on the MCP SDK 2.x
 	$(call PYTEST,$(VENV)-sdk2,not release_build,$(WITH_SESSIONS) \
 		tests/security/test_wire.py tests/security/test_secrets.py,worksteal,PYTHONMALLOC=debug)

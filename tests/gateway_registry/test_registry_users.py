@@ -96,6 +96,24 @@ async def test_a_user_keeps_the_session_whatever_service_is_called(
     assert upstream.attempts == 1
 
 
+async def test_without_authentication_the_administrators_name_is_nobodys(
+    registry: Any, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Releases give it to the tool calls of nobody, and none to their prompts."""
+    from mcpgateway.config import settings
+
+    administrator = settings.platform_admin_email
+    monkeypatch.setattr(settings, "auth_required", False)
+    for user in (administrator, None, administrator):
+        await as_user(user, use(registry))
+    assert upstream.attempts == 1
+    await as_user(ANN, use(registry))  # by a token, which is looked at all the same
+    assert upstream.attempts == 2
+    monkeypatch.setattr(settings, "auth_required", True)
+    await as_user(administrator, use(registry))
+    assert upstream.attempts == 3
+
+
 async def test_evicting_a_downstream_session_ends_the_sessions_of_all_its_users(
     registry: Any, upstream: FakeUpstream
 ) -> None:

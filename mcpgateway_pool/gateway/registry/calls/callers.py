@@ -65,12 +65,17 @@ def caller_of(service: str, arguments: Mapping[str, Any], users: Sequence[str], 
 
 
 def authenticated_user() -> str | None:
-    """Who makes the call that is being worked on; None where nobody is known.
+    """Who makes the call that is being worked on; None where nobody has proved to be somebody.
 
-    Of several roles the first: it is the authenticated user, whatever the token's rights.
+    Of several roles the first: it is the authenticated user, whatever the token's rights. Without
+    authentication, releases give the name of their administrator to some calls of nobody, and none to others.
     """
     caller = current.get()
-    return caller.users[0] if caller is not None and caller.users else None
+    if caller is None or not caller.users:
+        return None
+    user = caller.users[0]
+    is_nobody = not is_authentication_on() and user == getattr(_settings(), "platform_admin_email", None)
+    return None if is_nobody else user
 
 
 def _user_in(value: object) -> str | None:
@@ -91,5 +96,8 @@ def _ambient_user() -> str | None:
 
 def is_authentication_on() -> bool:
     """Whether the release authenticates its callers."""
-    settings = importlib.import_module("mcpgateway.config").settings
-    return getattr(settings, "auth_required", True) is not False
+    return getattr(_settings(), "auth_required", True) is not False
+
+
+def _settings() -> Any:
+    return importlib.import_module("mcpgateway.config").settings
