@@ -2,18 +2,6 @@
 
 #include "loop.h"
 
-py_pending *
-py_pending_new(py_pool *pool)
-{
-    PyTypeObject *type = pool->state->pending_type;
-    py_pending *self = (py_pending *)type->tp_alloc(type, 0);
-    if (self != NULL) {
-        self->pool = (py_pool *)Py_NewRef((PyObject *)pool);
-        self->state = PY_PENDING_ENDED;
-    }
-    return self;
-}
-
 /* Its machine is gone, or is the parent's. */
 static void
 end_without_machine(py_pending *pending)

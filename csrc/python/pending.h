@@ -31,7 +31,19 @@ typedef struct {
 
 extern PyType_Spec py_pending_spec;
 
-py_pending *py_pending_new(py_pool *pool);
+/* An ended one of this pool; or NULL with an exception. Here, because effects.c makes some, and
+ * what pending.c does ends in effects. */
+static inline py_pending *
+py_pending_new(py_pool *pool)
+{
+    PyTypeObject *type = pool->state->pending_type;
+    py_pending *self = (py_pending *)type->tp_alloc(type, 0);
+    if (self != NULL) {
+        self->pool = (py_pool *)Py_NewRef((PyObject *)pool);
+        self->state = PY_PENDING_ENDED;
+    }
+    return self;
+}
 /* Whether it is of the machine that the pool has now. Else it has ended: in a forked child
  * nothing that it names may be touched. */
 static inline bool
