@@ -68,10 +68,11 @@ check_number(const char *expected, char *(*put)(char *at, uint64_t value), uint6
     CHECK(number_end <= number + MGP_NUMBER_BYTES);
     CHECK(*number_end == '\1');
     *number_end = '\0';
-    if (strcmp(number, expected) != 0) {
+    bool is_expected = strcmp(number, expected) == 0;
+    if (!is_expected) {
         fprintf(stderr, "%s instead of %s\n", number, expected);
-        CHECK(!"the expected number");
     }
+    CHECK(is_expected);
 }
 
 static void
