@@ -183,7 +183,7 @@ MARKS_long := and long
 # $(1) environment, $(2) marks, $(3) what, $(4) how pytest-xdist spreads it, $(5) variables, $(6) another LENGTH. -P: the checkout must not come before
 # the installed package. Exit code 5, nothing was selected, is well where the choice may be empty.
 PYTEST = { $(5) $(1)/bin/python -P -m pytest -n $(WORKERS) --dist $(4) -m '$(2) $(MARKS_$(or $(6),$(LENGTH)))' $(PYTEST_ARGS) $(3) \
-	|| [ $$? = 5 -a -n "$(PYTEST_ARGS)$$TEST_ONLY$(filter long,$(LENGTH))" ]; }
+	|| [ $$? = 5 -a -n "$(PYTEST_ARGS)$${TEST_ONLY}$(filter long,$(LENGTH))" ]; }
 # Its goals run all, also after one that failed; then it sums up. The standard library is all that it needs.
 RUN_TESTS = $$(scripts/find-python $(PYTHON)) scripts/run_tests.py $(if $(REPEAT),--repeat)
 

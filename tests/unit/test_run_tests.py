@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -217,6 +218,33 @@ def test_a_long_test_says_why(tmp_path: Path) -> None:
     done, _ = pytest_on(tmp_path, "import pytest\n@pytest.mark.long\ndef test(): pass\n")
     assert done.returncode != 0
     assert "a long test says why it may be" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("code", "length", "only", "is_well"),
+    [
+        (0, "short", "", True),
+        (1, "long", "x", False),
+        (5, "short", "", False),  # nothing was selected
+        (5, "short", "x", True),  # of what is to run once more, nothing is of this environment
+        (5, "long", "", True),  # no test of it is long
+    ],
+)
+def test_that_nothing_was_selected_is_well_where_that_may_be(
+    tmp_path: Path, code: int, length: str, only: str, is_well: bool
+) -> None:
+    python = tmp_path / "bin" / "python"
+    python.parent.mkdir()
+    python.write_text(f"#!/bin/sh\nexit {code}\n")
+    python.chmod(0o755)
+    makefile = tmp_path / "Makefile"
+    makefile.write_text("include Makefile\ntry:\n\t@$(call PYTEST,$(STUB),some,,worksteal)\n")
+    environment = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS")}
+    done = subprocess.run(
+        ["make", "-C", ROOT, "-f", makefile, "try", f"STUB={tmp_path}", f"LENGTH={length}"],
+        env={**environment, "TEST_ONLY": only}, capture_output=True, text=True, timeout=110, check=False,
+    )  # fmt: skip
+    assert (done.returncode == 0) is is_well, done.stderr
 
 
 @pytest.mark.parametrize(
