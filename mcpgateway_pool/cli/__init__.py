@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from .common import (
     INTERRUPTED,
@@ -26,10 +26,10 @@ from .common import (
     flush,
     say,
 )
-from .fetch import DEFAULT_TIMEOUT, TOKEN_VARIABLE, Source, source_of
+from .fetch import DEFAULT_TIMEOUT, TOKEN_VARIABLE, Source, is_under_way, source_of
 from .files import DASHBOARD, RULES, write_or_print
 
-__all__ = ["main"]
+__all__ = ["main", "run"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,6 +53,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         drop_output()
         complain(f"mcpgateway-pool: the output cannot be written: {error}")
         return PROBLEM
+
+
+def run() -> NoReturn:
+    """The program: :func:`main`, and the end of the process."""
+    code = main()
+    if is_under_way():
+        # A thread that comes back from the network while the interpreter ends may crash it.
+        os._exit(code)
+    sys.exit(code)
 
 
 def _run(arguments: Sequence[str] | None) -> int:

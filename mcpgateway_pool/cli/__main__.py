@@ -1,7 +1,5 @@
 """``python -m mcpgateway_pool.cli``: the same as ``mcpgateway-pool``."""
 
-import sys
+from . import run
 
-from . import main
-
-sys.exit(main())
+run()

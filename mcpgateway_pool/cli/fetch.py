@@ -60,6 +60,14 @@ class Source:
         return safe_url(self.url)
 
 
+_THREAD = "mcpgateway-pool fetch"
+
+
+def is_under_way() -> bool:
+    """Whether a fetch has not ended, for which nobody may wait any more."""
+    return any(thread.name == _THREAD for thread in threading.enumerate())
+
+
 class Fetch(Generic[T]):
     """A GET under way, in a thread of its own: look-up, connect, TLS, every redirect and the whole answer
     have the source's time-out together, and who waits for it waits no longer than that.
@@ -82,7 +90,7 @@ class Fetch(Generic[T]):
         self._results: list[T] = []
         self._error: BaseException | None = None
         # A daemon: a name server that hangs must not keep the command from ending.
-        threading.Thread(target=self._run, name="fetch", daemon=True).start()
+        threading.Thread(target=self._run, name=_THREAD, daemon=True).start()
 
     @property
     def seconds_left(self) -> float:

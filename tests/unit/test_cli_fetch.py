@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -293,3 +295,20 @@ def test_a_refusal_after_a_redirect_says_that_no_token_was_sent(run: Run) -> Non
     assert f"{target.url} answered 401" in err
     assert "no token is sent on" in err
     assert "authorization" not in target.requests[0]
+
+
+def test_the_program_ends_at_once_while_a_fetch_hangs() -> None:
+    """A thread that came back from the network while the interpreter ends could crash it."""
+    program = """
+import atexit, sys
+from mcpgateway_pool.cli import run
+atexit.register(print, "the interpreter ended")
+run()
+"""
+    with answering(lambda connection: connection.recv(65536) and connection.recv(1)) as url:
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", program, "top", "--once", "--timeout", "0.2", url],
+            capture_output=True, text=True, timeout=110, check=False,
+        )  # fmt: skip
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "0.2" in done.stderr

@@ -335,8 +335,9 @@ class OnTerminal:
 START = """
 import fcntl, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-from mcpgateway_pool.cli import main
-sys.exit(main(["top", *sys.argv[1:]]))
+from mcpgateway_pool.cli import run
+sys.argv.insert(1, "top")
+run()
 """
 
 
