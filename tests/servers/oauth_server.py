@@ -9,14 +9,15 @@ import json
 import threading
 import urllib.parse
 from collections import Counter
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Any, Self
+from collections.abc import Mapping
+from typing import Any
+
+from .post_server import PostServer
 
 EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 
 
-class OAuthServer:
+class OAuthServer(PostServer):
     """A context manager.
 
     Tokens say what they were given for: ``client-N`` for client credentials, ``exchanged-N-SUBJECT`` for an
@@ -26,31 +27,16 @@ class OAuthServer:
         grants: how many tokens were given, by grant type.
     """
 
+    CONTENT_TYPE = "application/json"
+
     def __init__(self) -> None:
+        super().__init__()
         self.grants: Counter[str] = Counter()
         self._lock = threading.Lock()
-        owner = self
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                form = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
-                content = json.dumps(owner._answer(dict(urllib.parse.parse_qsl(form)))).encode()
-                self.send_response(200)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                self.wfile.write(content)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.05})
-
-    @property
-    def url(self) -> str:
-        """Its base URL."""
-        return f"http://127.0.0.1:{self._http.server_port}"
+    def answer(self, content: bytes, headers: Mapping[str, str]) -> bytes:
+        """See :meth:`PostServer.answer`."""
+        return json.dumps(self._answer(dict(urllib.parse.parse_qsl(content.decode())))).encode()
 
     def config(self, grant_type: str, **more: object) -> dict[str, object]:
         """What a gateway needs to know of it: its ``oauth_config``."""
@@ -81,17 +67,6 @@ class OAuthServer:
             "token_type": "Bearer",
             "expires_in": 3600,
         }
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._http.shutdown()
-        self._thread.join()
-        self._http.server_close()
 
 
 def _subject_of(token: str) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import gzip
-import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from .post_server import PostServer
 
 
 @dataclass(frozen=True)
@@ -23,49 +23,30 @@ class Span:
     attributes: dict[str, Any] = field(repr=False)
 
 
-class OtlpCollector:
+class OtlpCollector(PostServer):
     """A context manager.
 
     Attributes:
         spans: all that has arrived.
     """
 
+    CONTENT_TYPE = "application/x-protobuf"
+
     def __init__(self) -> None:
+        super().__init__()
         self.spans: list[Span] = []
-        owner = self
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                content = self.rfile.read(int(self.headers["Content-Length"]))
-                if self.headers.get("Content-Encoding") == "gzip":
-                    content = gzip.decompress(content)
-                owner.spans.extend(_spans_of(ExportTraceServiceRequest.FromString(content)))
-                self.send_response(200)
-                self.send_header("Content-Type", "application/x-protobuf")
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.05})
+    def answer(self, content: bytes, headers: Mapping[str, str]) -> bytes:
+        """See :meth:`PostServer.answer`."""
+        if headers.get("Content-Encoding") == "gzip":
+            content = gzip.decompress(content)
+        self.spans.extend(_spans_of(ExportTraceServiceRequest.FromString(content)))
+        return b""
 
     @property
     def url(self) -> str:
         """Where traces go."""
-        return f"http://127.0.0.1:{self._http.server_port}/v1/traces"
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._http.shutdown()
-        self._thread.join()
-        self._http.server_close()
+        return f"{super().url}/v1/traces"
 
 
 def _spans_of(request: Any) -> list[Span]:
