@@ -5,7 +5,6 @@ the gateway came to its credentials.
 from __future__ import annotations
 
 import json
-import signal
 import urllib.parse
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -17,8 +16,15 @@ import pytest
 from servers.oauth_server import OAuthServer
 from servers.process import ServerProcess
 from support.certificates import Authority
-from support.gateway_process import SWITCH
-from support.gateway_users import ADMIN, ANN, AUTHENTICATED, BOB, AuthenticatingGateway, as_user
+from support.gateway_users import (
+    ADMIN,
+    ANN,
+    BOB,
+    OF_USERS,
+    AuthenticatingGateway,
+    as_user,
+    gateway_of_users,
+)
 from support.registered import Registered, registering
 
 pytestmark = pytest.mark.long(
@@ -26,11 +32,7 @@ pytestmark = pytest.mark.long(
 )
 
 SETTINGS = {
-    **SWITCH,
-    **AUTHENTICATED,
-    "MCP_CLIENT_CONNECT_MODE": "legacy",
-    "HEALTH_CHECK_INTERVAL": "3600",
-    "ENABLE_HEADER_PASSTHROUGH": "true",
+    **OF_USERS,
     # To all servers; each registered server has a list of its own, empty at first, which wins.
     "DEFAULT_PASSTHROUGH_HEADERS": '["X-Other"]',
     "PASSTHROUGH_HEADERS_SOURCE": "env",
@@ -40,11 +42,8 @@ SETTINGS = {
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AuthenticatingGateway]:
-    with AuthenticatingGateway(tmp_path_factory.mktemp("gateway"), environment=SETTINGS) as gateway:
-        for user in (ANN, BOB):
-            gateway.add_user(user)
+    with gateway_of_users(tmp_path_factory.mktemp("gateway"), SETTINGS) as gateway:
         yield gateway
-        assert gateway.stop() in (0, -signal.SIGTERM)
 
 
 @pytest.fixture(scope="module")

@@ -13,17 +13,20 @@ from pathlib import Path
 import pytest
 
 from servers.process import ServerProcess
-from support.gateway_process import SWITCH, GatewayProcess, failures
-from support.gateway_users import ADMIN, ANN, AUTHENTICATED, BOB, AuthenticatingGateway, as_user
+from support.gateway_process import GatewayProcess, failures
+from support.gateway_users import (
+    ADMIN,
+    ANN,
+    BOB,
+    OF_USERS,
+    AuthenticatingGateway,
+    as_user,
+    gateway_of_users,
+)
 from support.registered import PREFIX, Registered, register
 
 SETTINGS = {
-    **SWITCH,
-    **AUTHENTICATED,
-    # Sessions have an id then; 1.1 prefers a revision of the protocol that has none.
-    "MCP_CLIENT_CONNECT_MODE": "legacy",
-    "HEALTH_CHECK_INTERVAL": "3600",
-    "ENABLE_HEADER_PASSTHROUGH": "true",
+    **OF_USERS,
     "INSECURE_ALLOW_QUERYPARAM_AUTH": "true",
     "MCPGATEWAY_POOL_CALLS_WITHOUT_SESSION": "stateful",
 }
@@ -31,13 +34,10 @@ SETTINGS = {
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AuthenticatingGateway]:
-    with AuthenticatingGateway(tmp_path_factory.mktemp("gateway"), environment=SETTINGS) as gateway:
-        for user in (ANN, BOB):
-            gateway.add_user(user)
+    with gateway_of_users(tmp_path_factory.mktemp("gateway"), SETTINGS) as gateway:
         yield gateway
-        assert gateway.stop() in (0, -signal.SIGTERM)
-        for complaint in ("Task was destroyed", "never awaited", "never retrieved"):
-            assert complaint not in gateway.output
+    for complaint in ("Task was destroyed", "never awaited", "never retrieved"):
+        assert complaint not in gateway.output
 
 
 @pytest.fixture(scope="module", params=["streamablehttp", "sse"])

@@ -5,35 +5,21 @@ by whatever way the name comes.
 from __future__ import annotations
 
 import json
-import signal
 from collections.abc import Iterator
 
 import pytest
 
 from servers.process import ServerProcess
-from support.gateway_process import SWITCH, sum_samples
-from support.gateway_users import AUTHENTICATED, AuthenticatingGateway, as_user
+from support.gateway_process import sum_samples
+from support.gateway_users import ANN, BOB, OF_USERS, AuthenticatingGateway, as_user, gateway_of_users
 
 pytestmark = pytest.mark.long("boots a gateway")
-
-ANN, BOB = "ann@example.com", "bob@example.com"
-SETTINGS = {
-    **SWITCH,
-    **AUTHENTICATED,
-    # Sessions have an id then; 1.1 prefers a revision of the protocol that has none.
-    "MCP_CLIENT_CONNECT_MODE": "legacy",
-    "HEALTH_CHECK_INTERVAL": "3600",
-    "ENABLE_HEADER_PASSTHROUGH": "true",
-}
 
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AuthenticatingGateway]:
-    with AuthenticatingGateway(tmp_path_factory.mktemp("gateway"), environment=SETTINGS) as gateway:
-        for user in (ANN, BOB):
-            gateway.add_user(user)
+    with gateway_of_users(tmp_path_factory.mktemp("gateway"), OF_USERS) as gateway:
         yield gateway
-        assert gateway.stop() in (0, -signal.SIGTERM)
 
 
 @pytest.fixture(scope="module")

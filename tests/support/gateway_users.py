@@ -7,13 +7,24 @@ import hashlib
 import hmac
 import http.client
 import json
+import signal
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 
-from .gateway_process import _SECRET, Answer, GatewayError, GatewayProcess, Samples, parse_samples
+from .gateway_process import _SECRET, SWITCH, Answer, GatewayError, GatewayProcess, Samples, parse_samples
 
 AUTHENTICATED = {"AUTH_REQUIRED": "true"}
+# Of a gateway with users; sessions have an id then, where 1.1 prefers a revision of the protocol without.
+OF_USERS = {
+    **SWITCH,
+    **AUTHENTICATED,
+    "MCP_CLIENT_CONNECT_MODE": "legacy",
+    "HEALTH_CHECK_INTERVAL": "3600",
+    "ENABLE_HEADER_PASSTHROUGH": "true",
+}
 ADMIN = "admin@example.com"
 ANN, BOB = "ann@example.com", "bob@example.com"
 # Not a secret, and what the gateway accepts of an administrator: nothing in sequence.
@@ -110,3 +121,13 @@ class AuthenticatingGateway(GatewayProcess):
         if found is None:
             raise GatewayError(f"GET {path}: HTTP {response.status}, and no redirect")
         return found
+
+
+@contextmanager
+def gateway_of_users(folder: Path, settings: Mapping[str, str]) -> Iterator[AuthenticatingGateway]:
+    """A gateway with the users ``ANN`` and ``BOB``; after the block it must end well."""
+    with AuthenticatingGateway(folder, environment=settings) as gateway:
+        for user in (ANN, BOB):
+            gateway.add_user(user)
+        yield gateway
+        assert gateway.stop() in (0, -signal.SIGTERM)
