@@ -27,6 +27,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "tests")]
 
 from servers.process import ServerProcess
+from support.gateway_in_process import settings_of_registry
 
 SIDES = ("own", "this package")
 TRANSPORTS = ("streamablehttp", "sse")
@@ -35,19 +36,6 @@ PATIENCE_SECONDS = 15.0
 LONG_CALL_SECONDS = 6.0
 CALLS = 20
 NEVER = "not within 15 s"
-
-# What keeps the gateway's modules to this process and to a folder of its own.
-ENVIRONMENT = {
-    "CACHE_TYPE": "memory",
-    "AUTH_REQUIRED": "false",
-    "JWT_SECRET_KEY": "a-test-secret-Of-40-characters-9f3b7c1d2e",
-    "AUTH_ENCRYPTION_SECRET": "another-test-secret-Of-40-chars-5a8e0b4c",
-    "BASIC_AUTH_PASSWORD": "A-test-passw0rd!",
-    "PLATFORM_ADMIN_PASSWORD": "A-test-passw0rd!",
-    "DEFAULT_USER_PASSWORD": "A-test-passw0rd!",
-    "SSRF_ALLOW_LOCALHOST": "true",
-    "MCP_CLIENT_CONNECT_MODE": "legacy",  # sessions have state then
-}
 
 
 class Side:
@@ -212,9 +200,8 @@ def _spawn(side: str, transport: str) -> dict[str, str]:
     with tempfile.TemporaryDirectory(prefix="mcpgateway-pool-beside-") as folder:
         environment = {
             **os.environ,
-            **ENVIRONMENT,
-            "DATABASE_URL": f"sqlite:///{folder}/gateway.db",
-            "FILELOCK_NAME": f"{folder}/leader.lock",
+            **settings_of_registry(folder),
+            "MCP_CLIENT_CONNECT_MODE": "legacy",  # sessions have state then
         }
         done = subprocess.run(
             [sys.executable, "-P", __file__, "--side", side, "--transport", transport],

@@ -13,23 +13,12 @@ from types import ModuleType
 
 import pytest
 
+from support.gateway_in_process import settings_of_pool
+
 _FOLDER = tempfile.mkdtemp(prefix="mcpgateway-pool-tests-")
 
 # Before anything imports mcpgateway: it reads its settings once.
-os.environ.update(
-    {
-        "DATABASE_URL": f"sqlite:///{_FOLDER}/gateway.db",
-        "FILELOCK_NAME": f"{_FOLDER}/leader.lock",
-        "CACHE_TYPE": "memory",
-        "HEALTH_CHECK_INTERVAL": "3600",  # else its own checks take sessions, and count, at any time
-        "AUTH_REQUIRED": "false",
-        "MCP_SESSION_POOL_ENABLED": "true",
-        "MCPGATEWAY_ADMIN_API_ENABLED": "true",
-        "JWT_SECRET_KEY": "a-test-secret-Of-40-characters-9f3b7c1d2e",
-        "AUTH_ENCRYPTION_SECRET": "another-test-secret-Of-40-chars-5a8e0b4c",
-        "PLATFORM_ADMIN_PASSWORD": "A-test-passw0rd!",
-    }
-)
+os.environ.update(settings_of_pool(_FOLDER))
 
 
 def pytest_unconfigure() -> None:

@@ -16,25 +16,13 @@ from typing import Any
 import pytest
 
 from support.fake_upstreams import FakeUpstream
+from support.gateway_in_process import settings_of_registry
 from support.registry_calls import Make
 
 _FOLDER = tempfile.mkdtemp(prefix="mcpgateway-pool-tests-")
 
 # Before anything imports mcpgateway: it reads its settings once.
-os.environ.update(
-    {
-        "DATABASE_URL": f"sqlite:///{_FOLDER}/gateway.db",
-        "FILELOCK_NAME": f"{_FOLDER}/leader.lock",
-        "CACHE_TYPE": "memory",
-        "AUTH_REQUIRED": "false",
-        "JWT_SECRET_KEY": "a-test-secret-Of-40-characters-9f3b7c1d2e",
-        "AUTH_ENCRYPTION_SECRET": "another-test-secret-Of-40-chars-5a8e0b4c",
-        "BASIC_AUTH_PASSWORD": "A-test-passw0rd!",
-        "PLATFORM_ADMIN_PASSWORD": "A-test-passw0rd!",
-        "DEFAULT_USER_PASSWORD": "A-test-passw0rd!",
-        "SSRF_ALLOW_LOCALHOST": "true",
-    }
-)
+os.environ.update(settings_of_registry(_FOLDER))
 
 
 def pytest_unconfigure() -> None:
