@@ -420,12 +420,14 @@ end(bool abandons)
         mgp_pool_abandon(pool, now_ns);
         creations.count = 0;
     }
-    while (creations.count > 0) {
-        CHECK(mgp_pool_create_failed(pool, now_ns, creations.list[0], MGP_FAULT_CALLER) == MGP_OK);
-        tickets_remove(&creations, creations.list[0]);
-    }
     do {
-        deliver_effects(ALL_EFFECTS);
+        deliver_effects(ALL_EFFECTS); /* creations ahead among them, which were not begun yet */
+        while (creations.count > 0) {
+            int status =
+                mgp_pool_create_failed(pool, now_ns, creations.list[0], MGP_FAULT_CALLER);
+            CHECK(status == MGP_OK);
+            tickets_remove(&creations, creations.list[0]);
+        }
         while (closes.count > 0) {
             (void)mgp_pool_close_ended(pool, now_ns, closes.list[0]);
             tickets_remove(&closes, closes.list[0]);

@@ -103,7 +103,10 @@ choose_ticket(struct bytes *record, const struct tickets *open)
     if (which < 0xf0 && old.count > 0) {
         return old.list[which % old.count];
     }
-    return (struct mgp_ticket){(uint32_t)bytes_number(record, 1), bytes_any_number(record)};
+    /* A small generation could be that of a grant that its caller has yet to take. */
+    uint32_t index = (uint32_t)bytes_number(record, 1);
+    uint64_t generation = bytes_any_number(record);
+    return (struct mgp_ticket){index, generation == 0 ? 0 : generation | UINT64_C(1) << 62};
 }
 
 /* Those of the machine's tickets that it has ended by itself (close, abandon). */
