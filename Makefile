@@ -8,6 +8,7 @@
 #   .venv-asan   the same under AddressSanitizer and UndefinedBehaviorSanitizer
 # The last two hold the package only, and see the rest in .venv through a .pth file.
 #   .venv-sdk2   the debug build beside the MCP SDK 2.x, complete in itself (tests/integration)
+#   .venv-recipes  the release build beside the libraries of examples/recipes, complete in itself (tests/recipes)
 #   .venv-gateway  the release build inside the real gateway, complete in itself (demo, tests/gateway)
 #   .venv-gateway-1.1.0, -1.0.7  the same in gateways with the session registry (tests/gateway_registry)
 #
@@ -27,6 +28,8 @@ GATEWAY ?=
 
 REGISTRY_GATEWAYS := $(shell scripts/gateways list registry)
 REGISTRY_VENVS := $(REGISTRY_GATEWAYS:%=$(VENV)-gateway-%)
+# Complete in themselves, and of the same Python as .venv.
+COMPLETE_VENVS := $(VENV)-sdk2 $(VENV)-gateway $(VENV)-recipes
 
 BIN := $(abspath $(VENV))/bin
 # uv from PyPI where there is none; where it cannot be had, scripts/install takes pip.
@@ -53,7 +56,7 @@ $(VENV)/.python: FORCE
 	python=$$(scripts/find-python $(PYTHON)) || exit 1; \
 	if [ "$$python" = "$$(cat $@ 2>/dev/null)" ] && $(BIN)/python -c '' 2>/dev/null; then exit 0; fi; \
 	echo "making $(VENV) with $$python"; \
-	rm -rf $(VENV) $(VENV)-debug $(VENV)-asan $(VENV)-sdk2 $(VENV)-gateway $(REGISTRY_VENVS) && $$python -m venv $(VENV) \
+	rm -rf $(VENV) $(VENV)-debug $(VENV)-asan $(COMPLETE_VENVS) $(REGISTRY_VENVS) && $$python -m venv $(VENV) \
 		&& $(BIN)/python -m pip --disable-pip-version-check -qq install --upgrade 'pip>=25.1' \
 		&& { command -v uv >/dev/null || $(INSTALL) $(VENV) uv || true; } && echo "$$python" >$@  # 25.1: dependency groups
 
@@ -64,7 +67,7 @@ $(VENV)-debug/.python $(VENV)-asan/.python: %/.python: $(VENV)/.python
 	site $(BIN)/python >"$$(site $*/bin/python)/packages-of-release-venv.pth"
 	@touch $@
 
-$(VENV)-sdk2/.python $(VENV)-gateway/.python: %/.python: $(VENV)/.python
+$(COMPLETE_VENVS:=/.python): %/.python: $(VENV)/.python
 	@rm -rf $* && $(BIN)/python -m venv $*
 	@touch $@
 
@@ -87,8 +90,8 @@ $(VENV)-debug/.installed $(VENV)-sdk2/.installed: FLAVOUR := debug
 $(VENV)-debug/.installed $(VENV)-sdk2/.installed: export MGP_DEBUG := 1
 $(VENV)-asan/.installed: FLAVOUR := address-undefined
 $(VENV)-asan/.installed: export MGP_SANITIZE := address,undefined
-$(VENV)-sdk2/.installed $(VENV)-gateway/.installed $(REGISTRY_VENVS:=/.installed): %/.installed: %/.packages
-$(VENV)/.installed $(VENV)-debug/.installed $(VENV)-asan/.installed $(VENV)-sdk2/.installed $(VENV)-gateway/.installed $(REGISTRY_VENVS:=/.installed): %/.installed: %/.python $(VENV)/.group-base $(BUILD_INPUTS)
+$(COMPLETE_VENVS:=/.installed) $(REGISTRY_VENVS:=/.installed): %/.installed: %/.packages
+$(VENV)/.installed $(VENV)-debug/.installed $(VENV)-asan/.installed $(COMPLETE_VENVS:=/.installed) $(REGISTRY_VENVS:=/.installed): %/.installed: %/.python $(VENV)/.group-base $(BUILD_INPUTS)
 	@wheel=build/wheels/$(FLAVOUR)-$$($*/bin/python -c 'import sys; print(sys.implementation.cache_tag)') && \
 	$(MAKE) -s --no-print-directory $$wheel/.built BUILDER=$*/bin/python FLAVOUR=$(FLAVOUR) && \
 	$(INSTALL) $* --no-deps --force-reinstall $$wheel/*.whl
@@ -194,7 +197,7 @@ test: ## what must not break, in ten minutes on two processors: C, Python, real 
 
 test-long: ## what `make test` leaves out: matrices, long models, every release and launcher of the gateway, valgrind
 	@$(RUN_TESTS) --folder build/tests/long \
-		environments test-c-long test-py test-sdk2 test-gateway $(REGISTRY_GATEWAYS:%=test-registry-%) LENGTH=long
+		environments test-c-long test-py test-sdk2 test-recipes test-gateway $(REGISTRY_GATEWAYS:%=test-registry-%) LENGTH=long
 
 test-all: ## every test: `make test`, then `make test-long`, and the sum of both
 	@code=0; rm -rf build/tests; $(MAKE) test || code=$$?; $(MAKE) test-long || code=$$?; \
@@ -213,7 +216,7 @@ flaky: ## new tests again and again, under load (N=20, TESTS='tests/unit/test_x.
 list-long: ## where tests are marked as long, and why
 	@grep -rnoP 'mark\.long\("\K[^"]*' tests --include='*.py' --exclude=test_run_tests.py
 
-.PHONY: environments test-c test-c-long test-py test-sdk2 test-gateway test-registry soak
+.PHONY: environments test-c test-c-long test-py test-sdk2 test-recipes test-gateway test-registry soak
 environments: $(VENV)/.installed $(VENV)/.group-test $(addprefix $(VENV)-,$(addsuffix /.installed,debug sdk2 gateway))
 
 test-c: ## C tests: plain, under the address and thread sanitizers; the kept fuzz inputs
@@ -232,6 +235,10 @@ WITH_SESSIONS = $(filter-out tests/integration/test_prometheus.py tests/integrat
 test-sdk2: $(VENV)-sdk2/.installed ## the tests with real sessions on the MCP SDK 2.x
 	$(call PYTEST,$(VENV)-sdk2,not release_build,$(WITH_SESSIONS) \
 		tests/security/test_wire.py tests/security/test_secrets.py,worksteal,PYTHONMALLOC=debug)
+
+# Not -W error here either: these libraries warn of each other.
+test-recipes: $(VENV)-recipes/.installed ## the recipes that need libraries of others (LangChain, FastMCP, Pydantic AI), and their types
+	$(call PYTEST,$(VENV)-recipes,not release_build,-o filterwarnings=default tests/recipes,worksteal)
 
 # Not -W error: the gateway and its many dependencies warn of what is theirs. The gateway takes long to start
 # where the machine is busy, three workers of it more so: the limits are only there to end what hangs. A module's
@@ -344,4 +351,4 @@ clean: ## remove what building and testing left
 	$(MAKE) -C tests/fuzz clean
 
 distclean: clean ## the same, and the environments
-	rm -rf .venv .venv-* $(VENV) $(VENV)-debug $(VENV)-asan $(VENV)-sdk2 $(VENV)-gateway $(REGISTRY_VENVS)
+	rm -rf .venv .venv-* $(VENV) $(VENV)-debug $(VENV)-asan $(COMPLETE_VENVS) $(REGISTRY_VENVS)

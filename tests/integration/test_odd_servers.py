@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import socket
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -19,6 +17,7 @@ from starlette.routing import Route
 
 from mcpgateway_pool import MCPSessionPool, SessionCreateError, TransportType
 from mcpgateway_pool.upstream import sdk
+from servers.application import serving_application
 
 Answer = Callable[[Request, dict[str, Any]], Awaitable[Response]]
 TOKEN = "Bearer s3cret-t0ken"
@@ -32,19 +31,8 @@ async def serving(answer: Answer) -> AsyncIterator[str]:
         return await answer(request, json.loads(await request.body() or b"{}"))
 
     app = Starlette(routes=[Route("/mcp", endpoint, methods=["GET", "POST", "DELETE"])])
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
-        config = uvicorn.Config(app, log_level="critical", lifespan="off", timeout_graceful_shutdown=1)
-        server = uvicorn.Server(config)
-        task = asyncio.create_task(server.serve(sockets=[listener]))
-        try:
-            while not server.started:
-                await asyncio.sleep(0)
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}/mcp"
-        finally:
-            server.should_exit = True
-            await task
+    async with serving_application(app, lifespan="off") as origin:
+        yield f"{origin}/mcp"
 
 
 class Server:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from servers.waiting import wait_until
 
-_EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
 def start_example(folder: Path, name: str, *arguments: str) -> subprocess.Popen[str]:
@@ -24,7 +24,7 @@ def start_example(folder: Path, name: str, *arguments: str) -> subprocess.Popen[
         name: of the program.
     """
     return subprocess.Popen(
-        [sys.executable, "-P", str(_EXAMPLES / name), *arguments],
+        [sys.executable, "-P", str(EXAMPLES / name), *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
