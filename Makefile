@@ -9,6 +9,7 @@
 # The last two hold the package only, and see the rest in .venv through a .pth file.
 #   .venv-sdk2   the debug build beside the MCP SDK 2.x, complete in itself (tests/integration)
 #   .venv-recipes  the release build beside the libraries of examples/recipes, complete in itself (tests/recipes)
+#   .venv-docs     the release build beside Sphinx (make docs)
 #   .venv-gateway  the release build inside the real gateway, complete in itself (demo, tests/gateway)
 #   .venv-gateway-1.1.0, -1.0.7  the same in gateways with the session registry (tests/gateway_registry)
 #
@@ -29,7 +30,7 @@ GATEWAY ?=
 REGISTRY_GATEWAYS := $(shell scripts/gateways list registry)
 REGISTRY_VENVS := $(REGISTRY_GATEWAYS:%=$(VENV)-gateway-%)
 # Complete in themselves, and of the same Python as .venv.
-COMPLETE_VENVS := $(VENV)-sdk2 $(VENV)-gateway $(VENV)-recipes
+COMPLETE_VENVS := $(VENV)-sdk2 $(VENV)-gateway $(VENV)-recipes $(VENV)-docs
 
 BIN := $(abspath $(VENV))/bin
 # uv from PyPI where there is none; where it cannot be had, scripts/install takes pip.
@@ -337,6 +338,11 @@ format: $(VENV)/.group-lint ## lay out C and Python sources
 	$(BIN)/ruff check --fix-only --select I .
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(C_FILES)
+
+.PHONY: docs
+docs: $(VENV)-docs/.installed ## the pages of docs/ and the API reference, into build/docs; a link that leads nowhere is an error
+	$(VENV)-docs/bin/python -P -m sphinx --fresh-env --write-all --quiet --fail-on-warning -b html -c docs . build/docs
+	@echo "open build/docs/docs/index.html"
 
 .PHONY: dist clean distclean
 dist: $(VENV)/.group-dist ## build sdist and wheel, and try each in an empty environment

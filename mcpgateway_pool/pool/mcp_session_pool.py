@@ -377,7 +377,7 @@ class MCPSessionPool(PoolCore):
         Cancelled, it begins no further ones, and those under way finish into the pool.
 
         Returns:
-            How many idle ones there are now: fewer where a limit is reached, or where one failed.
+            How many idle ones there are now, which is fewer where a limit is reached, or where one failed.
 
         Raises:
             TypeError, ValueError: a bad argument.

@@ -56,7 +56,7 @@ class SessionContext(SessionContextCore):
     """Acquires on entry, releases exactly that checkout on exit; what :meth:`MCPSessionPool.session` returns.
 
     When the block raises, the exception goes on, and the session is pooled again unless it is lost: see
-    :mod:`mcpgateway_pool.verdict`. Use it once.
+    ``mcpgateway_pool.verdict``. Use it once.
     """
 
     __slots__ = ()

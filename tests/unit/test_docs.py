@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import mcpgateway_pool
 from mcpgateway_pool import PoolCollector, _core
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -154,6 +155,13 @@ def test_the_first_program_of_the_readme_is_the_file() -> None:
     assert f"```python\n{text_of('examples', 'first_program.py')}```" in text_of("README.md")
 
 
+def test_the_api_page_names_what_can_be_imported_and_no_other() -> None:
+    text = text_of("docs", "api.md")
+    listed = [re.sub(r"\[(.*)\]\(.*\)", r"\1", row[0]) for row in rows_of(text)[2:]]
+    built = re.findall(r"(?m)^\.\. auto(?:class|function|exception):: (\w+)(?:\(\))?$", text)
+    assert sorted(listed) == sorted(built) == sorted(mcpgateway_pool.__all__)
+
+
 def test_the_architecture_page_names_every_source_file_and_no_other() -> None:
     text = text_of("docs", "architecture.md")
     sections = dict(re.findall(r"\n`([\w/]+/)`\n\n(.*?)(?=\n\n`|\Z)", text, re.DOTALL))
@@ -233,12 +241,20 @@ def test_each_room_imports_what_the_architecture_page_allows() -> None:
     assert not wrong
 
 
+def headings_of(path: Path) -> set[str]:
+    """The names by which links reach the headings of a page."""
+    text = re.sub(r"(?ms)^```.*?^```", "", path.read_text(encoding="utf-8"))
+    titles = re.findall(r"(?m)^#+ (.+)$", text)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
 def test_links_and_paths_lead_somewhere() -> None:
-    for page in ["README.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]:
-        text = text_of(page)
-        targets = re.findall(r"\]\((?!https?:)([^)#]+)\)", text)
-        for target in targets:
-            assert (ROOT / page).parent.joinpath(target).exists(), f"{page}: {target}"
+    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
+        links = re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", page.read_text(encoding="utf-8"))
+        for path, heading in links:
+            target = page.parent / path if path else page
+            assert target.exists(), f"{page.name}: {path}"
+            assert not heading or heading in headings_of(target), f"{page.name}: {path}#{heading}"
     for folder in re.findall(r"\| `(\w+)/` \|", text_of("README.md")):
         assert (ROOT / folder).is_dir(), folder
 
