@@ -133,7 +133,7 @@ demo-lite: $(VENV)/.installed ## the pool without the gateway: real servers, rea
 # ---------------------------------------------------------------- measuring
 
 .PHONY: bench bench-quick bench-instructions bench-gateway bench-gateway-pool bench-plots
-bench: $(VENV)/.installed ## every performance target, beside the gateway's own pool (DOCS=1: into docs/performance.md)
+bench: $(VENV)/.installed ## every performance target, compared with the gateway's own pool (DOCS=1: keeps the figures, README and docs/performance.md show them)
 	$(BIN)/python benchmarks/run.py $(if $(DOCS),--docs)
 
 bench-quick: $(VENV)/.installed ## the same with less of everything, to try a change
@@ -146,13 +146,11 @@ bench-gateway: ## tool calls through the newest gateway, without this package an
 	@$(MAKE) bench-gateway-$(NEWEST_GATEWAY)
 
 bench-gateway-1.%: $(VENV)-gateway-1.%/.installed $(if $(DOCS),$(VENV)/.installed $(VENV)/.group-plots)
-	$(VENV)-gateway-1.$*/bin/python -P benchmarks/gateway_calls.py \
-		$(if $(DOCS),--docs --json benchmarks/figures/gateway-calls.json)
+	$(VENV)-gateway-1.$*/bin/python -P benchmarks/gateway_calls.py $(if $(DOCS),--docs)
 	$(if $(DOCS),$(BIN)/python benchmarks/plots.py --draw --only gateway-calls)
 
 bench-gateway-pool: $(VENV)-gateway/.installed ## tool calls through 1.0.0rc1: its pool, this one, none (DOCS=1)
-	$(VENV)-gateway/bin/python -P benchmarks/gateway.py \
-		$(if $(DOCS),--docs --json benchmarks/figures/gateway.json)
+	$(VENV)-gateway/bin/python -P benchmarks/gateway.py $(if $(DOCS),--docs)
 
 bench-plots: $(VENV)/.installed $(VENV)/.group-plots ## growth curves into docs/images
 	$(BIN)/python benchmarks/plots.py

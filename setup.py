@@ -1,4 +1,5 @@
-"""Builds the extension mcpgateway_pool._core, and packs the .pth file; everything else is in pyproject.toml.
+"""Builds the extension mcpgateway_pool._core, packs the .pth file, and makes the links of README.md absolute;
+everything else is in pyproject.toml.
 
 Switches, from the environment (for developers and CI; a user's install sets none):
     MGP_DEBUG=1                         asserts, and a check of the whole pool after every operation
@@ -7,7 +8,9 @@ Switches, from the environment (for developers and CI; a user's install sets non
 """
 
 import os
+import re
 import sysconfig
+import tomllib
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -25,6 +28,18 @@ def sources(pattern: str) -> list[str]:
 
 def switched_on(name: str) -> bool:
     return os.environ.get(name, "0") not in {"", "0"}
+
+
+def readme() -> str:
+    """README.md; its links to files of the repository are absolute, as an index has none of these files."""
+    project = tomllib.loads((HERE / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+    def absolute(link: re.Match[str]) -> str:
+        kind = "raw" if link["image"] else "blob"
+        return f"{link['image']}[{link['text']}]({project['urls']['Source']}/{kind}/HEAD/{link['path']})"
+
+    link = re.compile(r"(?P<image>!?)\[(?P<text>[^]]*)\]\((?!https?:|#)(?P<path>[^)]+)\)")
+    return link.sub(absolute, (HERE / "README.md").read_text(encoding="utf-8"))
 
 
 class BuildWithStartupFile(build_py):
@@ -81,6 +96,8 @@ if switched_on("MGP_WERROR"):
     compile_args += ["-Werror"]
 
 setup(
+    long_description=readme(),
+    long_description_content_type="text/markdown",
     py_modules=["_mcpgateway_pool_switch"],
     cmdclass={"build_py": BuildWithStartupFile},
     ext_modules=[

@@ -14,7 +14,7 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "tests")]
 
-from gateway_runs import Gateway, Level, Run, milliseconds
+import pool_table
+from gateway_runs import Gateway, Level, Run
 
 from servers.process import ServerProcess
 from support.gateway_process import SWITCH
@@ -33,31 +34,11 @@ SIDES = {
     "no pool": {"MCP_SESSION_POOL_ENABLED": "false"},
 }
 WARM_UP_CALLS = 40
-TITLES = ["at a time", "pool", "calls", "failed", "p50", "p95", "p99", "max", "p50 ratio", "p99 ratio"]
-TITLES += ["answered/s", "CPU/call"]
 
 
-def lines(concurrency: int, found: Mapping[str, Mapping[str, float]]) -> list[list[str]]:
-    """One for each side; ratios are to the first."""
-    first = next(iter(found.values()))
-    return [
-        [
-            str(concurrency),
-            side,
-            f"{level['calls']:.0f}",
-            f"{level['failed']:.0f}",
-            *(milliseconds(level[name]) for name in ("p50", "p95", "p99", "max")),
-            *(f"{level[name] / first[name]:.2f}" for name in ("p50", "p99")),
-            f"{level['answered_per_second']:.1f}",
-            milliseconds(level["cpu_seconds_per_call"]),
-        ]
-        for side, level in found.items()
-    ]
-
-
-def measure(arguments: argparse.Namespace) -> dict[int, dict[str, dict[str, float]]]:
+def measure(arguments: argparse.Namespace) -> dict[str, dict[str, dict[str, float]]]:
     """Start everything, measure every level, stop everything; figures by concurrency and side."""
-    results: dict[int, dict[str, dict[str, float]]] = {}
+    results: dict[str, dict[str, dict[str, float]]] = {}
     with ExitStack() as running:
         folder = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="bench-gateway-")))
         server = running.enter_context(ServerProcess(arguments.transport))
@@ -81,7 +62,7 @@ def measure(arguments: argparse.Namespace) -> dict[int, dict[str, dict[str, floa
                         file=sys.stderr,
                         flush=True,
                     )
-            results[concurrency] = {side: level.summary() for side, level in levels.items()}
+            results[str(concurrency)] = {side: level.summary() for side, level in levels.items()}
     return results
 
 
@@ -108,10 +89,8 @@ def main() -> None:
     """Measure and print."""
     arguments = parse_arguments()
     run = Run(arguments)
-    results = measure(arguments)
-    rows = [TITLES, *(line for concurrency, found in results.items() for line in lines(concurrency, found))]
-    how = f"the pools' limit is 10 sessions; {arguments.rounds} rounds together; ratios to the first side."
-    run.report("gateway", how, rows, results)
+    levels = measure(arguments)
+    run.report(pool_table, {"about": {**run.about(), "rounds": arguments.rounds}, "levels": levels})
 
 
 if __name__ == "__main__":

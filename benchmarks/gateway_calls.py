@@ -11,24 +11,23 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "tests"), str(HERE.parent / "examples")]
 
+import calls_table
 import gateway_runs
-import tables
+from calls_table import Figures, Levels
 from demo_servers import DemoServer
-from gateway_runs import Level, Run, milliseconds
+from gateway_runs import Level, Run
 
 from support.gateway_process import SWITCH, Answer
 from support.gateway_users import ADMIN, AuthenticatingGateway, as_user
@@ -47,30 +46,6 @@ LEFT_AT_DEFAULT = frozenset(
         "MCP_SESSION_POOL_ENABLED",
     }
 )
-TITLES = [
-    "server away",
-    "at a time",
-    "",
-    "calls",
-    "failed",
-    "requests/call",
-    "p50",
-    "p99",
-    "calls/s",
-    "CPU/call",
-    "calls/s ratio",
-    "CPU ratio",
-    "to reach",
-]
-README = HERE.parent / "README.md"
-README_TITLES = ["server", "at a time", "requests a call", "median", "CPU a call", "calls a second", "times"]
-# What is to be reached: times the calls a second, by milliseconds away and calls at a time; share of the CPU.
-TIMES_THE_CALLS = {(0, 1): 4.0, (0, 8): 4.0, (50, 1): 5.0, (50, 8): 5.0}
-SHARE_OF_CPU = 0.45
-
-Figures = dict[str, float]
-Results = dict[str, dict[str, dict[str, Figures]]]
-"""Figures by milliseconds away, calls at a time, and side."""
 
 
 class Gateway(AuthenticatingGateway, gateway_runs.Gateway):
@@ -123,85 +98,8 @@ class Measured:
         pings: seconds of CPU of a request that reaches no server, by side.
     """
 
-    levels: Results = field(default_factory=dict)
+    levels: Levels = field(default_factory=dict)
     pings: dict[str, float] = field(default_factory=dict)
-
-
-def ratio(sides: Mapping[str, Figures], name: str) -> float:
-    """With this package to without; not a number where nothing was answered without."""
-    without = sides["without"][name]
-    return sides["with"][name] / without if without else math.nan
-
-
-def verdict(away: str, concurrency: str, sides: Mapping[str, Figures]) -> str:
-    """What was to be reached there, and whether it was."""
-    target = TIMES_THE_CALLS.get((int(away), int(concurrency)))
-    if target is None:
-        return ""
-    is_met = (
-        ratio(sides, "answered_per_second") >= target
-        and ratio(sides, "cpu_seconds_per_call") <= SHARE_OF_CPU
-        and not sides["with"]["failed"]
-    )
-    return f"{target:g} and {SHARE_OF_CPU:g}: {'met' if is_met else 'MISSED'}"
-
-
-def lines(results: Results) -> list[list[str]]:
-    """One for each side."""
-    return [
-        [
-            f"{away} ms",
-            concurrency,
-            side,
-            f"{level['calls']:.0f}",
-            f"{level['failed']:.0f}",
-            f"{level['requests_per_call']:.1f}",
-            milliseconds(level["p50"]),
-            milliseconds(level["p99"]),
-            f"{level['answered_per_second']:.1f}",
-            f"{level['cpu_seconds_per_call'] * 1e3:.1f} ms",
-            *(
-                [f"{ratio(sides, name):.2f}" for name in ("answered_per_second", "cpu_seconds_per_call")]
-                if side == "with"
-                else ["", ""]
-            ),
-            verdict(away, concurrency, sides) if side == "with" else "",
-        ]
-        for away, levels in results.items()
-        for concurrency, sides in levels.items()
-        for side, level in sides.items()
-    ]
-
-
-def readme_lines(results: Results) -> list[list[str]]:
-    """One for each level of which something was to be reached: from without to with."""
-
-    def both(sides: Mapping[str, Figures], name: str, shown: Callable[[float], str]) -> str:
-        return f"{shown(sides['without'][name])} → {shown(sides['with'][name])}"
-
-    return [
-        [
-            f"{away} ms away" if int(away) else "near",
-            concurrency,
-            both(sides, "requests_per_call", "{:.1f}".format),
-            both(sides, "p50", milliseconds),
-            both(sides, "cpu_seconds_per_call", milliseconds),
-            both(sides, "answered_per_second", "{:.0f}".format),
-            f"{ratio(sides, 'answered_per_second'):.1f} ×",
-        ]
-        for away, levels in results.items()
-        for concurrency, sides in levels.items()
-        if (int(away), int(concurrency)) in TIMES_THE_CALLS
-    ]
-
-
-def ping_note(pings: Mapping[str, float]) -> str:
-    """What no call can do without."""
-    without, with_it = (f"{pings[side] * 1e3:.1f} ms" for side in SIDES)
-    return (
-        f"A `ping`, which reaches no server, takes the gateway {without} of CPU without this package, "
-        f"{with_it} with it."
-    )
 
 
 def measure(arguments: argparse.Namespace, run: Run) -> Measured:
@@ -287,13 +185,8 @@ def main() -> None:
     arguments = parse_arguments()
     run = Run(arguments)
     found = measure(arguments, run)
-    how = "default configuration; without this package and with it, by turns."
-    rows: list[list[str]] = [TITLES, *lines(found.levels)]
-    levels: dict[str, Any] = {**found.levels}
-    run.report("gateway-calls", how, rows, levels, [ping_note(found.pings)])
-    if arguments.docs:
-        table = tables.markdown([README_TITLES, *readme_lines(found.levels)])
-        tables.put_into_page("gateway-calls", table, README)
+    figures = {"about": run.about(), "ping_cpu_seconds": found.pings, "levels": found.levels}
+    run.report(calls_table, figures)
 
 
 if __name__ == "__main__":

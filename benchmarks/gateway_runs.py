@@ -7,9 +7,7 @@ from __future__ import annotations
 import argparse
 import http.client
 import importlib.metadata
-import json
 import os
-import platform
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +19,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "tests")]
 
+import documents
 import tables
 
 from support.gateway_process import Answer, GatewayProcess, failures
@@ -100,12 +99,7 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def milliseconds(seconds: float) -> str:
-    """As the tables show times."""
-    return f"{seconds * 1e3:,.0f} ms"
-
-
-class Run:
+class Run(tables.Run):
     """One run of a benchmark, from its making on.
 
     Args:
@@ -113,51 +107,29 @@ class Run:
     """
 
     def __init__(self, arguments: argparse.Namespace) -> None:
+        super().__init__()
         self._arguments = arguments
-        self._begin = time.monotonic()
-        self._load = os.getloadavg()[0]
 
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
         """Those that every such benchmark has."""
         parser.add_argument("--transport", choices=("streamablehttp", "sse"), default="streamablehttp")
-        parser.add_argument("--docs", action="store_true", help="put the table into docs/performance.md, too")
-        parser.add_argument("--json", type=Path, help="write the figures into this file, for plots.py")
+        parser.add_argument(
+            "--docs", action="store_true", help="keep the figures, and put them into README.md and docs, too"
+        )
 
-    @property
-    def seconds(self) -> float:
-        """Since it began."""
-        return time.monotonic() - self._begin
+    def about(self) -> dict[str, Any]:
+        """See :meth:`tables.Run.about`."""
+        gateway = importlib.metadata.version("mcp-contextforge-gateway")
+        return {"gateway": gateway, "transport": self._arguments.transport, **super().about()}
 
-    def report(
-        self, name: str, how: str, rows: Sequence[Sequence[str]], levels: object, notes: Sequence[str] = ()
-    ) -> None:
+    def report(self, shown: Any, figures: Mapping[str, Any]) -> None:
         """Print the table, and put it where the command line wants it.
 
         Args:
-            name: of its marks in docs/performance.md.
-            how: what the reader has to know of this run, beside versions and machine.
-            rows: of the table, its titles first.
-            levels: the figures, for the JSON file.
-            notes: sentences below the table.
+            shown: the module that lays it out.
+            figures: what it lays out.
         """
-        about: dict[str, Any] = {
-            "gateway": importlib.metadata.version("mcp-contextforge-gateway"),
-            "python": platform.python_version(),
-            "transport": self._arguments.transport,
-            "processors": os.cpu_count(),
-            "load": [round(self._load, 1), round(os.getloadavg()[0], 1)],
-            "seconds": round(self.seconds),
-        }
-        if self._arguments.json:
-            self._arguments.json.parent.mkdir(exist_ok=True)
-            self._arguments.json.write_text(json.dumps({"about": about, "levels": levels}, indent=1) + "\n")
-        head = f"ContextForge {about['gateway']}, Python {about['python']}, {about['transport']}; {how}"
-        foot = (
-            f"{about['seconds']} s, {about['processors']} processors, "
-            f"load {about['load'][0]} before and {about['load'][1]} after."
-        )
-        below = "\n".join([*notes, foot])
-        print(f"{head}\n\n{tables.plain(rows)}\n\n{below}")
+        print(shown.page(figures, tables.plain))
         if self._arguments.docs:
-            tables.put_into_page(name, f"{head}\n\n{tables.markdown(rows)}\n\n{below}")
+            documents.save(shown.NAME, figures)

@@ -1,7 +1,7 @@
 """Measures growth curves and draws them: ``docs/images/bench-*.png`` from ``benchmarks/figures/*.json``.
 
-Takes about ten minutes; ``--draw`` only draws what was measured before. What ``gateway.py --json`` and
-``gateway_calls.py --json`` wrote into ``benchmarks/figures`` is drawn, too. Needs the dependency group
+Takes about ten minutes; ``--draw`` only draws what was measured before. What ``gateway.py --docs`` and
+``gateway_calls.py --docs`` wrote into ``benchmarks/figures`` is drawn, too. Needs the dependency group
 ``plots``.
 """
 

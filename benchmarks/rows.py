@@ -63,16 +63,15 @@ class Row:
         compared = [self._compare(ours, theirs) for ours, theirs in zip(project, beside, strict=True)]
         low, high = (self._number_text(value) for value in (min(compared), max(compared)))
         middle = min if self.is_worst else median
-        excess = self._excess(middle(project) if self.goal == "below" else median(compared))
-        verdict = "met" if excess <= 0 else f"MISSED by {100 * excess:.0f} %"
+        is_met = self._is_met(middle(project) if self.goal == "below" else median(compared))
         return Outcome(
             amount_text(middle(project), self.unit),
             f"{amount_text(middle(beside), self.unit)}  {self.beside_name}",
             f"{self._number_text(median(compared))} {self._word()}".rstrip(),
             "one round" if len(compared) == 1 else f"{low} to {high}",
             self.target_text(),
-            "–" if self.target is None else verdict,
-            excess <= 0,
+            "–" if self.target is None else "met" if is_met else "not met",
+            is_met,
         )
 
     def target_text(self) -> str:
@@ -86,11 +85,11 @@ class Row:
         amount = amount_text(self.target, self.unit)
         return f"at most {amount} more" if self.goal == "more" else f"at most {amount}"
 
-    def _excess(self, reached: float) -> float:
-        """By what part of it the target is missed; 0 or less when it is met."""
+    def _is_met(self, reached: float) -> bool:
+        """Whether the target is reached, where there is one."""
         if self.target is None:
-            return 0.0
-        return (self.target / reached if self.goal == "faster" else reached / self.target) - 1
+            return True
+        return reached >= self.target if self.goal == "faster" else reached <= self.target
 
     def _compare(self, ours: float, theirs: float) -> float:
         if self.goal == "more":

@@ -9,19 +9,18 @@ quote ratios. What calls through the real gateway are like is measured by ``gate
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import sys
 import time
 from pathlib import Path
 
+import documents
 import peer
 import tables
 import targets
+import targets_table
 from workers import Workers
 
 PEER_ENVIRONMENT = Path(__file__).resolve().parent.parent / ".venv-peer"
-TITLES = ["what", "project", "beside", "ratio", "spread", "target", "result"]
 
 
 def main() -> int:
@@ -33,7 +32,9 @@ def main() -> int:
     parser.add_argument("--only", default="", help="only the rows whose name contains this")
     parser.add_argument("--quick", action="store_true", help="less of everything, in about a minute, to try")
     parser.add_argument("--markdown", action="store_true", help="print the table in Markdown")
-    parser.add_argument("--docs", action="store_true", help="put it into docs/performance.md, too")
+    parser.add_argument(
+        "--docs", action="store_true", help="keep it, and put it into README.md and docs, too"
+    )
     arguments = parser.parse_args()
     rows = [
         row
@@ -48,34 +49,38 @@ def main() -> int:
     except RuntimeError as error:
         print(error, file=sys.stderr)
         return 1
-    start, load = time.monotonic(), os.getloadavg()[0]
-    lines, missed, failed = [TITLES], 0, 0
+    run, found, failed = tables.Run(), [], 0
     with Workers(peer_python) as workers:
         for row in rows:
             begin = time.monotonic()
-            print(f"... {row.what}, beside {row.beside_name}: ", file=sys.stderr, end="", flush=True)
+            print(f"... {row.what}, compared with {row.beside_name}: ", file=sys.stderr, end="", flush=True)
             try:
                 outcome = workers.measure_row(row)
                 print(f"{time.monotonic() - begin:.0f} s", file=sys.stderr, flush=True)
             except RuntimeError as error:
-                print(f"FAILED: {error}", file=sys.stderr, flush=True)
-                lines.append([row.what, *["–"] * 4, row.target_text(), "FAILED"])
+                reason = " ".join(str(error).split())[:200].replace("|", "/")
+                print(f"not measured: {reason}", file=sys.stderr, flush=True)
+                found.append(
+                    [
+                        row.what,
+                        "–",
+                        f"–  {row.beside_name}",
+                        "–",
+                        "–",
+                        row.target_text(),
+                        f"not measured: {reason}",
+                    ]
+                )
                 failed += 1
                 continue
             except KeyboardInterrupt:
                 return 130
-            missed += not outcome.is_met
             shown = (outcome.project, outcome.beside, outcome.comparison, outcome.spread, outcome.target)
-            lines.append([row.what, *shown, outcome.verdict])
-    head = f"Python {platform.python_version()}, peer: the pool of {peer.REQUIREMENTS[0]}."
-    foot = (
-        f"{len(rows)} rows, {missed} missed, {failed} failed; {time.monotonic() - start:.0f} s, "
-        f"{os.cpu_count()} processors, load {load:.1f} before and {os.getloadavg()[0]:.1f} after."
-    )
-    show = tables.markdown if arguments.markdown else tables.plain
-    print(f"{head}\n\n{show(lines)}\n\n{foot}")
+            found.append([row.what, *shown, outcome.verdict])
+    figures = {"about": {"peer": peer.REQUIREMENTS[0], **run.about()}, "rows": found}
+    print(targets_table.page(figures, tables.markdown if arguments.markdown else tables.plain))
     if arguments.docs:
-        tables.put_into_page("bench", f"{head}\n\n{tables.markdown(lines)}\n\n{foot}")
+        documents.save(targets_table.NAME, figures)
     return 1 if failed else 0
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import platform
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "performance.md"
 
@@ -21,6 +25,44 @@ def markdown(lines: Sequence[Sequence[str]]) -> str:
     """For the documentation."""
     rule = ["---"] * len(lines[0])
     return "\n".join("| " + " | ".join(line) + " |" for line in (lines[0], rule, *lines[1:]))
+
+
+def milliseconds(seconds: float) -> str:
+    """As the tables show times."""
+    return f"{seconds * 1e3:,.0f} ms"
+
+
+def section(*parts: str) -> str:
+    """Paragraphs and tables of a page."""
+    return "\n\n".join(parts)
+
+
+class Run:
+    """The machine and the time that a run of a benchmark takes, from its making on."""
+
+    def __init__(self) -> None:
+        self._begin = time.monotonic()
+        self._load = os.getloadavg()[0]
+
+    @property
+    def seconds(self) -> float:
+        """Since it began."""
+        return time.monotonic() - self._begin
+
+    def about(self) -> dict[str, Any]:
+        """What is kept of it with its figures."""
+        return {
+            "python": platform.python_version(),
+            "processors": os.cpu_count(),
+            "load": [round(self._load, 1), round(os.getloadavg()[0], 1)],
+            "seconds": round(self.seconds),
+        }
+
+
+def machine(about: Mapping[str, Any]) -> str:
+    """What is kept of a run, in words."""
+    before, after = about["load"]
+    return f"{about['seconds']} s, {about['processors']} processors, load {before} before and {after} after."
 
 
 def put_into_page(name: str, text: str, page: Path = PAGE) -> None:

@@ -1,12 +1,16 @@
-"""An MCP server of the demo, as a process of its own: ``demo_server.py TRANSPORT PORT``.
+"""An MCP server to try things with, in a process of its own. Its tools are ``echo`` and ``look_up``.
 
-TRANSPORT is ``streamablehttp`` or ``sse``; port 0 is any free one. When it listens it prints its port. It
-ends when its standard input ends, so it cannot outlive whoever started it.
+    python -m mcpgateway_pool.cli.demo_server TRANSPORT PORT
+
+TRANSPORT is ``streamablehttp`` (the path is ``/mcp``) or ``sse`` (``/sse``); port 0 is any free one. When it
+listens, on 127.0.0.1, it prints its port. It ends at Ctrl-C and, where its standard input is no terminal,
+when that ends: so it cannot outlive the program that started it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import os
 import socket
@@ -15,6 +19,11 @@ import threading
 from typing import Any
 
 import uvicorn
+
+
+async def echo(text: str) -> str:
+    """Answers with what it was given."""
+    return text
 
 
 async def look_up(word: str, seconds: float = 0.0) -> str:
@@ -42,6 +51,7 @@ def _application(transport: str) -> Any:
     except ImportError:
         kind = importlib.import_module("mcp.server.mcpserver").MCPServer
     server = kind("demo server", log_level="CRITICAL")
+    server.add_tool(echo)
     server.add_tool(look_up)
     return server.sse_app() if transport == "sse" else server.streamable_http_app()
 
@@ -61,8 +71,10 @@ def main() -> None:
     listener.bind(("127.0.0.1", port))
     server = _Server(uvicorn.Config(_application(transport), log_level="critical", ws="none"))
     server.port = listener.getsockname()[1]
-    threading.Thread(target=_end_with_stdin, daemon=True).start()
-    asyncio.run(server.serve(sockets=[listener]))
+    if not os.isatty(0):
+        threading.Thread(target=_end_with_stdin, daemon=True).start()
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(server.serve(sockets=[listener]))
 
 
 if __name__ == "__main__":

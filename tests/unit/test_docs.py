@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.metadata
 import json
 import re
 import shutil
@@ -149,6 +150,18 @@ def test_the_readme_lists_the_six_and_the_hit_rate_of_the_metrics_page() -> None
     six = {name: in_code[name] for name in in_code if name.removesuffix("_total") in names}
     assert series_in(text_of("README.md")) == six
     assert set(queries_of(text_of("README.md"))) <= set(queries_of(text_of("docs", "metrics.md")))
+
+
+def test_links_of_the_readme_lead_somewhere_in_a_package_index_too() -> None:
+    metadata = importlib.metadata.metadata("mcpgateway-pool")
+    urls = dict(entry.split(", ", 1) for entry in metadata.get_all("Project-URL") or [])
+    assert {"Homepage", "Source", "Documentation", "Changelog", "Issues"} <= set(urls)
+    shown = metadata.get_payload() or metadata["Description"]
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    targets = re.findall(r"\]\(([^)]+)\)", str(shown))
+    assert f"{urls['Source']}/blob/HEAD/docs/gateway.md" in targets
+    assert f"{urls['Source']}/raw/HEAD/docs/images/dashboard.png" in targets
+    assert [target for target in targets if not target.startswith(("https://", "#"))] == []
 
 
 def test_the_first_program_of_the_readme_is_the_file() -> None:
