@@ -15,9 +15,9 @@
  *                 ticket is stale, and a late answer gets MGP_ERR_STALE.
  *
  * Memory: only mgp_pool_new, _try_acquire, _acquire and _warm allocate, all of it before
- * their first change: MGP_ERR_NOMEM means that nothing happened. Upkeep allocates for
- * replacements, and does without where there is no memory. All else cannot
- * fail for lack of memory. Everything is O(1) expected, but for deadlines (O(log n)),
+ * their first change: MGP_ERR_NOMEM means that nothing happened, but that callers whose
+ * time had come may have been served. Upkeep allocates for replacements, and does without
+ * where there is no memory. All else cannot fail for lack of memory. Everything is O(1) expected, but for deadlines (O(log n)),
  * and for what visits each thing it acts on: close, abandon, evict_group, and the
  * opening of a breaker, which fails the waiters of its endpoint. Nothing scans all keys.
  *
