@@ -30,6 +30,7 @@ from .prometheus.collector import (
     forget_gateway,
     register_collector,
     set_max_gateways,
+    set_metrics_retention,
     unregister_collector,
 )
 from .prometheus.exposition import generate_latest, metrics_app
@@ -58,6 +59,7 @@ __all__ = [
     "register_collector",
     "set_buckets",
     "set_max_gateways",
+    "set_metrics_retention",
     "unregister_collector",
 ]
 

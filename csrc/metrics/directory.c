@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "../base/alloc.h"
 #include "../base/status.h"
 
 /* Readings that another process's folding may spoil, one after the other. */
@@ -108,13 +109,32 @@ mgp_directory_visit(int directory,
     return status;
 }
 
+static int
+open_archive(int directory, enum mgp_flaw *flaw)
+{
+    char name[MGP_FILE_NAME_BYTES];
+    mgp_file_name(name, MGP_NAME_ARCHIVE, (struct mgp_file_id){{0, 0}});
+    return mgp_file_open(directory, name, O_RDONLY, flaw);
+}
+
+int
+mgp_directory_open_archive(const char *path)
+{
+    enum mgp_flaw flaw;
+    int directory = mgp_file_open_directory(path);
+    if (directory < 0) {
+        return -1;
+    }
+    int fd = open_archive(directory, &flaw);
+    close(directory);
+    return fd;
+}
+
 enum mgp_flaw
 mgp_directory_load_archive(int directory, struct mgp_reader *reader)
 {
-    char name[MGP_FILE_NAME_BYTES];
     enum mgp_flaw flaw;
-    mgp_file_name(name, MGP_NAME_ARCHIVE, (struct mgp_file_id){{0, 0}});
-    int fd = mgp_file_open(directory, name, O_RDONLY, &flaw);
+    int fd = open_archive(directory, &flaw);
     if (fd < 0) {
         return flaw;
     }
@@ -159,6 +179,43 @@ struct reading {
     bool has_seen_own;
 };
 
+/* Whether folding would take a row of a process that lives. */
+static bool
+has_frozen(const struct mgp_reader *file, const struct mgp_reader *archive)
+{
+    for (size_t i = 0; file->is_steady && i < file->row_count; i++) {
+        if (mgp_reader_is_frozen(file, i) &&
+            !mgp_reader_has_taken(archive, mgp_reader_taken_row(file, mgp_reader_row(file, i)))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* What those who add this process's rows, and who forget, have to know of the archive. */
+static int
+keep_archive(const struct reading *reading)
+{
+    const struct mgp_reader *reader = &reading->archive;
+    struct mgp_snapshot_archive *archive = &reading->snapshot->archive;
+    size_t requests_size = reader->request_count * sizeof(*archive->requests);
+    archive->requests = mgp_alloc(requests_size + 1);
+    archive->own_rows = mgp_alloc(reader->taken_count * sizeof(*archive->own_rows) + 1);
+    if (archive->requests == NULL || archive->own_rows == NULL) {
+        return MGP_ERR_NOMEM;
+    }
+    memcpy(archive->requests, reader->requests, requests_size);
+    archive->request_count = reader->request_count;
+    for (size_t i = 0; i < reader->taken_count; i++) {
+        struct mgp_taken_row row;
+        memcpy(&row, reader->taken_rows + i * sizeof(row), sizeof(row));
+        if (mgp_file_id_equals(row.file, reading->own)) {
+            archive->own_rows[archive->own_count++] = row;
+        }
+    }
+    return MGP_OK;
+}
+
 static int
 read_process(struct reading *reading, int directory, const char *name, struct mgp_file_id id)
 {
@@ -172,8 +229,9 @@ read_process(struct reading *reading, int directory, const char *name, struct mg
         flaw = is_locked < 0 ? MGP_FLAW_SYSTEM
                              : mgp_reader_load(&reading->file, fd, MGP_FILE_PROCESS, &id, life);
         if (flaw == MGP_FLAW_NONE) {
-            reading->has_finished |= life == MGP_LIFE_FINISHED;
-            status = mgp_reader_add(&reading->file, life, reading->snapshot);
+            reading->has_finished |=
+                life == MGP_LIFE_FINISHED || has_frozen(&reading->file, &reading->archive);
+            status = mgp_reader_add(&reading->file, life, &reading->archive, 0, reading->snapshot);
         }
     }
     if (flaw != MGP_FLAW_NONE) {
@@ -253,7 +311,8 @@ read_once(struct reading *reading, int directory)
     enum mgp_flaw flaw = mgp_directory_load_archive(directory, &reading->archive);
     int status = note_flaw(reading->problems, name, flaw);
     if (flaw == MGP_FLAW_NONE) {
-        status = mgp_reader_add(&reading->archive, MGP_LIFE_FINISHED, reading->snapshot);
+        status = mgp_reader_add(&reading->archive, MGP_LIFE_FINISHED, NULL, 0, reading->snapshot);
+        status = status < 0 ? status : keep_archive(reading);
     }
     if (status >= 0) {
         status = mgp_directory_visit(directory, read_file, reading);

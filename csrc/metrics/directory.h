@@ -39,7 +39,7 @@ int mgp_directory_read(const char *path, struct mgp_file_id own, struct mgp_siph
                        struct mgp_snapshot *snapshot, bool *has_finished,
                        struct mgp_problems *problems);
 
-/* For archive.c. */
+/* For archive.c and forgetting.c. */
 
 /* Calls `visit` for each file that is named like ours; stops at a status below 0. */
 int mgp_directory_visit(int directory,
@@ -47,7 +47,9 @@ int mgp_directory_visit(int directory,
                                      struct mgp_file_id id, void *context),
                         void *context);
 
-/* Loads the archive of this build's fingerprint; MGP_FLAW_VANISHED where there is none. */
+/* A descriptor of the archive of this build's fingerprint, or -1. */
+int mgp_directory_open_archive(const char *path);
+/* Loads it; MGP_FLAW_VANISHED where there is none. */
 enum mgp_flaw mgp_directory_load_archive(int directory, struct mgp_reader *reader);
 
 #endif

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "../base/alloc.h"
+#include "../base/ordered.h"
 #include "../base/status.h"
 #include "../base/utf8.h"
 #include "rows.h"
@@ -103,13 +104,53 @@ reserve(struct mgp_reader *reader, size_t size)
     return MGP_FLAW_NONE;
 }
 
+static bool
+counts_are_possible(const struct mgp_file_header *header, uint64_t row_count)
+{
+    return row_count <= MGP_FILE_MAX_ROWS && header->preamble.folded_count <= MGP_FILE_MAX_ROWS &&
+           header->taken_count <= MGP_FILE_MAX_ROWS && header->request_count <= MGP_FILE_MAX_ROWS;
+}
+
+static size_t
+tail_size(const struct mgp_file_header *header)
+{
+    return header->preamble.folded_count * sizeof(struct mgp_file_id) +
+           header->taken_count * sizeof(struct mgp_taken_row) +
+           header->request_count * sizeof(struct mgp_label_digest);
+}
+
+/* Finds what follows the rows of an archive. */
+static enum mgp_flaw
+find_tail(struct mgp_reader *reader, const uint8_t *tail)
+{
+    const struct mgp_file_header *header = reader->header;
+    reader->folded_ids = tail;
+    reader->folded_count = header->preamble.folded_count;
+    reader->taken_rows = reader->folded_ids + reader->folded_count * sizeof(struct mgp_file_id);
+    reader->taken_count = header->taken_count;
+    reader->requests = reader->taken_rows + reader->taken_count * sizeof(struct mgp_taken_row);
+    reader->request_count = header->request_count;
+    bool is_fit =
+        mgp_ordered_check(reader->taken_rows, reader->taken_count, sizeof(struct mgp_taken_row)) &&
+        mgp_ordered_check(reader->requests, reader->request_count, sizeof(struct mgp_label_digest));
+    return is_fit ? MGP_FLAW_NONE : MGP_FLAW_DAMAGED;
+}
+
+static void
+lose_file(struct mgp_reader *reader)
+{
+    reader->header = NULL;
+    reader->row_count = reader->folded_count = reader->taken_count = reader->request_count = 0;
+}
+
 /* Reads all of the file and finds its parts, without a look at the rows. */
 static enum mgp_flaw
 load_once(struct mgp_reader *reader, int fd, enum mgp_file_kind kind)
 {
     const size_t size_max =
         MGP_FILE_HEADER_BYTES +
-        MGP_FILE_MAX_ROWS * (sizeof(struct mgp_file_row) + sizeof(struct mgp_file_id));
+        MGP_FILE_MAX_ROWS * (sizeof(struct mgp_file_row) + sizeof(struct mgp_file_id) +
+                             sizeof(struct mgp_taken_row) + sizeof(struct mgp_label_digest));
     struct stat stat;
     if (fstat(fd, &stat) < 0) {
         return MGP_FLAW_SYSTEM;
@@ -134,28 +175,92 @@ load_once(struct mgp_reader *reader, int fd, enum mgp_file_kind kind)
         return flaw;
     }
     uint64_t row_count = plain(&header->row_count);
-    size_t folded_count = kind == MGP_FILE_ARCHIVE ? header->preamble.folded_count : 0;
     size_t left = (size_t)got - MGP_FILE_HEADER_BYTES;
-    if (header->preamble.kind != (uint32_t)kind || row_count > MGP_FILE_MAX_ROWS ||
-        folded_count > MGP_FILE_MAX_ROWS) {
+    if (header->preamble.kind != (uint32_t)kind || !counts_are_possible(header, row_count)) {
         return MGP_FLAW_DAMAGED;
     }
-    if (row_count * sizeof(struct mgp_file_row) + folded_count * sizeof(struct mgp_file_id) >
-        left) {
+    bool has_tail = kind == MGP_FILE_ARCHIVE;
+    if (row_count * sizeof(struct mgp_file_row) + (has_tail ? tail_size(header) : 0) > left) {
         return MGP_FLAW_TRUNCATED;
     }
+    lose_file(reader);
     reader->header = header;
     reader->rows = reader->buffer + MGP_FILE_HEADER_BYTES;
     reader->row_count = (size_t)row_count;
-    reader->folded_ids = reader->rows + row_count * sizeof(struct mgp_file_row);
-    reader->folded_count = folded_count;
-    return MGP_FLAW_NONE;
+    return has_tail ? find_tail(reader, reader->rows + row_count * sizeof(struct mgp_file_row))
+                    : MGP_FLAW_NONE;
+}
+
+static enum mgp_flaw
+load_tail(struct mgp_reader *reader, int fd)
+{
+    enum mgp_flaw flaw = reserve(reader, MGP_FILE_HEADER_BYTES);
+    if (flaw != MGP_FLAW_NONE) {
+        return flaw;
+    }
+    ssize_t got = read_at(fd, reader->buffer, MGP_FILE_HEADER_BYTES, 0);
+    if (got < MGP_FILE_HEADER_BYTES) {
+        return got < 0 ? MGP_FLAW_SYSTEM : MGP_FLAW_TRUNCATED;
+    }
+    const struct mgp_file_header *header = (const void *)reader->buffer;
+    flaw = preamble_judge(&header->preamble);
+    if (flaw != MGP_FLAW_NONE) {
+        return flaw;
+    }
+    uint64_t row_count = plain(&header->row_count);
+    if (header->preamble.kind != MGP_FILE_ARCHIVE || !counts_are_possible(header, row_count)) {
+        return MGP_FLAW_DAMAGED;
+    }
+    off_t offset = MGP_FILE_HEADER_BYTES + (off_t)(row_count * sizeof(struct mgp_file_row));
+    size_t size = tail_size(header);
+    flaw = reserve(reader, MGP_FILE_HEADER_BYTES + size); /* may be another buffer */
+    if (flaw != MGP_FLAW_NONE) {
+        return flaw;
+    }
+    if (read_at(fd, reader->buffer, MGP_FILE_HEADER_BYTES, 0) != MGP_FILE_HEADER_BYTES ||
+        read_at(fd, reader->buffer + MGP_FILE_HEADER_BYTES, size, offset) != (ssize_t)size) {
+        return MGP_FLAW_TRUNCATED; /* nobody writes to an archive: it was cut just now */
+    }
+    lose_file(reader);
+    reader->header = (const void *)reader->buffer;
+    return counts_are_possible(reader->header, 0) && tail_size(reader->header) == size
+               ? find_tail(reader, reader->buffer + MGP_FILE_HEADER_BYTES)
+               : MGP_FLAW_DAMAGED;
+}
+
+enum mgp_flaw
+mgp_reader_load_tail(struct mgp_reader *reader, int fd)
+{
+    enum mgp_flaw flaw = load_tail(reader, fd);
+    if (flaw != MGP_FLAW_NONE) {
+        lose_file(reader);
+    }
+    return flaw;
 }
 
 static struct mgp_file_row *
 row_at(const struct mgp_reader *reader, size_t index)
 {
     return (void *)(reader->rows + index * sizeof(struct mgp_file_row));
+}
+
+const struct mgp_file_row *
+mgp_reader_row(const struct mgp_reader *reader, size_t index)
+{
+    return row_at(reader, index);
+}
+
+bool
+mgp_reader_is_frozen(const struct mgp_reader *reader, size_t index)
+{
+    const struct mgp_file_row *row = row_at(reader, index);
+    return mgp_file_row_is_used(plain(&row->state)) && plain(&row->frozen_at) != 0;
+}
+
+struct mgp_taken_row
+mgp_reader_taken_row(const struct mgp_reader *reader, const struct mgp_file_row *row)
+{
+    return (struct mgp_taken_row){reader->header->preamble.id, row->number, plain(&row->state)};
 }
 
 /* Every row that is in use has a label, and is where it belongs. */
@@ -214,15 +319,33 @@ mgp_reader_load(struct mgp_reader *reader, int fd, enum mgp_file_kind kind,
         flaw = load_and_judge(reader, fd, kind, id, &is_steady);
     } while (--attempts > 0 && ((flaw == MGP_FLAW_NONE && !is_steady) ||
                                 flaw == MGP_FLAW_TRUNCATED || flaw == MGP_FLAW_DAMAGED));
+    reader->is_steady = is_steady;
     if (flaw != MGP_FLAW_NONE) {
-        reader->header = NULL;
-        reader->row_count = reader->folded_count = 0;
+        lose_file(reader);
     }
     return flaw;
 }
 
 int
-mgp_reader_add(const struct mgp_reader *reader, enum mgp_life life, struct mgp_snapshot *snapshot)
+mgp_reader_add_row(const struct mgp_reader *reader, size_t index, enum mgp_life life,
+                   uint64_t ended_at, struct mgp_snapshot *snapshot)
+{
+    struct mgp_file_row *row = row_at(reader, index);
+    uint64_t *words = (void *)row->words; /* in the buffer, where nobody counts */
+    uint64_t frozen_at = plain(&row->frozen_at);
+    if (life == MGP_LIFE_FINISHED || frozen_at != 0) {
+        life = MGP_LIFE_FINISHED;
+        mgp_row_end(words);
+    } else {
+        mgp_row_reconcile(words);
+    }
+    return mgp_snapshot_add_row(snapshot, row->label, row->label_size, words, life,
+                                frozen_at == 0 ? ended_at : frozen_at);
+}
+
+int
+mgp_reader_add(const struct mgp_reader *reader, enum mgp_life life,
+               const struct mgp_reader *archive, uint64_t ended_at, struct mgp_snapshot *snapshot)
 {
     uint64_t process_words[MGP_PROCESS_WORD_COUNT];
     for (size_t i = 0; i < MGP_PROCESS_WORD_COUNT; i++) {
@@ -230,17 +353,12 @@ mgp_reader_add(const struct mgp_reader *reader, enum mgp_life life, struct mgp_s
     }
     mgp_snapshot_add_process(snapshot, process_words, life);
     for (size_t i = 0; i < reader->row_count; i++) {
-        struct mgp_file_row *row = row_at(reader, i);
-        if (!mgp_file_row_is_used(plain(&row->state))) {
+        const struct mgp_file_row *row = row_at(reader, i);
+        if (!mgp_file_row_is_used(plain(&row->state)) ||
+            (archive != NULL && mgp_reader_has_taken(archive, mgp_reader_taken_row(reader, row)))) {
             continue;
         }
-        uint64_t *words = (void *)row->words; /* in the buffer, where nobody counts */
-        if (life == MGP_LIFE_FINISHED) {
-            mgp_row_end(words);
-        } else {
-            mgp_row_reconcile(words);
-        }
-        int status = mgp_snapshot_add_row(snapshot, row->label, row->label_size, words, life);
+        int status = mgp_reader_add_row(reader, i, life, ended_at, snapshot);
         if (status < 0) {
             return status;
         }
@@ -257,4 +375,10 @@ mgp_reader_has_folded(const struct mgp_reader *reader, struct mgp_file_id id)
         }
     }
     return false;
+}
+
+bool
+mgp_reader_has_taken(const struct mgp_reader *reader, struct mgp_taken_row row)
+{
+    return mgp_ordered_has(reader->taken_rows, reader->taken_count, sizeof(row), &row);
 }

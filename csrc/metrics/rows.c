@@ -6,25 +6,9 @@
 #include "../base/alloc.h"
 #include "../base/check.h"
 #include "../base/status.h"
+#include "record.h"
 
-#define BLOCK_ROWS 64
 #define NS_PER_SECOND UINT64_C(1000000000)
-
-struct record {
-    struct mgp_row row;  /* what is handed out */
-    struct block *block; /* that it is in */
-    struct mgp_table_entry entry;
-    struct mgp_link link;      /* in rows->order or rows->free; the overflow row: in none */
-    uint8_t *label;            /* owned; NULL while the record is free */
-    struct mgp_file_row *slot; /* where the words are */
-};
-
-/* Records that were made together. Their slots are in the file, or in memory of this process. */
-struct block {
-    struct mgp_link link;
-    void *own; /* owned memory of the slots, not on a cache line; NULL: they are in the file */
-    struct record records[BLOCK_ROWS];
-};
 
 #define OWN_SLOTS_BYTES (MGP_CACHE_LINE_BYTES - 1 + BLOCK_ROWS * sizeof(struct mgp_file_row))
 
@@ -33,8 +17,10 @@ mgp_rows_init(struct mgp_rows *rows, struct mgp_siphash_key hash_key, size_t max
 {
     mgp_table_init(&rows->by_label, hash_key);
     mgp_list_init(&rows->order);
+    mgp_list_init(&rows->frozen);
     mgp_list_init(&rows->free);
     mgp_list_init(&rows->blocks);
+    rows->forgetting = (struct mgp_rows_forgetting){.retention_s = 0};
     rows->count = 0;
     rows->overflow = NULL;
     rows->process_words = rows->own_process_words;
@@ -47,30 +33,6 @@ mgp_rows_init(struct mgp_rows *rows, struct mgp_siphash_key hash_key, size_t max
     rows->upkeep_at_ns = 0;
     rows->failure = rows->untaken = (struct mgp_rows_failure){.flaw = MGP_FLAW_NONE};
     mgp_rows_set_max(rows, max_rows);
-}
-
-static struct record *
-record_of_row(struct mgp_row *row)
-{
-    return mgp_container_of(row, struct record, row);
-}
-
-static struct record *
-record_of_link(struct mgp_link *link)
-{
-    return mgp_container_of(link, struct record, link);
-}
-
-static struct block *
-block_of_link(struct mgp_link *link)
-{
-    return mgp_container_of(link, struct block, link);
-}
-
-static bool
-is_shown(const struct record *record)
-{
-    return mgp_file_row_is_used(mgp_atomic_load(&record->slot->state));
 }
 
 /* Takes the label away. What was counted stays in the words. */
@@ -113,6 +75,12 @@ mgp_rows_fini(struct mgp_rows *rows)
     if (rows->overflow != NULL) {
         record_fini(rows, record_of_row(rows->overflow));
     }
+    while ((link = mgp_list_peek_front(&rows->frozen)) != NULL) {
+        mgp_free(record_of_link(link)->label);
+        mgp_link_detach(link);
+    }
+    mgp_free(rows->forgetting.requests);
+    rows->forgetting = (struct mgp_rows_forgetting){.retention_s = 0};
     while ((link = mgp_list_peek_front(&rows->blocks)) != NULL) {
         struct block *block = block_of_link(link);
         mgp_link_detach(link);
@@ -200,6 +168,9 @@ record_show(struct mgp_rows *rows, struct record *record)
 {
     if (record->block->own == NULL && record->entry.size <= MGP_LABEL_MAX_BYTES) {
         mgp_segment_show(&rows->segment, record->slot, record->label, record->entry.size);
+        if (record->frozen_at != 0) {
+            mgp_segment_freeze(&rows->segment, record->slot, record->frozen_at);
+        }
     }
 }
 
@@ -316,7 +287,7 @@ mgp_rows_open_file(struct mgp_rows *rows)
     mgp_rows_share_rest(rows);
 }
 
-void
+bool
 mgp_rows_upkeep(struct mgp_rows *rows, int64_t now_ns)
 {
     /* A clock that went back, or is another, is as good as the time having passed. */
@@ -324,16 +295,20 @@ mgp_rows_upkeep(struct mgp_rows *rows, int64_t now_ns)
     if (passed_ns >= MGP_ROWS_UPKEEP_SECONDS * NS_PER_SECOND) {
         rows->upkeep_at_ns = now_ns;
         mgp_rows_share_rest(rows);
+        return true;
     }
+    return false;
 }
 
 void
 mgp_rows_after_fork(struct mgp_rows *rows)
 {
     char *directory = rows->directory;
+    uint64_t retention_s = rows->forgetting.retention_s;
     mgp_segment_abandon(&rows->segment);
     mgp_rows_init(rows, rows->by_label.hash_key, rows->max_rows);
     rows->directory = directory;
+    rows->forgetting.retention_s = retention_s;
 }
 
 /* ---- rows ---- */
@@ -392,13 +367,14 @@ record_new(struct mgp_rows *rows, const void *label, size_t size)
     record->entry.bytes = copy;
     record->entry.size = size;
     record->entry.hash = mgp_table_hash(&rows->by_label, copy, size);
+    record->idle_since_s = record->frozen_at = 0;
     mgp_table_insert(&rows->by_label, &record->entry);
     record_show(rows, record);
     return record;
 }
 
-static struct record *
-record_find(struct mgp_rows *rows, const void *label, size_t size)
+struct record *
+mgp_record_find(struct mgp_rows *rows, const void *label, size_t size)
 {
     uint64_t hash = mgp_table_hash(&rows->by_label, label, size);
     struct mgp_table_entry *entry = mgp_table_find(&rows->by_label, hash, label, size);
@@ -428,8 +404,9 @@ is_overflow_label(const void *label, size_t size)
 struct mgp_row *
 mgp_rows_ensure(struct mgp_rows *rows, const void *label, size_t size)
 {
-    struct record *record = record_find(rows, label, size);
+    struct record *record = mgp_record_find(rows, label, size);
     if (record != NULL) {
+        record->idle_since_s = 0;
         return &record->row;
     }
     if (is_overflow_label(label, size)) {
@@ -452,14 +429,7 @@ mgp_rows_ensure(struct mgp_rows *rows, const void *label, size_t size)
 }
 
 bool
-mgp_rows_has(struct mgp_rows *rows, const void *label, size_t size)
-{
-    return record_find(rows, label, size) != NULL;
-}
-
-/* Whether anything that the row counts is still open. */
-static bool
-row_is_busy(const struct mgp_row *row)
+mgp_row_is_busy(const struct mgp_row *row)
 {
     if (row->holds > 0) {
         return true;
@@ -481,11 +451,11 @@ row_is_busy(const struct mgp_row *row)
 int
 mgp_rows_forget(struct mgp_rows *rows, const void *label, size_t size)
 {
-    struct record *record = record_find(rows, label, size);
+    struct record *record = mgp_record_find(rows, label, size);
     if (record == NULL) {
         return MGP_OK;
     }
-    if (row_is_busy(&record->row)) {
+    if (mgp_row_is_busy(&record->row)) {
         return MGP_ERR_BUSY;
     }
     record_free(rows, record);
@@ -511,6 +481,25 @@ mgp_rows_visit(const struct mgp_rows *rows,
     }
     const struct record *record = record_of_row(rows->overflow);
     return visit(record->entry.bytes, record->entry.size, &record->row, context);
+}
+
+int
+mgp_rows_visit_frozen(const struct mgp_rows *rows,
+                      int (*visit)(const void *label, size_t size,
+                                   const struct mgp_frozen_row *frozen, void *context),
+                      void *context)
+{
+    const struct mgp_link *link;
+    mgp_list_for_each(link, &rows->frozen) {
+        const struct record *record = mgp_container_of(link, struct record, link);
+        const struct mgp_frozen_row frozen = {&record->row, mgp_record_name(rows, record),
+                                              record->frozen_at};
+        int result = visit(record->label, record->entry.size, &frozen, context);
+        if (result != 0) {
+            return result;
+        }
+    }
+    return 0;
 }
 
 void

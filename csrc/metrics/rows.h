@@ -41,10 +41,21 @@ struct mgp_rows_failure {
     struct mgp_file_id id; /* of the file; zeros: there is none */
 };
 
+/* For forgetting.c. */
+struct mgp_rows_forgetting {
+    uint64_t retention_s;              /* 0: for ever */
+    uint64_t swept_at_s;               /* when idle rows were looked for last */
+    uint64_t cleared_count;            /* frozen rows that were taken away */
+    struct mgp_file_id archive_id;     /* the archive that was looked at last */
+    struct mgp_label_digest *requests; /* owned; what it says is to be forgotten, in order */
+    size_t request_count;
+};
+
 struct mgp_rows {
     struct mgp_table by_label;
-    struct mgp_list order; /* every live row, oldest first: the order of exposition */
-    struct mgp_list free;  /* rows without a label: forgotten, or not used yet */
+    struct mgp_list order;  /* every live row, oldest first: the order of exposition */
+    struct mgp_list frozen; /* rows that are counted in no more, and not taken yet: forgetting.h */
+    struct mgp_list free;   /* rows without a label: forgotten, or not used yet */
     struct mgp_list blocks;
     size_t max_rows;
     size_t count;             /* live rows, the overflow row not counted */
@@ -58,6 +69,7 @@ struct mgp_rows {
     int64_t upkeep_at_ns;            /* when mgp_rows_upkeep() looked last */
     struct mgp_rows_failure failure; /* the last; nothing but a success ends it */
     struct mgp_rows_failure untaken; /* the last that nobody has heard of */
+    struct mgp_rows_forgetting forgetting;
 };
 
 void mgp_rows_init(struct mgp_rows *rows, struct mgp_siphash_key hash_key, size_t max_rows);
@@ -72,8 +84,8 @@ void mgp_rows_open_file(struct mgp_rows *rows);
 /* Tries again what failed: makes the file where there is none, another where it was removed,
  * and carries all rows there that are not in it. Costs three system calls where all is well. */
 void mgp_rows_share_rest(struct mgp_rows *rows);
-/* The same, at most every MGP_ROWS_UPKEEP_SECONDS. */
-void mgp_rows_upkeep(struct mgp_rows *rows, int64_t now_ns);
+/* The same, at most every MGP_ROWS_UPKEEP_SECONDS: whether that time has come. */
+bool mgp_rows_upkeep(struct mgp_rows *rows, int64_t now_ns);
 /* What went wrong since this was asked last; flaw MGP_FLAW_NONE when nothing did, or only the
  * same again. */
 struct mgp_rows_failure mgp_rows_take_failure(struct mgp_rows *rows);
@@ -90,13 +102,14 @@ void mgp_rows_set_max(struct mgp_rows *rows, size_t max_rows);
  * MGP_LABEL_MAX_BYTES is shared. */
 struct mgp_row *mgp_rows_ensure(struct mgp_rows *rows, const void *label, size_t size);
 
-/* Whether there is a row of this label. */
-bool mgp_rows_has(struct mgp_rows *rows, const void *label, size_t size);
-
 /* Drops the row of a label once nothing of it is open: MGP_OK (also when there
  * is none), or MGP_ERR_BUSY while any of its gauges is not zero or while it is
- * held (mgp_row_hold). */
+ * held (mgp_row_hold). Others who show it see the sum of all processes fall: where
+ * counters are shared, mgp_forgetting_freeze() begins what forgets it everywhere at once. */
 int mgp_rows_forget(struct mgp_rows *rows, const void *label, size_t size);
+
+/* Whether anything that the row counts is still open, or it is held. */
+bool mgp_row_is_busy(const struct mgp_row *row);
 
 /* Visits each live row, oldest first, the overflow row last. `label` is valid
  * during the call; `visit` must not ensure or forget. Stops at the first non-zero
@@ -105,6 +118,17 @@ int mgp_rows_visit(const struct mgp_rows *rows,
                    int (*visit)(const void *label, size_t size, const struct mgp_row *row,
                                 void *context),
                    void *context);
+
+/* The same for frozen rows (forgetting.h). */
+struct mgp_frozen_row {
+    const struct mgp_row *row;
+    struct mgp_taken_row name; /* by which an archive names it */
+    uint64_t frozen_at;        /* seconds since 1970 */
+};
+int mgp_rows_visit_frozen(const struct mgp_rows *rows,
+                          int (*visit)(const void *label, size_t size,
+                                       const struct mgp_frozen_row *frozen, void *context),
+                          void *context);
 
 /* All words of a row at one moment, as they are shown: idle sessions are those that are
  * open and not active, so that the three always agree. */

@@ -202,10 +202,20 @@ mgp_segment_show(struct mgp_segment *segment, struct mgp_file_row *row, const vo
 }
 
 void
+mgp_segment_freeze(struct mgp_segment *segment, struct mgp_file_row *row, uint64_t frozen_at)
+{
+    MGP_ASSERT(frozen_at != 0);
+    mgp_atomic_step(&segment->header->change);
+    mgp_atomic_store(&row->frozen_at, frozen_at);
+    mgp_atomic_step(&segment->header->change);
+}
+
+void
 mgp_segment_hide(struct mgp_segment *segment, struct mgp_file_row *row)
 {
     mgp_atomic_step(&segment->header->change);
     mgp_atomic_step(&row->state);
+    mgp_atomic_store(&row->frozen_at, 0);
     for (size_t word = 0; word < MGP_WORD_COUNT; word++) {
         mgp_atomic_store(&row->words[word], 0);
     }

@@ -54,6 +54,9 @@ struct mgp_file_row *mgp_segment_grow(struct mgp_segment *segment, uint32_t coun
 /* Shows a row to readers: `row` is free, its words are zero. At most MGP_LABEL_MAX_BYTES. */
 void mgp_segment_show(struct mgp_segment *segment, struct mgp_file_row *row, const void *label,
                       size_t size);
+/* Nothing is counted in the row any more: readers see that, and all that was. `frozen_at` is in
+ * seconds since 1970, not 0. */
+void mgp_segment_freeze(struct mgp_segment *segment, struct mgp_file_row *row, uint64_t frozen_at);
 /* The row is free again, and its words are zero. */
 void mgp_segment_hide(struct mgp_segment *segment, struct mgp_file_row *row);
 

@@ -4,6 +4,7 @@
 
 #include "../base/alloc.h"
 #include "../base/container.h"
+#include "../base/ordered.h"
 #include "../base/status.h"
 #include "rows.h"
 
@@ -20,6 +21,7 @@ struct mgp_snapshot_block {
 
 struct node {
     struct mgp_table_entry entry;
+    struct mgp_snapshot_end end;
     uint64_t words[MGP_WORD_COUNT];
     uint8_t label[];
 };
@@ -72,6 +74,9 @@ mgp_snapshot_fini(struct mgp_snapshot *snapshot)
     }
     mgp_table_fini(&snapshot->by_label);
     mgp_free(snapshot->rows);
+    mgp_free(snapshot->archive.own_rows);
+    mgp_free(snapshot->archive.requests);
+    memset(&snapshot->archive, 0, sizeof(snapshot->archive));
     while (snapshot->blocks != NULL) {
         struct mgp_snapshot_block *block = snapshot->blocks;
         snapshot->blocks = block->next;
@@ -136,12 +141,13 @@ node_ensure(struct mgp_snapshot *snapshot, const void *label, size_t size)
     }
     memcpy(node->label, label, size);
     memset(node->words, 0, sizeof(node->words));
+    node->end = (struct mgp_snapshot_end){.is_open = false};
     node->entry.bytes = node->label;
     node->entry.size = size;
     node->entry.hash = hash;
     mgp_table_insert(&snapshot->by_label, &node->entry);
     snapshot->rows[snapshot->row_count++] =
-        (struct mgp_snapshot_row){node->label, size, node->words};
+        (struct mgp_snapshot_row){node->label, size, node->words, &node->end};
     return node;
 }
 
@@ -167,11 +173,15 @@ combined(enum mgp_combine combine, uint64_t a, uint64_t b)
 
 int
 mgp_snapshot_add_row(struct mgp_snapshot *snapshot, const void *label, size_t size,
-                     const uint64_t words[MGP_WORD_COUNT], enum mgp_life life)
+                     const uint64_t words[MGP_WORD_COUNT], enum mgp_life life, uint64_t ended_at)
 {
     struct node *node = node_ensure(snapshot, label, size);
     if (node == NULL) {
         return MGP_ERR_NOMEM;
+    }
+    node->end.is_open |= ended_at == 0;
+    if (node->end.ended_at < ended_at) {
+        node->end.ended_at = ended_at;
     }
     const uint64_t *mask =
         life == MGP_LIFE_LIVING ? snapshot->living_mask : snapshot->finished_mask;
@@ -203,7 +213,21 @@ add_own_row(const void *label, size_t size, const struct mgp_row *row, void *con
 {
     uint64_t words[MGP_WORD_COUNT];
     mgp_row_read(row, words);
-    return mgp_snapshot_add_row(context, label, size, words, MGP_LIFE_LIVING);
+    return mgp_snapshot_add_row(context, label, size, words, MGP_LIFE_LIVING, 0);
+}
+
+static int
+add_own_frozen(const void *label, size_t size, const struct mgp_frozen_row *frozen, void *context)
+{
+    struct mgp_snapshot *snapshot = context;
+    const struct mgp_snapshot_archive *archive = &snapshot->archive;
+    uint64_t words[MGP_WORD_COUNT];
+    if (mgp_ordered_has(archive->own_rows, archive->own_count, sizeof(frozen->name),
+                        &frozen->name)) {
+        return MGP_OK;
+    }
+    mgp_row_read(frozen->row, words);
+    return mgp_snapshot_add_row(snapshot, label, size, words, MGP_LIFE_FINISHED, frozen->frozen_at);
 }
 
 int
@@ -214,7 +238,8 @@ mgp_snapshot_add_own(struct mgp_snapshot *snapshot, const struct mgp_rows *rows)
         words[i] = mgp_atomic_load(&rows->process_words[i]);
     }
     mgp_snapshot_add_process(snapshot, words, MGP_LIFE_LIVING);
-    return mgp_rows_visit(rows, add_own_row, snapshot);
+    int status = mgp_rows_visit(rows, add_own_row, snapshot);
+    return status < 0 ? status : mgp_rows_visit_frozen(rows, add_own_frozen, snapshot);
 }
 
 /* Which of `rows` has this label; row_count where none has. */
@@ -240,16 +265,33 @@ row_take(struct mgp_snapshot *snapshot, size_t index)
     return row;
 }
 
-bool
-mgp_snapshot_drop_row(struct mgp_snapshot *snapshot, const void *label, size_t size)
+void
+mgp_snapshot_note_open(struct mgp_snapshot *snapshot, const void *label, size_t size)
 {
-    size_t index = index_of(snapshot, label, size);
-    if (index == snapshot->row_count) {
-        return false;
+    uint64_t hash = mgp_table_hash(&snapshot->by_label, label, size);
+    struct mgp_table_entry *entry = mgp_table_find(&snapshot->by_label, hash, label, size);
+    if (entry != NULL) {
+        node_of(entry)->end.is_open = true;
     }
-    struct mgp_snapshot_row row = row_take(snapshot, index);
-    mgp_table_remove(&snapshot->by_label, &node_of_words(row.words)->entry);
-    return true;
+}
+
+size_t
+mgp_snapshot_drop(struct mgp_snapshot *snapshot,
+                  bool (*is_dropped)(const struct mgp_snapshot_row *row, void *context),
+                  void *context)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < snapshot->row_count; i++) {
+        struct mgp_snapshot_row row = snapshot->rows[i];
+        if (is_dropped(&row, context)) {
+            mgp_table_remove(&snapshot->by_label, &node_of_words(row.words)->entry);
+        } else {
+            snapshot->rows[kept++] = row;
+        }
+    }
+    size_t dropped = snapshot->row_count - kept;
+    snapshot->row_count = kept;
+    return dropped;
 }
 
 int
@@ -262,7 +304,7 @@ mgp_snapshot_limit_rows(struct mgp_snapshot *snapshot, size_t max_rows)
         struct mgp_snapshot_row row = row_take(snapshot, snapshot->row_count - 1 - has_overflow);
         mgp_table_remove(&snapshot->by_label, &node_of_words(row.words)->entry);
         int status = mgp_snapshot_add_row(snapshot, overflow, sizeof(overflow) - 1, row.words,
-                                          MGP_LIFE_LIVING);
+                                          MGP_LIFE_LIVING, row.end->ended_at);
         if (status < 0) {
             return status;
         }

@@ -21,6 +21,7 @@
 #include <stdint.h>
 
 #include "../base/table.h"
+#include "layout.h"
 #include "series.h"
 
 struct mgp_rows;
@@ -28,16 +29,32 @@ struct mgp_rows;
 /* Gauges are added up over processes that live, counters over all. */
 enum mgp_life { MGP_LIFE_LIVING, MGP_LIFE_FINISHED };
 
+/* When a label was counted in last, over all of its rows (forgetting.h). */
+struct mgp_snapshot_end {
+    bool is_open;      /* it may be counted in still */
+    uint64_t ended_at; /* else, in seconds since 1970 */
+};
+
 struct mgp_snapshot_row {
     const uint8_t *label; /* UTF-8, not ended by NUL; owned by the snapshot */
     size_t label_size;
-    uint64_t *words; /* MGP_WORD_COUNT of them; owned by the snapshot */
+    uint64_t *words;              /* MGP_WORD_COUNT of them; owned by the snapshot */
+    struct mgp_snapshot_end *end; /* owned by the snapshot */
+};
+
+/* Of the archive that a snapshot was read from; all owned. */
+struct mgp_snapshot_archive {
+    struct mgp_taken_row *own_rows; /* those of this process that it contains, in order */
+    size_t own_count;
+    struct mgp_label_digest *requests; /* labels to be forgotten, in the order of their bytes */
+    size_t request_count;
 };
 
 struct mgp_snapshot {
     struct mgp_snapshot_row *rows; /* once finished: the overflow row is the last */
     size_t row_count;
     uint64_t process_words[MGP_PROCESS_WORD_COUNT]; /* see mgp_process_value() */
+    struct mgp_snapshot_archive archive;
 
     /* The rest is for snapshot.c. */
     struct mgp_table by_label;
@@ -57,18 +74,24 @@ void mgp_snapshot_fini(struct mgp_snapshot *snapshot);
 
 /* Each of these: MGP_OK or MGP_ERR_NOMEM; after a failure only fini is allowed. */
 
-/* Adds the rows of this process. Called under whatever keeps other threads from
- * mgp_rows_ensure() and mgp_rows_forget(). */
+/* Adds the rows of this process, but those that the archive contains. Called under whatever keeps
+ * other threads from mgp_rows_ensure() and mgp_rows_forget(). */
 int mgp_snapshot_add_own(struct mgp_snapshot *snapshot, const struct mgp_rows *rows);
+/* `ended_at`: when it was counted in last; 0: it may be still. */
 int mgp_snapshot_add_row(struct mgp_snapshot *snapshot, const void *label, size_t size,
-                         const uint64_t words[MGP_WORD_COUNT], enum mgp_life life);
+                         const uint64_t words[MGP_WORD_COUNT], enum mgp_life life,
+                         uint64_t ended_at);
 /* Adds what rows past the first max_rows hold to the overflow row, and drops them. */
 int mgp_snapshot_limit_rows(struct mgp_snapshot *snapshot, size_t max_rows);
 
 void mgp_snapshot_add_process(struct mgp_snapshot *snapshot,
                               const uint64_t words[MGP_PROCESS_WORD_COUNT], enum mgp_life life);
-/* Whether there was such a row. */
-bool mgp_snapshot_drop_row(struct mgp_snapshot *snapshot, const void *label, size_t size);
+/* The label may be counted in still, though that row is not added: no effect where it has none. */
+void mgp_snapshot_note_open(struct mgp_snapshot *snapshot, const void *label, size_t size);
+/* Drops the rows of which `is_dropped` is true: how many. */
+size_t mgp_snapshot_drop(struct mgp_snapshot *snapshot,
+                         bool (*is_dropped)(const struct mgp_snapshot_row *row, void *context),
+                         void *context);
 /* Everything was added: puts the overflow row last. */
 void mgp_snapshot_finish(struct mgp_snapshot *snapshot);
 

@@ -8,6 +8,7 @@
 #include "leaks.h"
 #include "loop.h"
 #include "pending.h"
+#include "snapshot.h"
 
 /* ---- acquire ---------------------------------------------------------------- */
 
@@ -151,7 +152,7 @@ slow_acquire_init(py_pool *self, const py_key *key, const py_key_arguments *argu
     if (self->leaked != NULL && py_pool_reclaim_leaked(self) < 0) {
         return -1;
     }
-    mgp_rows_upkeep(&self->state->rows, self->now_ns);
+    py_counters_upkeep(self->state, self->now_ns);
     spec->row = ensure_row(self, arguments->gateway_id);
     if (spec->row == NULL || text_bytes(arguments->url, &made->url, &spec->endpoint) < 0 ||
         (self->is_grouped &&

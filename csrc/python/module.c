@@ -56,8 +56,6 @@ static PyMethodDef core_methods[] = {
     {"forget_row", py_module_forget_row, METH_O,
      PyDoc_STR("forget_row(label, /)\n--\n\n"
                "Drops the row of a gateway label; False while something of it is open.")},
-    {"has_row", py_module_has_row, METH_O,
-     PyDoc_STR("has_row(label, /)\n--\n\nWhether this process has a row of this label.")},
     {"count_replay", py_module_count_replay, METH_O,
      PyDoc_STR("count_replay(label, /)\n--\n\nCount a request that is sent once more.")},
     {"count_unpooled", (PyCFunction)(void (*)(void))py_module_count_unpooled, METH_FASTCALL,
@@ -65,6 +63,9 @@ static PyMethodDef core_methods[] = {
                "Count a call that goes the gateway's own way.")},
     {"set_max_rows", py_module_set_max_rows, METH_O,
      PyDoc_STR("set_max_rows(count, /)\n--\n\nBounds the gateway labels to come.")},
+    {"set_retention", py_module_set_retention, METH_O,
+     PyDoc_STR("set_retention(seconds, /)\n--\n\n"
+               "Forgets labels that nobody counted in for so long; 0: none.")},
     {"buckets", py_module_buckets, METH_NOARGS,
      PyDoc_STR("buckets()\n--\n\nThe finite bounds of each histogram: stem -> (le, ...).")},
     {"set_buckets", py_module_set_buckets, METH_VARARGS,
@@ -87,11 +88,12 @@ static PyMethodDef core_methods[] = {
                "Tries again to bring everything that was counted into that file.")},
     {"has_finished", py_module_has_finished, METH_NOARGS,
      PyDoc_STR("has_finished()\n--\n\n"
-               "Whether the last snapshot saw files of finished processes.")},
+               "Whether the last snapshot saw something to fold.")},
     {"fold", py_module_fold, METH_O,
      PyDoc_STR("fold(forgotten, /)\n--\n\n"
-               "Folds the files of finished processes into the archive, without these labels.\n"
-               "False when that is to be tried again.")},
+               "Folds the files of finished processes into the archive, and has these labels\n"
+               "forgotten by all processes. How many of them others count in still, which do it\n"
+               "when nothing of them is open; None when all is to be tried again.")},
     {"take_problems", py_module_take_problems, METH_NOARGS,
      PyDoc_STR("take_problems()\n--\n\n"
                "[(file name or '', what, errno or 0), ...] since this was called last.")},

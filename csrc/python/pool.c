@@ -11,6 +11,7 @@
 #include "loop.h"
 #include "pending.h"
 #include "sharing.h"
+#include "snapshot.h"
 #include "views.h"
 
 /* Units of upkeep between two turns of the event loop: half a millisecond at most, with
@@ -349,7 +350,7 @@ py_pool_upkeep(py_pool *self, PyObject *Py_UNUSED(ignored))
         (py_pool_reclaim_leaked(self) < 0 || py_pool_check_machine(self, machine) < 0)) {
         return NULL;
     }
-    mgp_rows_upkeep(&self->state->rows, self->now_ns);
+    py_counters_upkeep(self->state, self->now_ns);
     bool has_more = mgp_pool_upkeep(self->core, self->now_ns, UPKEEP_BUDGET);
     py_pool_end(self);
     return PyBool_FromLong(has_more);

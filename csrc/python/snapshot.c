@@ -2,10 +2,12 @@
 
 #include <errno.h>
 #include <string.h>
+#include <time.h>
 
 #include "../base/alloc.h"
 #include "../base/status.h"
 #include "../metrics/archive.h"
+#include "../metrics/forgetting.h"
 
 int
 py_counters_init(py_state *state)
@@ -80,17 +82,34 @@ read_others_once(py_state *state, struct mgp_snapshot *snapshot, struct mgp_file
 }
 
 /* Another thread may have made this process's file meanwhile: then it was perhaps read as one of
- * another process, and would count twice. */
+ * another process, and would count twice. Or it has taken frozen rows away, which are in an archive
+ * that is newer than the one that was read. */
 static int
 read_others(py_state *state, struct mgp_snapshot *snapshot)
 {
     for (;;) {
         struct mgp_file_id own = state->rows.segment.id;
+        uint64_t cleared_count = state->rows.forgetting.cleared_count;
         int status = read_others_once(state, snapshot, own);
-        if (status < 0 || mgp_file_id_equals(own, state->rows.segment.id)) {
+        if (status < 0 || (mgp_file_id_equals(own, state->rows.segment.id) &&
+                           cleared_count == state->rows.forgetting.cleared_count)) {
             return status;
         }
         mgp_snapshot_fini(snapshot);
+    }
+}
+
+static uint64_t
+now_s(void)
+{
+    return (uint64_t)time(NULL);
+}
+
+void
+py_counters_upkeep(py_state *state, int64_t now_ns)
+{
+    if (mgp_rows_upkeep(&state->rows, now_ns)) {
+        mgp_forgetting_upkeep(&state->rows, now_s());
     }
 }
 
@@ -99,6 +118,7 @@ py_snapshot_take(py_state *state, struct mgp_snapshot *snapshot)
 {
     int status = MGP_OK;
     mgp_snapshot_init(snapshot, state->hash_key);
+    mgp_forgetting_upkeep(&state->rows, now_s());
     if (state->rows.directory != NULL) {
         mgp_snapshot_fini(snapshot);
         mgp_rows_share_rest(&state->rows);
@@ -106,6 +126,9 @@ py_snapshot_take(py_state *state, struct mgp_snapshot *snapshot)
     }
     if (status >= 0) {
         status = mgp_snapshot_add_own(snapshot, &state->rows);
+    }
+    if (status >= 0 && state->rows.directory != NULL) {
+        state->has_finished |= mgp_forgetting_has_work(&state->rows, snapshot, now_s());
     }
     if (status == MGP_ERR_SYSTEM) {
         PyErr_SetFromErrnoWithFilename(PyExc_OSError, state->rows.directory);
@@ -199,7 +222,8 @@ py_module_forget_row(PyObject *module, PyObject *label)
     if (bytes == NULL) {
         return NULL;
     }
-    return PyBool_FromLong(mgp_rows_forget(&state->rows, bytes, (size_t)size) == MGP_OK);
+    return PyBool_FromLong(mgp_forgetting_freeze(&state->rows, bytes, (size_t)size, now_s()) ==
+                           MGP_OK);
 }
 
 /* Counts one in the row of a label, which is made where there is none. */
@@ -217,18 +241,6 @@ count_once(py_state *state, PyObject *label, size_t word)
     }
     mgp_count_increment(row, word);
     Py_RETURN_NONE;
-}
-
-PyObject *
-py_module_has_row(PyObject *module, PyObject *label)
-{
-    py_state *state = PyModule_GetState(module);
-    Py_ssize_t size;
-    const char *bytes = PyUnicode_AsUTF8AndSize(label, &size);
-    if (bytes == NULL) {
-        return NULL;
-    }
-    return PyBool_FromLong(mgp_rows_has(&state->rows, bytes, (size_t)size));
 }
 
 /* Only series that nothing but these calls counts: what the machine counts is its own. */
@@ -256,6 +268,18 @@ py_module_count_unpooled(PyObject *module, PyObject *const *args, Py_ssize_t nar
     }
     PyErr_Format(PyExc_ValueError, "not a reason of unpooled calls: %R", args[1]);
     return NULL;
+}
+
+PyObject *
+py_module_set_retention(PyObject *module, PyObject *value)
+{
+    py_state *state = PyModule_GetState(module);
+    unsigned long long seconds = PyLong_AsUnsignedLongLong(value);
+    if (seconds == (unsigned long long)-1 && PyErr_Occurred()) {
+        return NULL;
+    }
+    state->rows.forgetting.retention_s = seconds;
+    Py_RETURN_NONE;
 }
 
 PyObject *
@@ -376,12 +400,13 @@ py_module_fold(PyObject *module, PyObject *forgotten)
     py_state *state = PyModule_GetState(module);
     struct mgp_problems problems = {.count = 0};
     int status;
+    size_t pending;
     if (!PyTuple_Check(forgotten)) {
         PyErr_SetString(PyExc_TypeError, "fold() takes a tuple of labels");
         return NULL;
     }
     if (state->rows.directory == NULL) {
-        Py_RETURN_TRUE;
+        return PyLong_FromLong(0);
     }
     struct mgp_label *labels = labels_of(forgotten);
     if (labels == NULL) {
@@ -393,21 +418,28 @@ py_module_fold(PyObject *module, PyObject *forgotten)
         .max_rows = state->rows.max_rows,
         .forgotten = labels,
         .forgotten_count = (size_t)PyTuple_GET_SIZE(forgotten),
+        .now_s = now_s(),
+        .retention_s = state->rows.forgetting.retention_s,
+        .has_hidden_rows = state->rows.failure.flaw != MGP_FLAW_NONE,
         .lock_fd = &state->fold_fd,
         .problems = &problems,
     };
     if (!PyThread_acquire_lock(state->fold_lock, NOWAIT_LOCK)) {
         mgp_free(labels);
-        Py_RETURN_FALSE; /* another thread does it */
+        Py_RETURN_NONE; /* another thread does it */
     }
     state->has_finished = false;
     Py_BEGIN_ALLOW_THREADS
-    status = mgp_archive_fold(&job);
+    status = mgp_archive_fold(&job, &pending);
     Py_END_ALLOW_THREADS
     PyThread_release_lock(state->fold_lock);
     keep_problems(state, &problems);
     mgp_free(labels);
-    return PyBool_FromLong(status >= 0);
+    mgp_forgetting_upkeep(&state->rows, now_s()); /* what was taken goes */
+    if (status < 0) {
+        Py_RETURN_NONE;
+    }
+    return PyLong_FromSize_t(pending);
 }
 
 static int

@@ -16,14 +16,16 @@ int py_snapshot_take(py_state *state, struct mgp_snapshot *snapshot);
 int py_counters_init(py_state *state);
 void py_counters_fini(py_state *state);
 int py_counters_after_fork(py_state *state);
+/* Every few seconds: shares what is not shared, forgets what is idle. */
+void py_counters_upkeep(py_state *state, int64_t now_ns);
 
 /* module functions */
 PyObject *py_module_snapshot(PyObject *module, PyObject *ignored);
 PyObject *py_module_forget_row(PyObject *module, PyObject *label);
-PyObject *py_module_has_row(PyObject *module, PyObject *label);
 PyObject *py_module_count_replay(PyObject *module, PyObject *label);
 PyObject *py_module_count_unpooled(PyObject *module, PyObject *const *args, Py_ssize_t nargs);
 PyObject *py_module_set_max_rows(PyObject *module, PyObject *value);
+PyObject *py_module_set_retention(PyObject *module, PyObject *value);
 PyObject *py_module_use_directory(PyObject *module, PyObject *path);
 PyObject *py_module_open_file(PyObject *module, PyObject *ignored);
 PyObject *py_module_share_rest(PyObject *module, PyObject *ignored);

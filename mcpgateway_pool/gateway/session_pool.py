@@ -157,7 +157,9 @@ def init_mcp_session_pool(
         TypeError, ValueError: a bad setting.
     """
     global _mcp_session_pool  # noqa: PLW0603 - as above
-    options = own_settings.read_all().of_pool()
+    environment = own_settings.read_all()
+    environment.use_retention()
+    options = environment.of_pool()
     if max_total_keys is not None:
         options["max_total_keys"] = max_total_keys
     if max_total_sessions is not None:

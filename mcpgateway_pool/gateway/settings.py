@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from _mcpgateway_pool_switch import FALSE, TRUE
 from mcpgateway_pool import config
+from mcpgateway_pool.prometheus.collector import DEFAULT_RETENTION_SECONDS, set_metrics_retention
 from mcpgateway_pool.redact import safe_text
 
 from . import calls_without_session
@@ -66,6 +67,8 @@ class GatewaySettings:
         tcp_keepalive_probes: MCPGATEWAY_POOL_TCP_KEEPALIVE_PROBES.
         tcp_user_timeout_seconds: MCPGATEWAY_POOL_TCP_USER_TIMEOUT_SECONDS.
         idle_connection_seconds: MCPGATEWAY_POOL_IDLE_CONNECTION_SECONDS.
+        metrics_retention_seconds: MCPGATEWAY_POOL_METRICS_RETENTION_SECONDS: the series of a gateway that
+            nobody used for so long are dropped; default 86400, 0: never.
 
     Only for 1.0.0 and later; 0 seconds stand for no limit. Where two defaults are given, the first is for the
     sessions of downstream sessions, the second for calls without one:
@@ -106,6 +109,7 @@ class GatewaySettings:
     tcp_keepalive_probes: int = config.DEFAULT_NETWORK.tcp_keepalive_probes
     tcp_user_timeout_seconds: float = config.DEFAULT_NETWORK.tcp_user_timeout_seconds
     idle_connection_seconds: float = config.DEFAULT_NETWORK.idle_connection_seconds
+    metrics_retention_seconds: float = DEFAULT_RETENTION_SECONDS
     concurrency: Concurrency = "exclusive"
     max_calls_per_session: int = 32
     calls_without_session: CallsWithoutSession = _POOLED
@@ -116,6 +120,10 @@ class GatewaySettings:
     circuit_breaker_threshold: int = 0
     circuit_breaker_reset_seconds: float = 60.0
     acquire_timeout_seconds: float | None = None
+
+    def use_retention(self) -> None:
+        """Drop the series of gateways that nobody uses after the time that the environment says."""
+        set_metrics_retention(self.metrics_retention_seconds)
 
     @property
     def network(self) -> config.NetworkSettings:
@@ -228,6 +236,7 @@ _PARSERS: dict[str, Callable[[str, str], Any]] = {
     "tcp_keepalive_probes": _positive_count,
     "tcp_user_timeout_seconds": _seconds,
     "idle_connection_seconds": _seconds,
+    "metrics_retention_seconds": _seconds,
     "concurrency": _concurrency,
     "max_calls_per_session": _count,
     "calls_without_session": _calls_without_session,

@@ -5,6 +5,7 @@ The families are made from the one table of series in the C extension (``_core.S
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -17,7 +18,7 @@ from prometheus_client import REGISTRY, Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 from prometheus_client.samples import Sample
 
-from mcpgateway_pool import _core
+from mcpgateway_pool import _core, config
 from mcpgateway_pool.labels import gateway_label
 from mcpgateway_pool.processes import publish_limits
 
@@ -25,6 +26,7 @@ from . import shared_counters
 from .marking import Mark, current_mark
 
 PREFIX = "mcp_session_pool_"
+DEFAULT_RETENTION_SECONDS = 86_400.0
 
 T = TypeVar("T")
 
@@ -161,10 +163,10 @@ def _collector_of(registry: CollectorRegistry) -> PoolCollector | None:
 
 
 def forget_gateway(gateway_id: str | None) -> bool:
-    """Drop the series of a gateway that was removed.
+    """Drop the series of a gateway that was removed: in all processes that share counters, at one moment.
 
-    Where a session of it is still open, they are dropped at the first scrape after the last was closed. With
-    shared counters, what finished processes counted is dropped, too; other processes that live keep theirs.
+    That is at a scrape after the last of its sessions was closed, in whatever process. A gateway that is used
+    again before goes on counting; one that is used afterwards begins at zero.
 
     Args:
         gateway_id: as passed to ``acquire()``.
@@ -174,11 +176,23 @@ def forget_gateway(gateway_id: str | None) -> bool:
     """
     label = gateway_label(gateway_id)
     with _lock:
-        if _core.forget_row(label) and shared_counters.forget(label):
-            _forgotten.discard(label)
-            return True
         _forgotten.add(label)
-        return False
+        return _forget((label,)) == 0
+
+
+def set_metrics_retention(seconds: float) -> None:
+    """Drop the series of gateways that nobody used for so long, and that nothing is open of; default a day.
+
+    As :func:`forget_gateway` does: in all processes that share counters, at one moment. They must have the
+    same value.
+
+    Args:
+        seconds: 0: the series stay for ever. Parts of a second count as one.
+
+    Raises:
+        TypeError, ValueError: not a number, or negative.
+    """
+    _core.set_retention(math.ceil(config.seconds("seconds", seconds)))
 
 
 def set_max_gateways(count: int) -> None:
@@ -203,9 +217,22 @@ if hasattr(os, "register_at_fork"):
 
 
 def _retry_forgotten() -> None:
-    if not _forgotten:
-        return
-    with _lock:
-        for label in list(_forgotten):
-            if _core.forget_row(label) and shared_counters.forget(label):
-                _forgotten.discard(label)
+    if _forgotten:
+        with _lock:
+            _forget(tuple(_forgotten))
+
+
+def _forget(labels: tuple[str, ...]) -> int:
+    """How many of them are there still. Those that others have to forget are theirs from now on."""
+    closed = [label for label in labels if _core.forget_row(label)]
+    left = len(labels) - len(closed)
+    if not closed:
+        return left
+    pending = shared_counters.forget(closed)
+    if pending is None:
+        return len(labels)
+    _forgotten.difference_update(closed)
+    return left + pending
+
+
+set_metrics_retention(DEFAULT_RETENTION_SECONDS)

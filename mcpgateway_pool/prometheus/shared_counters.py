@@ -9,6 +9,7 @@ import atexit
 import logging
 import os
 import stat
+from collections.abc import Collection
 
 from mcpgateway_pool import _core
 from mcpgateway_pool.redact import safe_text
@@ -22,7 +23,6 @@ _MAX_SHOWN = 4096  # characters of a path
 
 _directory: str | None = None
 _reported: set[tuple[str, str]] = set()
-_forgotten: set[str] = set()
 
 
 def directory() -> str | None:
@@ -96,32 +96,24 @@ def open_file() -> None:
     report()
 
 
-def forget(label: str) -> bool:
-    """Drop what finished processes counted for a gateway label that this process has no row of.
-
-    Also from files that this process folds into the archive later, until it counts for the label again.
+def forget(labels: Collection[str]) -> int | None:
+    """Have all processes forget gateway labels that nothing of this process is open for.
 
     Returns:
-        False when that is to be tried again.
+        How many of them others count for still: they forget them by themselves, once nothing is open there.
+        None when all is to be tried again.
     """
-    if _directory is None:
-        return True
-    if len(_forgotten) < _MAX_REMEMBERED:
-        _forgotten.add(label)
-    done = _core.fold((label,))
+    pending = _core.fold(tuple(labels))
     report()
-    return done
+    return pending
 
 
 def tidy() -> None:
-    """After each scrape: fold files of finished processes into the archive, and report."""
+    """After each scrape: fold what there is to fold into the archive, and report."""
     if _directory is None:
         return
     if _core.has_finished():
-        for label in tuple(_forgotten):
-            if _core.has_row(label):
-                _forgotten.discard(label)
-        _core.fold(tuple(_forgotten))
+        _core.fold(())
     report()
 
 

@@ -13,6 +13,10 @@
 
 static const struct mgp_siphash_key hash_key = {3, 4};
 
+uint64_t counters_now_s = 1000;
+uint64_t counters_retention_s = 0;
+size_t counters_pending;
+
 static char directory[256];
 static struct mgp_problems problems;
 
@@ -210,11 +214,15 @@ counters_fold_without(const char *label)
         .max_rows = MGP_ROWS_DEFAULT_MAX,
         .forgotten = labels,
         .forgotten_count = label == NULL ? 0 : 1,
+        .now_s = counters_now_s,
+        .retention_s = counters_retention_s,
         .lock_fd = &lock_fd,
         .problems = &problems,
     };
     problems.count = 0;
-    int status = mgp_archive_fold(&job);
+    size_t pending;
+    int status = mgp_archive_fold(&job, &pending);
+    counters_pending = pending;
     CHECK(lock_fd == -1);
     return status;
 }

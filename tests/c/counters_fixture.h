@@ -47,6 +47,11 @@ uint64_t counters_scrape_word(const char *label, size_t word);
 /* The same over all rows, for random labels. */
 uint64_t counters_scrape_sum(size_t word);
 
+/* The clock of a folding, its retention time, and how many labels it left pending. */
+extern uint64_t counters_now_s;
+extern uint64_t counters_retention_s;
+extern size_t counters_pending;
+
 int counters_fold(void);
 int counters_fold_without(const char *label);
 

@@ -249,11 +249,12 @@ archive_is_bounded_and_keeps_the_sum(void)
         uint64_t words[MGP_WORD_COUNT] = {0};
         words[HITS] = i;
         int size = snprintf(label, sizeof(label), "%d", (int)i);
-        CHECK(mgp_snapshot_add_row(&snapshot, label, (size_t)size, words, MGP_LIFE_FINISHED) == 0);
+        CHECK(mgp_snapshot_add_row(&snapshot, label, (size_t)size, words, MGP_LIFE_FINISHED, 1) ==
+              0);
         if (i == 50) {
             CHECK(mgp_snapshot_add_row(&snapshot, MGP_ROWS_OVERFLOW_LABEL,
-                                       strlen(MGP_ROWS_OVERFLOW_LABEL), words,
-                                       MGP_LIFE_FINISHED) == 0);
+                                       strlen(MGP_ROWS_OVERFLOW_LABEL), words, MGP_LIFE_FINISHED,
+                                       1) == 0);
         }
     }
     for (size_t most = 120; most >= 1; most = most * 2 / 3) {
@@ -268,26 +269,6 @@ archive_is_bounded_and_keeps_the_sum(void)
         CHECK(memcmp(last->label, MGP_ROWS_OVERFLOW_LABEL, last->label_size) == 0);
     }
     mgp_snapshot_fini(&snapshot);
-    end();
-}
-
-static void
-forgotten_label_goes_from_the_archive(void)
-{
-    struct mgp_rows rows;
-    start();
-    counters_process_start(&rows);
-    counters_add(&rows, "a", HITS, 100);
-    counters_finished("a", 5);
-    counters_finished("b", 7);
-    CHECK(counters_fold() == MGP_OK);
-    counters_finished("a", 3);
-    CHECK(counters_fold_without("a") == MGP_OK);
-    CHECK(counters_scrape_word("a", HITS) == 100);
-    CHECK(counters_scrape_word("b", HITS) == 7);
-    mgp_rows_fini(&rows);
-    CHECK(counters_fold_without("nobody") == MGP_OK);
-    CHECK(counters_scrape_word("a", HITS) == 100);
     end();
 }
 
@@ -502,7 +483,6 @@ main(void)
     RUN(full_disk_while_folding_loses_nothing);
     RUN(out_of_memory_while_folding_loses_nothing);
     RUN(archive_is_bounded_and_keeps_the_sum);
-    RUN(forgotten_label_goes_from_the_archive);
     RUN(damaged_archive_is_put_aside_once);
     RUN(archive_that_may_not_be_read_stays_where_it_is);
     RUN(archive_that_others_may_only_read_is_used_and_its_mode_is_mended);

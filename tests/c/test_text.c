@@ -28,8 +28,8 @@ start(size_t count, const char *const labels[])
     snapshot.rows = rows;
     snapshot.row_count = count;
     for (size_t i = 0; i < count; i++) {
-        rows[i] =
-            (struct mgp_snapshot_row){(const uint8_t *)labels[i], strlen(labels[i]), words[i]};
+        rows[i] = (struct mgp_snapshot_row){(const uint8_t *)labels[i], strlen(labels[i]), words[i],
+                                            NULL};
     }
 }
 

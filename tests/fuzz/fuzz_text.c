@@ -86,7 +86,7 @@ take_rows(struct bytes *input, struct mgp_snapshot *snapshot)
         }
         take_words(input, words);
         if (is_new) { /* else the sum of two could be more than 64 bits hold */
-            CHECK(mgp_snapshot_add_row(snapshot, label, size, words, MGP_LIFE_LIVING) == 0);
+            CHECK(mgp_snapshot_add_row(snapshot, label, size, words, MGP_LIFE_LIVING, 0) == 0);
         }
     }
 }

@@ -12,6 +12,10 @@ mend(uint8_t *bytes, size_t size, unsigned how)
         header->preamble = mgp_preamble(how & MEND_ARCHIVE ? MGP_FILE_ARCHIVE : MGP_FILE_PROCESS,
                                         header->preamble.id, how & MEND_ARCHIVE ? folded : 0);
     }
+    if (how & MEND_MEANING) {
+        header->taken_count %= MEND_FOLDED_MAX;
+        header->request_count %= MEND_FOLDED_MAX;
+    }
     if (how & MEND_CHECKSUM) {
         header->preamble.checksum = mgp_preamble_checksum(&header->preamble);
     }

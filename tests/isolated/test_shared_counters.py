@@ -199,7 +199,10 @@ def test_file_of_a_killed_process_counts_without_a_warning(leavings: tuple[Worke
     assert scraper.errors.read_text() == ""
 
 
-def test_forgotten_gateway_goes_here_and_from_what_has_finished(directory: Path, tmp_path: Path):
+@pytest.mark.parametrize("killed_after", ["nothing", "freezing", "folding"])
+def test_forgotten_gateway_goes_from_all_workers_and_the_archive_at_one_moment(
+    directory: Path, tmp_path: Path, killed_after: str
+):
     with workers(directory, tmp_path, 3) as [scraper, finished, living]:
         for worker in (scraper, finished, living):
             worker.ask("use", "g", 10)
@@ -207,11 +210,36 @@ def test_forgotten_gateway_goes_here_and_from_what_has_finished(directory: Path,
         finished.kill()
         assert scraper.scrape()[HITS + "g"] == 27
         assert scraper.ask("forget", "g") is False  # an idle session of it is open
-        assert scraper.scrape()[HITS + "g"] == 27
-        assert scraper.scrape()[MISSES + "other"] == 3
-        assert scraper.ask("forget", "never") is True
-        series = living.scrape()
-        assert series[HITS + "g"] == 27
+        scraper.ask("drain")
+        assert scraper.ask("forget", "g") is False  # one of the other worker is
+        alive = [scraper, living]
+        if killed_after == "freezing":
+            alive.remove(scraper)
+            scraper.kill()
+        for worker in alive:
+            assert worker.scrape()[HITS + "g"] == 27
+        living.ask("drain")
+        assert living.scrape()[HITS + "g"] == 27  # it hears of it, and folds what nobody counts any more
+        if killed_after == "folding":
+            alive.remove(living)
+            living.kill()
+        for worker in alive:
+            series = worker.scrape()
+            assert not [name for name in series if "|g" in name]
+            assert series[MISSES + "other"] == 3
+        for worker in alive:
+            worker.ask("use", "g", 2)
+        now = alive[0].scrape()
+        assert (now[HITS + "g"], now[MISSES + "g"]) == (len(alive), len(alive))
+        assert_identities(now, "g")
+        assert scraper.errors.read_text() + living.errors.read_text() == ""
+
+
+def test_gateway_that_was_never_used_is_forgotten_at_once(directory: Path, tmp_path: Path):
+    with workers(directory, tmp_path, 1) as [worker]:
+        worker.ask("use", "other", 1)
+        assert worker.ask("forget", "never") is True
+        assert worker.scrape()[MISSES + "other"] == 1
 
 
 FORK = """

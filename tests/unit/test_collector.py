@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import random
 import threading
 from collections.abc import Iterator
@@ -20,9 +21,11 @@ from mcpgateway_pool import (
     CircuitOpenError,
     PoolClosedError,
     PoolCollector,
+    _core,
     forget_gateway,
     register_collector,
     set_max_gateways,
+    set_metrics_retention,
     unregister_collector,
 )
 from mcpgateway_pool.labels import gateway_label
@@ -600,6 +603,20 @@ async def test_gateway_that_comes_back_before_it_was_forgotten_keeps_counting(
     await pool.release(second)
     await pool.close_all()
     assert_at_rest(pool)
+
+
+@pytest.mark.parametrize(("seconds", "whole"), [(0, 0), (0.2, 1), (60, 60), (math.inf, 315_360_000)])
+def test_retention_is_in_whole_seconds(seconds: float, whole: int, monkeypatch: pytest.MonkeyPatch):
+    given: list[int] = []
+    monkeypatch.setattr(_core, "set_retention", given.append)  # csrc has the clock: tests/c/test_forgetting.c
+    set_metrics_retention(seconds)
+    assert given == [whole]
+
+
+@pytest.mark.parametrize("bad", [-1, math.nan, "7", None])
+def test_retention_that_is_no_time_is_refused(bad: Any):
+    with pytest.raises((TypeError, ValueError)):
+        set_metrics_retention(bad)
 
 
 def test_gateway_that_never_was_is_forgotten_at_once():

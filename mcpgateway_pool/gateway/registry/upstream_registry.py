@@ -70,6 +70,7 @@ class UpstreamSessionRegistry:
         self._shutdown_timeout_seconds = shutdown_timeout_seconds
         self._release = importlib.import_module(MODULE)
         settings = own_settings.read_all()
+        settings.use_retention()
         self._pool = RegistryPool(self, self._release, settings)
         self._calls = Calls(self, self._release, settings)
         open_entrances(self._release.logger)
