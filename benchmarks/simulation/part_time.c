@@ -60,7 +60,7 @@ measure_evictions(struct steady *steady)
     mgp_pool_configure(world->pool, &world->config);
     steady->first = count; /* in the order of their last use, the first `count` are gone */
     world_audit(world);
-    REQUIRE(world_total(world, MGP_WORD_EVICTIONS + MGP_EVICTION_CAPACITY) == count);
+    REQUIRE(world_total(world, MGP_EVICTION_WORD(MGP_EVICTION_CAPACITY)) == count);
     print_figure("evict_and_open_ns", stopwatch_mean_ns(&stopwatch));
     print_figure("evict_and_open_longest_ns", (double)stopwatch.longest_step_ns);
 }
@@ -155,8 +155,8 @@ expire_all(struct world *world, struct stopwatch *idle, struct stopwatch *lifeti
     world->now_ns += world->config.lifetime_ns;
     expire_until(world, 0, lifetimes);
     world_audit(world);
-    REQUIRE(world_total(world, MGP_WORD_EVICTIONS + MGP_EVICTION_IDLE_TIMEOUT) == size / 2);
-    REQUIRE(world_total(world, MGP_WORD_EVICTIONS + MGP_EVICTION_TTL_EXPIRED) == size - size / 2);
+    REQUIRE(world_total(world, MGP_EVICTION_WORD(MGP_EVICTION_IDLE_TIMEOUT)) == size / 2);
+    REQUIRE(world_total(world, MGP_EVICTION_WORD(MGP_EVICTION_TTL_EXPIRED)) == size - size / 2);
     struct mgp_pool_counts counts;
     mgp_pool_read_counts(world->pool, &counts);
     REQUIRE(counts.keys == 0 && counts.idle == 0 && counts.closing == 0);

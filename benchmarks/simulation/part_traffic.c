@@ -299,14 +299,14 @@ print_counts(const struct world *world, uint32_t filled)
         {"timeouts", MGP_WORD_ACQUIRE_TIMEOUTS},
         {"cancellations", MGP_WORD_ACQUIRE_CANCELLATIONS},
         {"create_failures", MGP_WORD_CREATE_FAILURES},
-        {"circuit_open", MGP_WORD_ACQUIRE_REJECTIONS + MGP_REJECTION_CIRCUIT_OPEN},
+        {"circuit_open", MGP_REJECTION_WORD(MGP_REJECTION_CIRCUIT_OPEN)},
         {"trips", MGP_WORD_CIRCUIT_BREAKER_TRIPS},
         {"checks", MGP_WORD_HEALTH_CHECKS},
-        {"evicted_ttl_expired", MGP_WORD_EVICTIONS + MGP_EVICTION_TTL_EXPIRED},
-        {"evicted_idle_timeout", MGP_WORD_EVICTIONS + MGP_EVICTION_IDLE_TIMEOUT},
-        {"evicted_capacity", MGP_WORD_EVICTIONS + MGP_EVICTION_CAPACITY},
-        {"evicted_circuit_breaker", MGP_WORD_EVICTIONS + MGP_EVICTION_CIRCUIT_BREAKER},
-        {"evicted_broken", MGP_WORD_EVICTIONS + MGP_EVICTION_BROKEN},
+        {"evicted_ttl_expired", MGP_EVICTION_WORD(MGP_EVICTION_TTL_EXPIRED)},
+        {"evicted_idle_timeout", MGP_EVICTION_WORD(MGP_EVICTION_IDLE_TIMEOUT)},
+        {"evicted_capacity", MGP_EVICTION_WORD(MGP_EVICTION_CAPACITY)},
+        {"evicted_circuit_breaker", MGP_EVICTION_WORD(MGP_EVICTION_CIRCUIT_BREAKER)},
+        {"evicted_broken", MGP_EVICTION_WORD(MGP_EVICTION_BROKEN)},
     };
     for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
         print_figure(counts[i].name, (double)world_total(world, counts[i].word));

@@ -32,14 +32,14 @@ clock_cost_ns(void)
 {
     static int64_t cost_ns = -1;
     if (cost_ns < 0) {
-        enum { LOOKS = 1000 };
+        const int looks = 1000;
         double costs[100];
         for (size_t i = 0; i < sizeof(costs) / sizeof(costs[0]); i++) {
             int64_t start_ns = stopwatch_now_ns();
-            for (int look = 1; look < LOOKS; look++) {
+            for (int look = 1; look < looks; look++) {
                 (void)stopwatch_now_ns();
             }
-            costs[i] = (double)(stopwatch_now_ns() - start_ns) / LOOKS;
+            costs[i] = (double)(stopwatch_now_ns() - start_ns) / looks;
         }
         cost_ns = (int64_t)median(costs, sizeof(costs) / sizeof(costs[0]));
     }

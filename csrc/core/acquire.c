@@ -106,7 +106,7 @@ mgp_pool_try_acquire(struct mgp_pool *pool, int64_t now_ns, uint64_t hash, const
 static int
 reject(struct mgp_pool *pool, struct mgp_row *row, enum mgp_rejection_reason reason, int status)
 {
-    mgp_count(pool, row, MGP_WORD_ACQUIRE_REJECTIONS + (size_t)reason);
+    mgp_count(pool, row, MGP_REJECTION_WORD(reason));
     return status;
 }
 

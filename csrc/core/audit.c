@@ -287,7 +287,7 @@ mgp_pool_check(const struct mgp_pool *pool)
 
     uint64_t evictions = 0;
     for (size_t i = 0; i < MGP_EVICTION_REASON_COUNT; i++) {
-        evictions += totals[MGP_WORD_EVICTIONS + i];
+        evictions += totals[MGP_EVICTION_WORD(i)];
     }
     MGP_ASSERT(totals[MGP_WORD_SIZE] == counts->active + counts->idle + counts->checking);
     MGP_ASSERT(totals[MGP_WORD_ACTIVE_SESSIONS] == counts->active);

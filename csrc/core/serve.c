@@ -292,7 +292,7 @@ static void
 fail_stranded(struct mgp_pool *pool, int64_t now_ns, struct mgp_key *key)
 {
     while (key->queue != NULL && mgp_key_is_stranded(key, now_ns)) {
-        mgp_count(pool, key->row, MGP_WORD_ACQUIRE_REJECTIONS + MGP_REJECTION_CIRCUIT_OPEN);
+        mgp_count(pool, key->row, MGP_REJECTION_WORD(MGP_REJECTION_CIRCUIT_OPEN));
         mgp_waiter_fail(pool, mgp_waitq_peek(key->queue), MGP_ERR_CIRCUIT_OPEN);
     }
 }

@@ -267,7 +267,7 @@ mgp_session_begin_close(struct mgp_pool *pool, struct mgp_session *session,
     mgp_slots_revoke(&pool->session_slots, session->slot);
     session->close_reason = (uint8_t)reason;
     mgp_uncount(pool, session->key->row, MGP_WORD_SIZE);
-    mgp_count(pool, session->key->row, MGP_WORD_EVICTIONS + (size_t)reason);
+    mgp_count(pool, session->key->row, MGP_EVICTION_WORD(reason));
     into(pool, session, MGP_SESSION_CLOSING);
     mgp_key_note_shortage(pool, session->key, INT64_MIN);
     mgp_effect_push(pool, &session->effect, MGP_EFFECT_CLOSE);

@@ -516,7 +516,7 @@ mgp_row_reconcile(uint64_t words[MGP_WORD_COUNT])
 {
     uint64_t evictions = 0;
     for (size_t i = 0; i < MGP_EVICTION_REASON_COUNT; i++) {
-        evictions += words[MGP_WORD_EVICTIONS + i];
+        evictions += words[MGP_EVICTION_WORD(i)];
     }
     uint64_t least = words[MGP_WORD_MISSES] > evictions ? words[MGP_WORD_MISSES] : evictions;
     if (words[MGP_WORD_CREATES] < least) {
@@ -534,7 +534,7 @@ void
 mgp_row_end(uint64_t words[MGP_WORD_COUNT])
 {
     mgp_row_reconcile(words);
-    words[MGP_WORD_EVICTIONS + MGP_EVICTION_PROCESS_ENDED] += words[MGP_WORD_SIZE];
+    words[MGP_EVICTION_WORD(MGP_EVICTION_PROCESS_ENDED)] += words[MGP_WORD_SIZE];
     words[MGP_WORD_SIZE] = 0;
     words[MGP_WORD_ACTIVE_SESSIONS] = 0;
     words[MGP_WORD_IDLE_SESSIONS] = 0;

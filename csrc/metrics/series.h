@@ -144,6 +144,10 @@ enum {
 enum mgp_word { MGP_SERIES_TABLE(MGP_X) MGP_WORD_COUNT };
 #undef MGP_X
 
+/* The word of one reason. The casts are for clang 22, which warns of sums of two enumerations. */
+#define MGP_EVICTION_WORD(reason) ((size_t)MGP_WORD_EVICTIONS + (size_t)(reason))
+#define MGP_REJECTION_WORD(reason) ((size_t)MGP_WORD_ACQUIRE_REJECTIONS + (size_t)(reason))
+
 #define MGP_X(ID, stem, kind, combine, help) MGP_PROCESS_##ID,
 enum mgp_process_word { MGP_PROCESS_SERIES_TABLE(MGP_X) MGP_PROCESS_WORD_COUNT };
 #undef MGP_X

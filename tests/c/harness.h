@@ -15,7 +15,8 @@
  *
  * A test function's name states the claim. A CHECK that fails prints the place,
  * the claim and the seed, and aborts. With MGP_TEST_VERBOSE set, each claim is
- * printed before it runs. */
+ * printed before it runs. MGP_TEST_LEAVE_OUT names a claim that is not tried, as
+ * an emulator cannot keep it. */
 #ifndef MGP_TESTS_HARNESS_H
 #define MGP_TESTS_HARNESS_H
 
@@ -41,6 +42,8 @@ int harness_end(void);
 uint64_t harness_random(void);
 /* One of 0 ... bound - 1; bound >= 1. */
 size_t harness_random_below(size_t bound);
+/* A duration of 0 ... bound - 1, which may be more than a size_t holds. */
+int64_t harness_random_ns_below(int64_t bound_ns);
 /* For a test that runs a claim several times, each time with other numbers. */
 void harness_random_seed(uint64_t seed);
 uint64_t harness_seed(void);

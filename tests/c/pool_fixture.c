@@ -272,7 +272,7 @@ pool_total(size_t word)
 uint64_t
 pool_evictions(enum mgp_eviction_reason reason)
 {
-    return pool_total(MGP_WORD_EVICTIONS + (size_t)reason);
+    return pool_total(MGP_EVICTION_WORD(reason));
 }
 
 /* ---- acquire ---------------------------------------------------------------- */

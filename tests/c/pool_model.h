@@ -654,7 +654,7 @@ begin_close(struct session *session, unsigned reasons)
     enum mgp_eviction_reason reason = (enum mgp_eviction_reason)session->core->close_reason;
     CHECK(reasons >> reason & 1);
     count(session->key, MGP_WORD_SIZE, -1);
-    count(session->key, MGP_WORD_EVICTIONS + (size_t)reason, 1);
+    count(session->key, MGP_EVICTION_WORD(reason), 1);
     session->state = MGP_SESSION_CLOSING;
     session->reason = reason;
     session->effect = MGP_EFFECT_CLOSE;

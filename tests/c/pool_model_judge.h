@@ -55,7 +55,7 @@ reconcile_failure(struct waiter *waiter)
     CHECK(count_sessions(key, MGP_SESSION_ACTIVE) == 0);
     CHECK(count_sessions(key, MGP_SESSION_CHECKING) == 0);
     CHECK(!key_has(key, stays_idle));
-    count(key, MGP_WORD_ACQUIRE_REJECTIONS + MGP_REJECTION_CIRCUIT_OPEN, 1);
+    count(key, MGP_REJECTION_WORD(MGP_REJECTION_CIRCUIT_OPEN), 1);
 }
 
 static void

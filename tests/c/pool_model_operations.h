@@ -242,11 +242,11 @@ do_acquire(void)
     if (status < 0) {
         CHECK(acquired.answer == MGP_ANSWER_NONE);
         if (status == MGP_ERR_CIRCUIT_OPEN) {
-            count(key, MGP_WORD_ACQUIRE_REJECTIONS + MGP_REJECTION_CIRCUIT_OPEN, 1);
+            count(key, MGP_REJECTION_WORD(MGP_REJECTION_CIRCUIT_OPEN), 1);
         } else if (status == MGP_ERR_QUEUE_FULL) {
-            count(key, MGP_WORD_ACQUIRE_REJECTIONS + MGP_REJECTION_QUEUE_FULL, 1);
+            count(key, MGP_REJECTION_WORD(MGP_REJECTION_QUEUE_FULL), 1);
         } else if (status == MGP_ERR_EXHAUSTED) {
-            count(key, MGP_WORD_ACQUIRE_REJECTIONS + MGP_REJECTION_EXHAUSTED, 1);
+            count(key, MGP_REJECTION_WORD(MGP_REJECTION_EXHAUSTED), 1);
         }
         return;
     }
@@ -572,11 +572,11 @@ any_duration(void)
     case 2:
         return 1;
     case 3:
-        return (int64_t)harness_random_below(SECOND / 10);
+        return harness_random_ns_below(SECOND / 10);
     case 4:
-        return (int64_t)harness_random_below(3 * SECOND);
+        return harness_random_ns_below(3 * SECOND);
     default:
-        return chance(4) ? (int64_t)harness_random_below(60 * SECOND) : SECOND;
+        return chance(4) ? harness_random_ns_below(60 * SECOND) : SECOND;
     }
 }
 

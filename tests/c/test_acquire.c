@@ -406,7 +406,7 @@ full_queue_refuses_at_once(void)
     struct caller *c2 = pool_acquire(1);
     (void)pool_acquire(1);
     CHECK(pool_acquire(1)->status == MGP_ERR_QUEUE_FULL);
-    CHECK(pool_total(MGP_WORD_ACQUIRE_REJECTIONS + MGP_REJECTION_QUEUE_FULL) == 1);
+    CHECK(pool_total(MGP_REJECTION_WORD(MGP_REJECTION_QUEUE_FULL)) == 1);
     CHECK(pool_acquire(2)->answer == MGP_ANSWER_CREATE); /* per key */
     pool_cancel(c2, MGP_CANCEL_BY_CALLER);
     CHECK(pool_acquire(1)->answer == MGP_ANSWER_WAIT);
@@ -529,7 +529,7 @@ key_with_nothing_open_fails_at_once_when_nothing_idle_is_left(void)
     (void)pool_open(1);
     (void)pool_open(1);
     CHECK(pool_acquire(2)->status == MGP_ERR_EXHAUSTED);
-    CHECK(pool_total(MGP_WORD_ACQUIRE_REJECTIONS + MGP_REJECTION_EXHAUSTED) == 1);
+    CHECK(pool_total(MGP_REJECTION_WORD(MGP_REJECTION_EXHAUSTED)) == 1);
     CHECK(pool_counts().keys == 1 && pool_counts().endpoints == 1);
     /* A key that has something open waits. */
     CHECK(pool_acquire(1)->answer == MGP_ANSWER_WAIT);
@@ -636,7 +636,7 @@ limit_of_keys_refuses_when_every_key_is_used(void)
     struct caller *c2 = pool_acquire(2);
     CHECK(c2->answer == MGP_ANSWER_CREATE);
     CHECK(pool_acquire(3)->status == MGP_ERR_EXHAUSTED);
-    CHECK(pool_total(MGP_WORD_ACQUIRE_REJECTIONS + MGP_REJECTION_EXHAUSTED) == 1);
+    CHECK(pool_total(MGP_REJECTION_WORD(MGP_REJECTION_EXHAUSTED)) == 1);
     CHECK(pool_acquire(1)->answer == MGP_ANSWER_CREATE); /* not a new key */
     CHECK(pool_counts().endpoints == 1 && pool_counts().keys == 2);
     pool_end();

@@ -67,7 +67,7 @@ threshold_of_failures_opens_the_circuit(void)
     CHECK(pool_acquire(1)->status == MGP_ERR_CIRCUIT_OPEN);
     CHECK(pool_acquire(3)->status == MGP_ERR_CIRCUIT_OPEN);
     CHECK(pool_acquire(101)->answer == MGP_ANSWER_CREATE); /* another endpoint */
-    CHECK(pool_total(MGP_WORD_ACQUIRE_REJECTIONS + MGP_REJECTION_CIRCUIT_OPEN) == 2);
+    CHECK(pool_total(MGP_REJECTION_WORD(MGP_REJECTION_CIRCUIT_OPEN)) == 2);
     CHECK(pool_total(MGP_WORD_CIRCUIT_BREAKER_TRIPS) == 1);
     CHECK(pool_total(MGP_WORD_CIRCUIT_BREAKERS_OPEN) == 1);
     pool_end();
@@ -222,7 +222,7 @@ caller_who_finds_only_sessions_that_are_over_is_refused_at_once(void)
     pool_advance(10 * SECOND);
     CHECK(pool_acquire(1)->status == MGP_ERR_CIRCUIT_OPEN);
     CHECK_EFFECTS("close s1 idle_timeout");
-    CHECK(pool_total(MGP_WORD_ACQUIRE_REJECTIONS + MGP_REJECTION_CIRCUIT_OPEN) == 2);
+    CHECK(pool_total(MGP_REJECTION_WORD(MGP_REJECTION_CIRCUIT_OPEN)) == 2);
     pool_end();
 }
 
@@ -242,7 +242,7 @@ waiters_of_keys_with_nothing_active_fail_at_once(void)
     CHECK_EFFECTS("close s2 manual");
     trip(4);
     CHECK_EFFECTS("fail c4 circuit_open, fail c6 circuit_open");
-    CHECK(pool_total(MGP_WORD_ACQUIRE_REJECTIONS + MGP_REJECTION_CIRCUIT_OPEN) == 3);
+    CHECK(pool_total(MGP_REJECTION_WORD(MGP_REJECTION_CIRCUIT_OPEN)) == 3);
     pool_release(active, MGP_VERDICT_GOOD);
     CHECK_EFFECTS("grant c2");
     pool_create_failed(creating, MGP_FAULT_ENDPOINT);

@@ -12,7 +12,7 @@
 #include "system_calls.h"
 
 enum { HITS = MGP_WORD_HITS, CREATES = MGP_WORD_CREATES, SIZE = MGP_WORD_SIZE };
-enum { ENDED = MGP_WORD_EVICTIONS + MGP_EVICTION_PROCESS_ENDED };
+enum { ENDED = MGP_EVICTION_WORD(MGP_EVICTION_PROCESS_ENDED) };
 
 static const struct mgp_file_id none = {{0, 0}};
 
@@ -396,7 +396,7 @@ finished_with_sessions(uint64_t creates, uint64_t evictions)
 {
     counters_process_start(&rows);
     counters_add(&rows, "a", CREATES, creates);
-    counters_add(&rows, "a", MGP_WORD_EVICTIONS + MGP_EVICTION_MANUAL, evictions);
+    counters_add(&rows, "a", MGP_EVICTION_WORD(MGP_EVICTION_MANUAL), evictions);
     counters_add(&rows, "a", SIZE, creates - evictions);
     counters_add(&rows, "a", MGP_WORD_ACTIVE_SESSIONS, 1);
     mgp_rows_fini(&rows);
@@ -410,7 +410,7 @@ check_sums(void)
     struct mgp_snapshot snapshot;
     CHECK(counters_scrape(&snapshot, NULL)->count == 0);
     CHECK(counters_read(&snapshot, "a", CREATES) == opened);
-    CHECK(counters_read(&snapshot, "a", MGP_WORD_EVICTIONS + MGP_EVICTION_MANUAL) == closed);
+    CHECK(counters_read(&snapshot, "a", MGP_EVICTION_WORD(MGP_EVICTION_MANUAL)) == closed);
     CHECK(counters_read(&snapshot, "a", ENDED) == opened - closed);
     CHECK(counters_read(&snapshot, "a", SIZE) == 0);
     CHECK(counters_read(&snapshot, "a", MGP_WORD_ACTIVE_SESSIONS) == 0);

@@ -74,6 +74,15 @@ flip_byte(const char *name, off_t offset)
     close(fd);
 }
 
+/* Where the byte of a number lies that is worth 256 to the power of `power`. */
+static off_t
+byte_of(size_t field, size_t size, size_t power)
+{
+    const uint16_t one = 1;
+    bool is_little_endian = *(const unsigned char *)&one == 1;
+    return (off_t)(field + (is_little_endian ? power : size - 1 - power));
+}
+
 static char victim_name[MGP_FILE_NAME_BYTES];
 
 static void
@@ -139,14 +148,16 @@ static void
 damaged_header_or_row_is_noticed(void)
 {
     const off_t row = MGP_FILE_HEADER_BYTES;
-    const off_t offsets[] = {12, 20, 40, 55, 60, 79, row, row + 8, row + 17, row + 20, row + 24};
+    const off_t in_use = byte_of(MGP_FILE_HEADER_BYTES, 8, 0); /* one bit says whether it is */
+    const off_t row_count = byte_of(offsetof(struct mgp_file_header, row_count), 8, 7);
+    const off_t offsets[] = {12,     20,      40,       55,       60,      row_count,
+                             in_use, row + 8, row + 17, row + 20, row + 24};
     start_with_victim();
     for (size_t i = 0; i < sizeof(offsets) / sizeof(offsets[0]); i++) {
         struct mgp_snapshot snapshot;
         flip_byte(victim_name, offsets[i]);
         struct mgp_problems *problems = counters_scrape(&snapshot, NULL);
-        bool is_free_now = offsets[i] == row; /* one bit says whether it is in use */
-        CHECK(is_free_now || problems->count == 1);
+        CHECK(offsets[i] == in_use || problems->count == 1);
         CHECK(counters_read(&snapshot, "victim", HITS) == 0 && snapshot.row_count == 1);
         mgp_snapshot_fini(&snapshot);
         flip_byte(victim_name, offsets[i]);

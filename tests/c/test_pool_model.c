@@ -285,7 +285,7 @@ start(void)
     session_end = lease_end = waiter_end = 0;
     operation_number = 0;
     is_closed = false;
-    now_ns = (int64_t)harness_random_below(1000 * SECOND);
+    now_ns = harness_random_ns_below(1000 * SECOND);
     next_check_ns = INT64_MIN;
     config = (struct mgp_config){
         .max_sessions_per_key = ONE_OF(1, 1, 2, 3, 5),

@@ -34,7 +34,7 @@ counting_thread(void *unused)
         for (size_t i = 0; i < SHARED_ROWS; i++) {
             mgp_count_increment(shared[i], MGP_WORD_ACTIVE_SESSIONS);
             mgp_count_increment(shared[i], MGP_WORD_HITS);
-            mgp_count_add(shared[i], MGP_WORD_EVICTIONS + MGP_EVICTION_MANUAL, i);
+            mgp_count_add(shared[i], MGP_EVICTION_WORD(MGP_EVICTION_MANUAL), i);
             mgp_count_decrement(shared[i], MGP_WORD_ACTIVE_SESSIONS);
         }
     }
@@ -64,7 +64,7 @@ check_totals(void)
     for (size_t i = 0; i < SHARED_ROWS; i++) {
         const mgp_atomic_u64 *words = shared[i]->words;
         CHECK(mgp_atomic_load(&words[MGP_WORD_HITS]) == THREADS * ROUNDS);
-        CHECK(mgp_atomic_load(&words[MGP_WORD_EVICTIONS + MGP_EVICTION_MANUAL]) ==
+        CHECK(mgp_atomic_load(&words[MGP_EVICTION_WORD(MGP_EVICTION_MANUAL)]) ==
               THREADS * ROUNDS * i);
         CHECK(mgp_atomic_load(&words[MGP_WORD_ACTIVE_SESSIONS]) == 0);
     }

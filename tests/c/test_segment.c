@@ -214,7 +214,7 @@ words_read_while_they_were_counted_are_made_to_agree(void)
 {
     uint64_t words[MGP_WORD_COUNT] = {0};
     words[MGP_WORD_CREATES] = 3;
-    words[MGP_WORD_EVICTIONS + MGP_EVICTION_MANUAL] = 4;
+    words[MGP_EVICTION_WORD(MGP_EVICTION_MANUAL)] = 4;
     words[ACTIVE] = 1;
     mgp_row_reconcile(words);
     CHECK(words[MGP_WORD_CREATES] == 4 && words[MGP_WORD_SIZE] == 0 && words[ACTIVE] == 0);
@@ -427,14 +427,14 @@ process_keeps_no_descriptor_that_others_could_close(void)
 static void
 what_a_process_had_open_counts_as_evicted_when_it_has_ended(void)
 {
-    enum { ENDED = MGP_WORD_EVICTIONS + MGP_EVICTION_PROCESS_ENDED };
+    enum { ENDED = MGP_EVICTION_WORD(MGP_EVICTION_PROCESS_ENDED) };
     struct mgp_rows other;
     start();
     counters_process_start(&other);
     for (int i = 0; i < 2; i++) {
         struct mgp_rows *one = i == 0 ? &rows : &other;
         counters_add(one, "a", MGP_WORD_CREATES, 9);
-        counters_add(one, "a", MGP_WORD_EVICTIONS + MGP_EVICTION_MANUAL, 4);
+        counters_add(one, "a", MGP_EVICTION_WORD(MGP_EVICTION_MANUAL), 4);
         counters_add(one, "a", MGP_WORD_SIZE, 5);
         counters_add(one, "a", ACTIVE, 2);
     }
@@ -442,7 +442,7 @@ what_a_process_had_open_counts_as_evicted_when_it_has_ended(void)
     mgp_rows_fini(&other);
     for (int i = 0; i < 3; i++) { /* before it is folded, and after, and after another is */
         CHECK(counters_scrape_word("a", MGP_WORD_CREATES) == 18);
-        CHECK(counters_scrape_word("a", MGP_WORD_EVICTIONS + MGP_EVICTION_MANUAL) == 8);
+        CHECK(counters_scrape_word("a", MGP_EVICTION_WORD(MGP_EVICTION_MANUAL)) == 8);
         CHECK(counters_scrape_word("a", ENDED) == 5);
         CHECK(counters_scrape_word("a", MGP_WORD_SIZE) == 5);
         CHECK(counters_scrape_word("a", ACTIVE) == 2);

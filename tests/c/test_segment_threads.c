@@ -24,7 +24,7 @@ counting_thread(void *unused)
             mgp_count_increment(shared[i], MGP_WORD_MISSES);
             mgp_count_decrement(shared[i], MGP_WORD_ACTIVE_SESSIONS);
             mgp_count_decrement(shared[i], MGP_WORD_SIZE);
-            mgp_count_increment(shared[i], MGP_WORD_EVICTIONS + MGP_EVICTION_MANUAL);
+            mgp_count_increment(shared[i], MGP_EVICTION_WORD(MGP_EVICTION_MANUAL));
         }
     }
     mgp_atomic_add(&threads_done, 1);
@@ -36,7 +36,7 @@ static void
 check_row(const struct mgp_snapshot *snapshot, size_t number, uint64_t last[SHARED_ROWS])
 {
     char label[2] = {(char)('a' + number), '\0'};
-    uint64_t evictions = counters_read(snapshot, label, MGP_WORD_EVICTIONS + MGP_EVICTION_MANUAL);
+    uint64_t evictions = counters_read(snapshot, label, MGP_EVICTION_WORD(MGP_EVICTION_MANUAL));
     uint64_t creates = counters_read(snapshot, label, MGP_WORD_CREATES);
     uint64_t size = counters_read(snapshot, label, MGP_WORD_SIZE);
     CHECK(creates >= last[number]);

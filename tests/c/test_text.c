@@ -176,7 +176,7 @@ lines_have_labels_and_values(void)
 {
     start(2, (const char *const[]){"a", "b \\ \" \n c"});
     words[0][MGP_WORD_HITS] = 3;
-    words[1][MGP_WORD_EVICTIONS + MGP_EVICTION_LEAKED] = 2500000;
+    words[1][MGP_EVICTION_WORD(MGP_EVICTION_LEAKED)] = 2500000;
     words[1][MGP_WORD_OLDEST_WAITER_SECONDS] = 5 * SECOND;
     words[0][MGP_WORD_OLDEST_WAITER_SECONDS] = 50 * SECOND; /* later than now */
     snapshot.process_words[MGP_PROCESS_MAX_TOTAL_KEYS] = MGP_UNLIMITED;

@@ -286,7 +286,7 @@ scrape(struct sight *sight)
 static void
 check_same_totals(const struct sight *a, const struct sight *b)
 {
-    enum { PROCESS_ENDED = MGP_WORD_EVICTIONS + MGP_EVICTION_PROCESS_ENDED };
+    enum { PROCESS_ENDED = MGP_EVICTION_WORD(MGP_EVICTION_PROCESS_ENDED) };
     for (size_t number = 0; number < mgp_series_count; number++) {
         const struct mgp_series *series = &mgp_series_table[number];
         if (mgp_series_combine(series) != MGP_COMBINE_TOTAL ||

@@ -268,7 +268,7 @@ check_everything(void)
     }
     uint64_t evictions = 0;
     for (size_t i = 0; i < MGP_EVICTION_REASON_COUNT; i++) {
-        evictions += totals[MGP_WORD_EVICTIONS + i];
+        evictions += totals[MGP_EVICTION_WORD(i)];
     }
     CHECK(totals[MGP_WORD_CREATES] == open + evictions);
     /* The rows of the metrics say the same as the pool itself. */
