@@ -318,9 +318,9 @@ sanitize-py: $(VENV)-asan/.installed $(VENV)/.group-test
 
 # ---------------------------------------------------------------- quality
 
-.PHONY: lint format
+.PHONY: lint lint-workflows format
 # The compiler sees each file twice, because asserts and checks exist in the debug build only.
-lint: $(VENV)/.installed $(VENV)/.group-lint ## formatters, linters, types, stubs, and the compiler's warnings as errors
+lint: $(VENV)/.installed $(VENV)/.group-lint lint-workflows ## formatters, linters, types, stubs, and the compiler's warnings as errors
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -331,6 +331,13 @@ lint: $(VENV)/.installed $(VENV)/.group-lint ## formatters, linters, types, stub
 		-isystem "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("include"))')"
 	MGP_WERROR=1 $(BIN)/python setup.py --quiet build_ext --force -b build/werror -t build/werror
 	MGP_WERROR=1 MGP_DEBUG=1 $(BIN)/python setup.py --quiet build_ext --force -b build/werror -t build/werror
+
+# By schemas that the tool carries, and without a question to the host: zizmor knows weak spots of workflows.
+lint-workflows: $(VENV)/.group-lint
+	@for kind in workflows:workflows/*.yml issue-forms:ISSUE_TEMPLATE/[!c]*.yml issue-config:ISSUE_TEMPLATE/config.yml; do \
+		$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-$${kind%%:*} .github/$${kind#*:} || exit 1; done
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.dependabot .github/dependabot.yml
+	$(BIN)/zizmor --offline --no-progress --quiet .github
 
 format: $(VENV)/.group-lint ## lay out C and Python sources
 	$(BIN)/ruff check --fix-only --select I .
@@ -347,6 +354,11 @@ dist: $(VENV)/.group-dist ## build sdist and wheel, and try each in an empty env
 	rm -rf dist *.egg-info
 	$(BIN)/python -P -m build --quiet
 	$(BIN)/python scripts/check_dist.py dist
+
+.PHONY: wheels
+wheels: $(VENV)/.group-wheels ## build sdist and wheels: CPython 3.11 to 3.13, glibc and musl, x86_64 and aarch64; check each (NATIVE=1: this kind only)
+	rm -rf *.egg-info
+	$(BIN)/python scripts/build_wheels.py $(if $(NATIVE),--native) dist
 
 clean: ## remove what building and testing left
 	rm -rf build benchmarks/simulation/build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,15 +1,15 @@
-"""Checks the sdist and the wheel in a folder: what is in them, and that each installs and works by itself.
+"""Checks the sdist and the wheels in a folder: what is in them, and that each installs and works by itself.
 
 Each is installed into an empty environment outside the checkout, with what it declares as dependencies and
-nothing else. Usage: check_dist.py FOLDER
+nothing else. A wheel for another kind of machine is only looked into. Usage: check_dist.py FOLDER
 """
 
 import os
+import platform
 import subprocess
 import sys
 import tarfile
 import tempfile
-import venv
 import zipfile
 from pathlib import Path
 
@@ -93,12 +93,33 @@ def sdist_problems(path: Path) -> list[str]:
     return problems
 
 
-def try_in_empty_environment(path: Path) -> None:
+def fits(wheel: str, machine: str, libc: str) -> bool:
+    """Whether a Python on that processor (x86_64) with that libc (glibc, musl) can load the wheel."""
+    kinds = {"glibc": ("manylinux", "linux"), "musl": ("musllinux", "linux")}[libc]
+    tags = wheel.removesuffix(".whl").rpartition("-")[2].split(".")
+    return any(tag.startswith(kinds) and tag.endswith(f"_{machine}") for tag in tags)
+
+
+def interpreter(version: str | None = None) -> Path:
+    """A Python of this machine of that version (3.12), or of any."""
+    if version is None:
+        return Path(sys.executable)
+    command: list[str | Path] = [Path(__file__).with_name("find-python"), f"python{version}"]
+    return Path(subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip())
+
+
+def version_of(wheel: str) -> str:
+    """The Python that a wheel is for: 3.12 of cp312."""
+    tag = wheel.split("-")[-3]
+    return f"{tag[2]}.{tag[3:]}"
+
+
+def try_in_empty_environment(path: Path, base: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="check-dist-") as folder:
         environment = Path(folder, "venv")
-        venv.create(environment, with_pip=True)
+        subprocess.run([base, "-m", "venv", environment], check=True)
         python = environment / "bin" / "python"
-        pip = [python, "-m", "pip", "--disable-pip-version-check", "--quiet"]
+        pip: list[str | Path] = [python, "-m", "pip", "--disable-pip-version-check", "--quiet"]
         subprocess.run([*pip, "install", path.resolve()], check=True, cwd=folder)
         subprocess.run([*pip, "check"], check=True, cwd=folder)
         subprocess.run([python, "-I", "-W", "error", "-c", TRY_IT], check=True, cwd=folder)
@@ -112,22 +133,29 @@ def try_in_empty_environment(path: Path) -> None:
             raise RuntimeError(f"uninstalling {path.name} left {left}")
 
 
-def main() -> int:
-    folder = Path(sys.argv[1])
-    wheels, sdists = list(folder.glob("*.whl")), list(folder.glob("*.tar.gz"))
-    if len(wheels) != 1 or len(sdists) != 1:
-        print(f"expected one wheel and one sdist in {folder}", file=sys.stderr)
-        return 1
-    problems = [f"{wheels[0].name}: {problem}" for problem in wheel_problems(wheels[0])]
+def check(folder: Path) -> list[str]:
+    """Looks into everything in the folder, and tries what this machine can load; what is wrong."""
+    wheels, sdists = sorted(folder.glob("*.whl")), sorted(folder.glob("*.tar.gz"))
+    if not wheels or len(sdists) != 1:
+        return [f"expected one sdist and its wheels in {folder}"]
+    problems = [f"{wheel.name}: {problem}" for wheel in wheels for problem in wheel_problems(wheel)]
     problems += [f"{sdists[0].name}: {problem}" for problem in sdist_problems(sdists[0])]
+    libc = "glibc" if platform.libc_ver()[0] == "glibc" else "musl"
+    native = [wheel for wheel in wheels if fits(wheel.name, platform.machine(), libc)]
+    if not native:
+        problems.append(f"no wheel in {folder} is for this machine")
+    if not problems:
+        for path in (*native, *sdists):
+            print(f"trying {path.name}", flush=True)
+            try_in_empty_environment(path, interpreter(version_of(path.name) if path in native else None))
+    return problems
+
+
+def main() -> int:
+    problems = check(Path(sys.argv[1]))
     for problem in problems:
         print(problem, file=sys.stderr)
-    if problems:
-        return 1
-    for path in (wheels[0], sdists[0]):
-        print(f"trying {path.name}", flush=True)
-        try_in_empty_environment(path)
-    return 0
+    return 1 if problems else 0
 
 
 if __name__ == "__main__":
