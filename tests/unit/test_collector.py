@@ -31,6 +31,7 @@ from mcpgateway_pool import (
 from mcpgateway_pool.labels import gateway_label
 from mcpgateway_pool.processes import live_pools
 from support.fakes import URL, FakeClock, FakePool, assert_at_rest, turns, until, until_timer, upkeep
+from support.rows import forget_gateways
 
 PREFIX = "mcp_session_pool_"
 REASONS = {
@@ -60,6 +61,7 @@ _numbers = count()
 @pytest.fixture
 def registry() -> Iterator[CollectorRegistry]:
     gc.collect()  # pools of other tests that die between two scrapes would change their gauges
+    forget_gateways()
     registry = CollectorRegistry()
     register_collector(registry)
     yield registry

@@ -36,6 +36,7 @@ from mcpgateway_pool import (
 from mcpgateway_pool.labels import gateway_label
 from mcpgateway_pool.prometheus.exposition import choose_encoder
 from support.fakes import URL, FakeClock, FakePool, turns, until_timer
+from support.rows import forget_gateways
 
 PREFIX = "mcp_session_pool_"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
@@ -66,6 +67,7 @@ Use = tuple[str, float]  # a gateway id, and how long a session of it is used
 def registry() -> Iterator[CollectorRegistry]:
     """The pool's series between two of somebody else."""
     gc.collect()  # pools of other tests that die between two scrapes would change their gauges
+    forget_gateways()
     registry = CollectorRegistry(target_info={"service": "test"})
     Counter("first", 'Help with " and \\ and \n.', ["label"], registry=registry).labels('"\\\n').inc()
     register_collector(registry)
