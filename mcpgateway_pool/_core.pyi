@@ -194,6 +194,7 @@ def acquire(
     transport_type: Any,
     user_identity: Any,
     gateway_id: Any,
+    is_anonymous: bool = False,
     /,
 ) -> Any: ...
 def release(

@@ -145,7 +145,7 @@ slow_acquire_init(py_pool *self, const py_key *key, const py_key_arguments *argu
     struct mgp_key_spec *spec = &made->spec;
     *made = (struct slow_acquire){
         .spec = {.key = {key->bytes, key->size},
-                 .is_anonymous = key->is_anonymous,
+                 .is_anonymous = key->is_anonymous || arguments->is_anonymous,
                  .is_single_use = key->is_single_use},
         .machine = self->machine,
     };
@@ -344,7 +344,8 @@ py_pool_warm(py_pool *self, PyObject *const *args, Py_ssize_t nargs)
     if (PyErr_Occurred() || py_pool_ensure_hooks(self) < 0 || py_pool_begin(self) < 0) {
         return NULL;
     }
-    py_key_arguments arguments = {(PyObject *)self, args[0], args[1], args[2], args[3], args[4]};
+    py_key_arguments arguments = {(PyObject *)self, args[0], args[1], args[2],
+                                  args[3],          args[4], false};
     uint64_t machine = self->machine;
     py_key_init(&key);
     made = (struct slow_acquire){.machine = machine};
@@ -388,7 +389,8 @@ py_pool_is_like(py_pool *self, PyObject *const *args, Py_ssize_t nargs)
     if (py_pool_ensure_hooks(self) < 0 || py_pool_begin_to_report(self) < 0) {
         return NULL;
     }
-    py_key_arguments arguments = {(PyObject *)self, args[1], args[2], args[3], args[4], args[5]};
+    py_key_arguments arguments = {(PyObject *)self, args[1], args[2], args[3],
+                                  args[4],          args[5], false};
     uint64_t machine = self->machine;
     py_key_init(&key);
     if (build_key(self, &arguments, &key) == 0 && py_pool_check_machine(self, machine) == 0) {
@@ -410,11 +412,12 @@ PyObject *
 py_module_acquire(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
     uint64_t lease;
-    py_pool *self = check_pool(PyModule_GetState(module), args, nargs, 6);
+    py_pool *self = check_pool(PyModule_GetState(module), args, nargs, nargs == 7 ? 7 : 6);
     if (self == NULL || py_pool_ensure_hooks(self) < 0) {
         return NULL;
     }
-    py_key_arguments arguments = {args[0], args[1], args[2], args[3], args[4], args[5]};
+    py_key_arguments arguments = {
+        args[0], args[1], args[2], args[3], args[4], args[5], nargs == 7 && args[6] == Py_True};
     return py_pool_acquire(self, &arguments, &lease);
 }
 

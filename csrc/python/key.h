@@ -13,6 +13,7 @@ typedef struct {
     PyObject *transport_type;
     PyObject *user_identity; /* str or None */
     PyObject *gateway_id;    /* str or None */
+    bool is_anonymous;       /* counted as such, though its key names somebody */
 } py_key_arguments;
 
 /* 0, or -1 with TypeError, ValueError, MemoryError, or what a hook raised. `hooks` has

@@ -30,7 +30,8 @@ py_module_after_fork(PyObject *module, PyObject *Py_UNUSED(ignored))
 
 static PyMethodDef core_methods[] = {
     {"acquire", (PyCFunction)(void (*)(void))py_module_acquire, METH_FASTCALL,
-     PyDoc_STR("acquire(pool, url, headers, transport_type, user_identity, gateway_id, /)\n--\n\n"
+     PyDoc_STR("acquire(pool, url, headers, transport_type, user_identity, gateway_id, "
+               "is_anonymous=False, /)\n--\n\n"
                "A session at once, or a Pending.")},
     {"release", (PyCFunction)(void (*)(void))py_module_release, METH_FASTCALL,
      PyDoc_STR("release(pool, pooled, verdict, /)\n--\n\n"

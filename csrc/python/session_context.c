@@ -120,6 +120,7 @@ py_module_enter(PyObject *module, PyObject *object)
         self->arguments[ARGUMENT_TRANSPORT_TYPE],
         self->arguments[ARGUMENT_USER_IDENTITY],
         self->arguments[ARGUMENT_GATEWAY_ID],
+        false,
     };
     PyObject *pooled = py_pool_acquire(pool, &arguments, &lease);
     if (pooled != NULL && lease != 0) {

@@ -257,6 +257,32 @@ def test_server_with_a_private_authority_is_pooled_and_verified_again_by_each_se
         assert not registered.call("whoami").failed
 
 
+def fields_of(certificate: Path) -> dict[str, str]:
+    """A client certificate as a gateway takes it."""
+    key, begin, rest = certificate.read_text().partition("-----BEGIN CERTIFICATE-----")
+    return {"client_cert": begin + rest, "client_key": key}
+
+
+def test_client_certificates_never_meet(gateway: AuthenticatingGateway, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    one, two = (authority.client_certificate(name) for name in ("one", "two"))
+    options = {
+        "--certificate": authority.server_certificate(address="localhost"),
+        "--client-authority": authority.path,
+    }
+    arguments = [str(part) for option in options.items() for part in option]
+    with (
+        ServerProcess("streamablehttp", *arguments, client_certificate=one) as server,
+        registering(gateway, server, "mutual", ca_certificate=authority.pem, **fields_of(one)) as registered,
+    ):
+        first = [registered.whoami() for _ in range(3)]
+        gateway.json("PUT", f"/gateways/{registered.identifier}", fields_of(two))
+        second = [registered.whoami() for _ in range(3)]
+        assert [call["peer"] for call in first + second] == ["one"] * 3 + ["two"] * 3
+        assert_apart(first, second)
+        registered.wait_until(lambda: registered.count("size") == 1)
+
+
 # ---- rights that are taken away
 
 

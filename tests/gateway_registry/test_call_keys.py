@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import itertools
+import json
 import logging
 import ssl
 from collections.abc import Callable
@@ -107,21 +110,27 @@ def test_named_headers_are_the_calls_own_and_those_of_the_downstream_session_go_
 
 
 class Manager:
-    """Gets another token each time."""
+    """Gets these tokens, one after the other."""
 
-    def __init__(self) -> None:
-        self._count = 0
+    def __init__(self, *tokens: str) -> None:
+        self._tokens = iter(tokens)
 
     @machine_tokens.noting_token
     async def get_access_token(self, _credentials: dict[str, Any], _ca: str | None = None) -> str:
-        self._count += 1
-        return f"token {self._count}"
+        return next(self._tokens)
 
 
-async def client_after(credentials: dict[str, Any], header: str | None = None) -> tuple[str, str] | None:
-    """What a call's token stands for, where the call sends it, or another header."""
+numbers = itertools.count()
+
+
+async def client_after(
+    credentials: dict[str, Any], header: str | None = None, token: str = ""
+) -> tuple[str, str] | None:
+    """What a call's token stands for, where the call sends it, or another header. By default each token is
+    another.
+    """
     machine_tokens.of_call.set(None)
-    token = await Manager().get_access_token(credentials)
+    token = await Manager(token or f"token {next(numbers)}").get_access_token(credentials)
     return machine_tokens.client_of({"authorization": header or f"Bearer {token}"})
 
 
@@ -134,6 +143,26 @@ async def test_tokens_of_one_client_stand_for_the_same_and_those_of_others_do_no
     assert found == await client_after(turned)
     for other in ({**client, "client_id": "b"}, {**client, "scopes": ["x"]}):
         assert found != await client_after(other)
+
+
+def jwt(**claims: object) -> str:
+    payload = json.dumps({"iat": next(numbers), "jti": f"{next(numbers)}", **claims}).encode()
+    return ".".join(base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in (b"{}", payload, b"s"))
+
+
+async def test_tokens_of_one_client_that_say_different_things_do_not_stand_for_the_same() -> None:
+    client = {"grant_type": "client_credentials", "client_id": "a", "token_url": "http://example.com"}
+    said: list[dict[str, object]] = [{}, {"sub": "a"}, {"sub": "b"}, {"sub": "a", "scope": "read"}]
+    found = [[await client_after(client, token=jwt(**claims)) for claims in said] for _ in range(2)]
+    assert found[0] == found[1]
+    assert len(set(found[0])) == len(said)
+
+
+@pytest.mark.parametrize(
+    "token", ["", ".", "a.b.c", "a..c", "a.e30", "a.W10.c", "a.é.c", "." + "W1tb" * 50_000], ids=range(8)
+)
+def test_token_that_is_no_jwt_says_nothing(token: str) -> None:
+    assert machine_tokens.claims_of(token) in ("", "{}")
 
 
 @pytest.mark.parametrize("grant", ["token-exchange", "authorization_code", None])

@@ -247,5 +247,7 @@ async def test_refusal_is_told_in_the_releases_words_and_counts_for_its_request_
     assert client.watch.release_error(ValueError()) is None
     with pytest.raises(sdk.http_library().ConnectError):
         await client.post("http://127.0.0.1:1/mcp")
-    assert client.watch.release_error(made_up) is None
+    failure = client.watch.release_error(made_up)
+    assert isinstance(failure, ExceptionGroup)
+    assert isinstance(failure.exceptions[0], sdk.http_library().ConnectError)
     await client.http.aclose()

@@ -276,6 +276,7 @@ def test_call_whose_server_refuses_the_connection_fails_as_without_a_pool(
             gateway.request("DELETE", f"/gateways/{registered.identifier}")
 
 
+@pytest.mark.long("another boot: a switch for all calls; its count has short tests")
 def test_own_is_the_gateways_own_way_and_is_counted(tmp_path: Path) -> None:
     settings = {**SETTINGS, "MCPGATEWAY_POOL_CALLS_WITHOUT_SESSION": "own"}
     with AuthenticatingGateway(tmp_path, environment=settings) as gateway, ServerProcess() as server:
@@ -287,6 +288,7 @@ def test_own_is_the_gateways_own_way_and_is_counted(tmp_path: Path) -> None:
         assert "are not pooled" in gateway.output
 
 
+@pytest.mark.long("another boot: limits of its own; without a server it has a short test")
 def test_call_that_finds_no_room_in_time_gets_a_session_of_its_own(tmp_path: Path) -> None:
     settings = {
         **SETTINGS,
@@ -304,6 +306,7 @@ def test_call_that_finds_no_room_in_time_gets_a_session_of_its_own(tmp_path: Pat
         assert gateway.stop() in (0, -signal.SIGTERM)
 
 
+@pytest.mark.long("two more boots: who is known, and how that is counted, has short tests")
 def test_callers_that_nobody_knows_are_pooled_only_where_nobody_is_authenticated(tmp_path: Path) -> None:
     with (
         AuthenticatingGateway(
@@ -327,4 +330,5 @@ def test_callers_that_nobody_knows_are_pooled_only_where_nobody_is_authenticated
         seen = [json.loads(unprotected.call(registered.name, "whoami").text)["session"] for _ in range(3)]
         assert len(set(seen)) == 1
         assert unprotected.sum(PREFIX + "hits_total", gateway_id=identifier) == 2
+        assert unprotected.sum(PREFIX + "anonymous_acquires_total", gateway_id=identifier) == 3
         assert unprotected.output.count("all callers share sessions") <= 1

@@ -13,6 +13,7 @@ import importlib.metadata
 import json
 import os
 import socket
+import ssl
 import sys
 import threading
 from pathlib import Path
@@ -21,6 +22,7 @@ from typing import Any
 import uvicorn
 from mcp.server.transport_security import TransportSecuritySettings
 from pydantic import BaseModel
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from encoding import ENCODINGS, EncodingLayer
@@ -36,6 +38,7 @@ else:
     from mcp.server.mcpserver import MCPServer as FastMCP
 
 _counters: dict[str, int] = {}
+_may_proceed = asyncio.Event()
 
 
 class Name(BaseModel):
@@ -77,11 +80,14 @@ async def die() -> str:
 
 
 async def whoami(ctx: Context) -> str:
-    """What the server knows of its caller, as JSON: user, session and request headers."""
+    """What the server knows of its caller, as JSON: user, session, request headers, and from where it comes
+    (see ``CertifiedProtocol``).
+    """
     request: Any = ctx.request_context.request
     headers = dict(request.headers)
     user = headers.get("x-user-id") or headers.get("authorization") or "anonymous"
-    return json.dumps({"user": user, "session": _session_id(request), "headers": headers})
+    seen = {"user": user, "session": _session_id(request), "headers": headers, "peer": request.client.host}
+    return json.dumps(seen)
 
 
 async def counter(ctx: Context) -> int:
@@ -103,11 +109,20 @@ async def notify(ctx: Context, kind: str = "log", text: str = "hello") -> str:
     return kind
 
 
-async def progress(ctx: Context) -> str:
-    """Reports three steps, then answers."""
+async def progress(ctx: Context, hold: bool = False) -> str:
+    """Reports three steps, then answers; with ``hold`` not before ``proceed`` is called."""
     for step in (1, 2, 3):
         await ctx.report_progress(step, 3, f"step {step}")
+    if hold:
+        await _may_proceed.wait()
+        _may_proceed.clear()
     return "done"
+
+
+async def proceed() -> str:
+    """Lets a held tool answer."""
+    _may_proceed.set()
+    return "proceeding"
 
 
 async def meta(ctx: Context) -> str:
@@ -138,7 +153,7 @@ async def complete(_reference: Any, argument: Any, _context: Any) -> mcp_types.C
     return mcp_types.Completion(values=names)
 
 
-TOOLS = (echo, add, slow, fail, die, whoami, counter, notify, progress, meta, elicit)
+TOOLS = (echo, add, slow, fail, die, whoami, counter, notify, progress, proceed, meta, elicit)
 if not SDK_VERSION.startswith("1."):
 
     async def ask(ctx: Context) -> mcp_types.InputRequiredResult | str:
@@ -186,6 +201,16 @@ def build_app(
     return FaultLayer(app, info), path
 
 
+class CertifiedProtocol(H11Protocol):
+    """In place of its address, a client has the name in its certificate."""
+
+    def connection_made(self, transport: Any) -> None:
+        """See :class:`asyncio.Protocol`."""
+        super().connection_made(transport)
+        subject = transport.get_extra_info("peercert")["subject"]
+        self.client = (dict(part[0] for part in subject)["commonName"], 0)
+
+
 class AnnouncingServer(uvicorn.Server):
     """A uvicorn server that says on standard output when it listens."""
 
@@ -221,6 +246,9 @@ def main() -> None:
         "--keep-alive", type=int, default=5, help="seconds until an idle connection is closed"
     )
     parser.add_argument("--certificate", help="serve over TLS, with the certificate and key of this file")
+    parser.add_argument(
+        "--client-authority", help="want certificates of clients, by the authority of this file"
+    )
     parser.add_argument("--encoding", choices=tuple(ENCODINGS), help="encode all bodies")
     parser.add_argument("--keep", action="store_true", help="do not end with standard input")
     args = parser.parse_args()
@@ -232,6 +260,13 @@ def main() -> None:
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind((args.host, args.port))
+    mutual: dict[str, Any] = {}
+    if args.client_authority:
+        mutual = {
+            "ssl_ca_certs": args.client_authority,
+            "ssl_cert_reqs": ssl.CERT_REQUIRED,
+            "http": CertifiedProtocol,
+        }
     config = uvicorn.Config(
         app,
         log_level="critical",
@@ -239,6 +274,7 @@ def main() -> None:
         timeout_keep_alive=args.keep_alive,
         ws="none",
         ssl_certfile=args.certificate,
+        **mutual,
         h11_max_incomplete_event_size=1 << 20,  # of a head that comes in parts
     )
     server = AnnouncingServer(config)

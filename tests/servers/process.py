@@ -13,6 +13,7 @@ import tempfile
 import urllib.parse
 import urllib.request
 from collections.abc import Callable
+from pathlib import Path
 from typing import IO, Any, Literal
 
 from .nursery import ForkedServer, nursery
@@ -29,6 +30,8 @@ class ServerProcess(Program):
         args: more arguments of ``mcp_server.py``, such as ``"--json"``.
         start_timeout: seconds to wait for it to listen.
         python: the interpreter, default the running one.
+        client_certificate: the file with the certificate and key with which its counters are asked for, where
+            it wants one.
     """
 
     def __init__(
@@ -38,6 +41,7 @@ class ServerProcess(Program):
         port: int = 0,
         start_timeout: float = 60.0,
         python: str = sys.executable,
+        client_certificate: Path | None = None,
     ) -> None:
         self.transport: Literal["sse", "streamablehttp"] = transport
         self.port = port
@@ -46,6 +50,7 @@ class ServerProcess(Program):
         self._args = args
         self._start_timeout = start_timeout
         self._python = python
+        self._client_certificate = client_certificate
         self._process: ForkedServer | None = None
         self._stdin = self._stdout = -1
         self._stderr: IO[str] | None = None
@@ -175,9 +180,11 @@ class ServerProcess(Program):
 
     def _get(self, path: str) -> dict[str, Any]:
         # No proxies: the environment may name one, and this is 127.0.0.1, whose certificate is a test's.
+        context = ssl._create_unverified_context()
+        if self._client_certificate is not None:
+            context.load_cert_chain(self._client_certificate)
         opener = urllib.request.build_opener(
-            urllib.request.ProxyHandler({}),
-            urllib.request.HTTPSHandler(context=ssl._create_unverified_context()),
+            urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
         )
         with opener.open(self._origin + path, timeout=5.0) as response:
             result: dict[str, Any] = json.load(response)

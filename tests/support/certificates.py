@@ -1,4 +1,6 @@
-"""A certificate authority of our own, and certificates for servers on 127.0.0.1. Needs ``cryptography``."""
+"""A certificate authority of our own, and certificates for servers on 127.0.0.1 and for clients. Needs
+``cryptography``.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 _DAY = dt.timedelta(days=1)
 
@@ -74,16 +76,23 @@ class Authority:
 
     def server_certificate(self, *, address: str = "127.0.0.1", days: int = 30) -> Path:
         """The file with the key and the certificate of such a server; its address may be a name."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "server")])
         names = x509.SubjectAlternativeName([_name_of(address)])
+        return self._certificate("server", days, names)
+
+    def client_certificate(self, name: str) -> Path:
+        """The file with the key and the certificate of a client of this name."""
+        return self._certificate(name, 30, x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]))
+
+    def _certificate(self, name: str, days: int, extension: x509.ExtensionType) -> Path:
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         certificate = (
             self._builder(subject, key, days)
-            .add_extension(names, critical=False)
+            .add_extension(extension, critical=False)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .sign(self._key, hashes.SHA256())
         )
-        path = self._folder / f"server-{certificate.serial_number:x}.pem"
+        path = self._folder / f"{name}-{certificate.serial_number:x}.pem"
         path.write_bytes(
             key.private_bytes(
                 serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()

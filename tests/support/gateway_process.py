@@ -205,7 +205,9 @@ class GatewayProcess(Program):
         address = ["--host", "127.0.0.1", "--port", str(self.port)]
         workers = ["--workers", str(self.workers)]
         if self.launcher == "uvicorn":
-            return [self._python, "-m", "uvicorn", self.app, *address, *workers]
+            # Its supervisor replaces a worker that does not answer in 5 s: on a busy machine, or in only().
+            patience = ["--timeout-worker-healthcheck", "120"]
+            return [self._python, "-m", "uvicorn", self.app, *address, *workers, *patience]
         if self.launcher == "granian":
             options = ["--interface", "asgi", "--respawn-failed-workers", "--workers-kill-timeout", "10"]
             return [self._python, "-m", "granian", *options, *address, *workers, self.app]
@@ -308,8 +310,8 @@ class GatewayProcess(Program):
 
     @contextlib.contextmanager
     def only(self, pid: int) -> Iterator[None]:
-        """Requests reach this worker alone: the others are stopped (SIGSTOP) meanwhile. Keep it short: the
-        supervisor replaces a worker that is silent for seconds.
+        """Requests reach this worker alone: the others are stopped (SIGSTOP) meanwhile. Supervisors here wait
+        for two minutes before they replace a worker that is silent.
         """
         others = [other for other in self.worker_pids() if other != pid]
         self._close_connection()  # it may lead to one of them

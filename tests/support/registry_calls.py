@@ -54,11 +54,15 @@ class Call:
             self.begun.set()
             await self._end
 
+    def fail(self, error: Exception) -> None:
+        """The block of the call raises."""
+        self._end.set_exception(error)
+
     async def end(self, error: Exception | None = None) -> None:
         if error is None:
             self._end.set_result(None)
             await self.task
         else:
-            self._end.set_exception(error)
+            self.fail(error)
             with pytest.raises(type(error)):
                 await self.task

@@ -231,6 +231,7 @@ def test_what_carries_the_arguments_of_acquire_has_them_all_in_order() -> None:
     assert names_of_text_signature(_core.acquire) == [
         "pool",
         *(name for name in ACQUIRE if name not in not_in_the_key),
+        "is_anonymous",
     ]
 
 

@@ -7,6 +7,7 @@ import contextlib
 import inspect
 import math
 import time
+from collections.abc import Iterator
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,8 @@ from mcpgateway_pool.pool.waiting import acquire_slowly
 from . import tracing
 from .call_pool import CallPool, Opening, opening
 from .call_watch import CallRequests
+from .callers import release_settings
+from .release_errors import grouped
 
 if TYPE_CHECKING:
     from mcpgateway_pool.pool.session_context import AcquireArguments
@@ -39,6 +42,7 @@ class CallLease:
         arguments: of the acquire; the user identity is the key, the headers are those of the session.
         owner: user and gateway.
         own_headers: those of this call alone.
+        is_anonymous: whether its acquires are counted as such.
     """
 
     def __init__(
@@ -47,16 +51,20 @@ class CallLease:
         arguments: AcquireArguments,
         owner: tuple[object, ...],
         own_headers: dict[str, str],
+        *,
+        is_anonymous: bool = False,
     ) -> None:
         self._pool = pool
         self._arguments = arguments
         self._owner = owner
         self._headers = own_headers
+        self._is_anonymous = is_anonymous
         self._is_traced = False
         self._span = contextlib.ExitStack()
         self._upstream: Any = None
         self._ticket: Ticket | None = None
         self._requests: CallRequests | None = None
+        self._shown: Exception | None = None
 
     async def __aenter__(self) -> PooledUpstream:
         arguments = self._arguments
@@ -81,6 +89,9 @@ class CallLease:
             await self._end(error)
         finally:
             self._span.__exit__(kind, error, trace)
+        if isinstance(error, Exception) and error is not self._shown:
+            # So the release expects it: it answers otherwise to a TimeoutError that comes alone.
+            raise grouped(error)
 
     async def _begin(self) -> None:
         """Get a session: one of the pool's; where it has no room, one of this call's own."""
@@ -90,11 +101,8 @@ class CallLease:
             upstream = await self._acquire(requests)
             self._ticket = pool.ticket_of(upstream)
         except _NO_ROOM as error:
-            token = opening.set(Opening(arguments.user_identity or "", self._owner, requests))
-            try:
+            with self._opening(requests):
                 upstream = await pool.open_unpooled(arguments, error)
-            finally:
-                opening.reset(token)
         self._upstream, self._requests = upstream, requests
         upstream.last_used = time.time()
         upstream.use_count += 1
@@ -104,15 +112,33 @@ class CallLease:
 
     async def _acquire(self, requests: CallRequests) -> Any:
         pool, arguments = self._pool, self._arguments
-        key = arguments.user_identity
-        upstream = _acquire(pool, arguments.url, None, arguments.transport_type, key, arguments.gateway_id)
+        upstream = _acquire(
+            pool,
+            arguments.url,
+            None,
+            arguments.transport_type,
+            arguments.user_identity,
+            arguments.gateway_id,
+            self._is_anonymous,
+        )
         while upstream.__class__ is Pending:
-            token = opening.set(Opening(key or "", self._owner, requests))
-            try:
+            with self._opening(requests):
                 upstream = await acquire_slowly(pool, upstream, arguments)
-            finally:
-                opening.reset(token)
         return upstream
+
+    @contextlib.contextmanager
+    def _opening(self, requests: CallRequests) -> Iterator[None]:
+        """A session that is opened in this block is for this call."""
+        wanted = Opening(self._arguments.user_identity or "", self._owner, requests)
+        token = opening.set(wanted)
+        try:
+            yield
+        except Exception as error:
+            if wanted.failure is None:
+                raise
+            raise wanted.failure from error
+        finally:
+            opening.reset(token)
 
     async def _end(self, error: BaseException | None) -> None:
         """Give the session back."""
@@ -146,9 +172,11 @@ class CallLease:
         if self._is_traced and name == "call_tool":
             kwargs["meta"] = tracing.meta_of_call(kwargs.get("meta"), self._headers)
         while True:
+            if isinstance(self._shown, ExceptionGroup):
+                raise self._shown  # with a session of its own, the call would have none any more
             requests, upstream = self._requests, self._upstream
             assert requests is not None
-            requests.begin(_seconds_left())
+            requests.begin(_patience_seconds())
             try:
                 return await getattr(upstream.session, name)(*args, **kwargs)
             except Exception as error:
@@ -158,6 +186,7 @@ class CallLease:
                     shown = None if watch is None else watch.release_error(error)
                     if shown is None:
                         raise
+                    self._shown = shown
                     raise shown from error
                 lost = error
             _core.count_replay(gateway_label(self._arguments.gateway_id))
@@ -181,7 +210,11 @@ class CallLease:
         else:
             self._pool.release_lease(ticket, VERDICT_BROKEN)
         self._upstream = None
-        await self._begin()
+        try:
+            await self._begin()
+        except Exception as failure:
+            self._shown = failure if isinstance(failure, ExceptionGroup) else grouped(failure)
+            raise self._shown from failure
         # 1.1 leaves there, before a call, which arguments of the tool are sent as headers, too.
         maps = getattr(lost, "_x_mcp_header_maps", None)
         if isinstance(maps, dict):
@@ -212,7 +245,10 @@ class PooledSession:
         return partial(self._lease.request, name) if inspect.iscoroutinefunction(value) else value
 
 
-def _seconds_left() -> float | None:
-    """How long the caller will wait at most; None for ever."""
+def _patience_seconds() -> float | None:
+    """How long the caller waits at most; None where neither it nor the release says."""
     left = anyio.current_effective_deadline() - anyio.current_time()
-    return left if math.isfinite(left) else None
+    if math.isfinite(left):
+        return left
+    # Services that set no deadline give this time to the client of a session of the call's own.
+    return getattr(release_settings(), "health_check_timeout", None)

@@ -43,11 +43,16 @@ class Opening:
         key: of the pool.
         owner: user and gateway.
         requests: of the call that opens it; its headers go with the handshake.
+        watch: on the session.
+        failure: what would leave a session of the call's own that could not be opened; None: what the
+            release has raised.
     """
 
     key: str
     owner: tuple[object, ...]
     requests: CallRequests | None
+    watch: CallWatch | None = None
+    failure: Exception | None = None
 
 
 # A creation runs in the context of the acquire that wants it.
@@ -145,8 +150,13 @@ class CallPool(RegistryPool):
         inside = super()._open_upstream(url, headers, transport_type, httpx_client_factory, gateway_id)
         try:
             upstream, watched = await asyncio.get_running_loop().create_task(inside, context=context)
+        except Exception:
+            if wanted.watch is not None:
+                wanted.failure = wanted.watch.opening_error()
+            raise
         finally:
             requests, wanted.requests = wanted.requests, None
+            wanted.watch = None
         watch = self.watch_of(upstream)
         if watch is not None and watch.requests is requests:
             watch.requests = None
@@ -170,7 +180,8 @@ class CallPool(RegistryPool):
 
     def _make_watch(self, transport_type: TransportType, headers: dict[str, str]) -> SessionWatch:
         watch = CallWatch(transport_type.value, headers, self._settings.network)
-        watch.requests = opening.get().requests
+        wanted = opening.get()
+        watch.requests, wanted.watch = wanted.requests, watch
         return watch
 
     def _begin_watch(self, watch: SessionWatch, upstream: Any) -> None:

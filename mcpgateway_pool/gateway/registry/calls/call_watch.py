@@ -74,8 +74,7 @@ class CallWatch(SessionWatch):
 
         def observed(*args: Any, **kwargs: Any) -> Any:
             client = check_client(make(*args, **kwargs))
-            if not self._is_sse:
-                self._errors = ReleaseErrors(client)
+            self._errors = ReleaseErrors(None if self._is_sse else client)
             # A view: what several sessions share must not set the headers of one on the requests of another.
             return view_of(client, functools.partial(self._observe, client.send))
 
@@ -84,6 +83,10 @@ class CallWatch(SessionWatch):
     def release_error(self, error: Exception) -> Exception | None:
         """What the release would raise instead of an error of the SDK's; None: the error itself."""
         return None if self._errors is None else self._errors.of(error)
+
+    def opening_error(self) -> Exception | None:
+        """What the release would raise where this session could not be opened; None: what it has raised."""
+        return None if self._errors is None else self._errors.of_opening(self._handshake.error)
 
     async def _observe(self, inner: Callable[..., Any], request: Any, **options: Any) -> Any:
         call = self.requests
@@ -103,6 +106,8 @@ class CallWatch(SessionWatch):
         except BaseException as error:
             if not progress.cannot_be_out(error):
                 call.may_be_executed = True
+            if self._errors is not None and isinstance(error, Exception):
+                self._errors.failed(error)
             raise
         if response.status_code == HTTPStatus.NOT_FOUND and (
             self._is_sse or _SESSION_HEADER in request.headers

@@ -28,6 +28,11 @@ class Caller:
     users: tuple[str, ...]
     teams: tuple[str, ...] | None
 
+    @property
+    def is_anonymous(self) -> bool:
+        """Whether it stands for all callers of a release that authenticates none."""
+        return self.users == (ANONYMOUS,)
+
 
 current: ContextVar[Caller | None] = ContextVar("mcpgateway_pool_caller", default=None)
 
@@ -74,7 +79,9 @@ def authenticated_user() -> str | None:
     if caller is None or not caller.users:
         return None
     user = caller.users[0]
-    is_nobody = not is_authentication_on() and user == getattr(_settings(), "platform_admin_email", None)
+    is_nobody = not is_authentication_on() and user == getattr(
+        release_settings(), "platform_admin_email", None
+    )
     return None if is_nobody else user
 
 
@@ -96,8 +103,9 @@ def _ambient_user() -> str | None:
 
 def is_authentication_on() -> bool:
     """Whether the release authenticates its callers."""
-    return getattr(_settings(), "auth_required", True) is not False
+    return getattr(release_settings(), "auth_required", True) is not False
 
 
-def _settings() -> Any:
+def release_settings() -> Any:
+    """The release's own settings."""
     return importlib.import_module("mcpgateway.config").settings

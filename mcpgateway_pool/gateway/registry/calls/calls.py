@@ -20,7 +20,7 @@ from .call_lease import CallLease
 from .call_pool import CallPool
 from .callers import ANONYMOUS, Caller, CallWithoutSession, is_authentication_on
 from .gateways import ExceptedGateways, GatewayChanges, read_unmatched
-from .keys import key_of, split_headers
+from .keys import key_of, names_identity, split_headers
 
 if TYPE_CHECKING:
     from mcpgateway_pool.gateway.registry.upstream_registry import UpstreamSessionRegistry
@@ -117,6 +117,7 @@ class Calls:
             arguments._replace(headers=pinned, user_identity=key),
             (caller.users, arguments.gateway_id),
             own,
+            is_anonymous=caller.is_anonymous and not names_identity(pinned),
         )
 
     def notice_change(self) -> None:

@@ -8,6 +8,8 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from mcpgateway_pool.config import DEFAULT_IDENTITY_HEADERS
+
 from .callers import Caller
 
 # Headers that change with each call: in the key, each call would have a session of its own. They are set on
@@ -67,6 +69,11 @@ def split_headers(headers: Mapping[str, str] | None, more: frozenset[str]) -> tu
         elif lower not in _INTERNAL_HEADERS:
             pinned[name] = value
     return pinned, own
+
+
+def names_identity(pinned: Mapping[str, str]) -> bool:
+    """Whether one of the headers says who calls, as the pool's own keys see it."""
+    return any(name.lower() in DEFAULT_IDENTITY_HEADERS for name in pinned)
 
 
 def key_of(caller: Caller, pinned: Mapping[str, str], factory: Callable[..., Any] | None) -> str:
