@@ -94,6 +94,8 @@ class CallWatch(SessionWatch):
             return await inner(request, **options)
         for name, value in call.headers.items():
             request.headers[name] = value
+        if request.method == "GET" and self._is_sse:
+            return await self._noting_failure(inner, request, **options)
         if request.method != "POST" or not _is_request(request):
             return await inner(request, **options)
         _extend_read_timeout(request, call.read_seconds)
@@ -102,12 +104,10 @@ class CallWatch(SessionWatch):
         progress = _Progress(request)
         call.count += 1
         try:
-            response = await inner(request, **options)
+            response = await self._noting_failure(inner, request, **options)
         except BaseException as error:
             if not progress.cannot_be_out(error):
                 call.may_be_executed = True
-            if self._errors is not None and isinstance(error, Exception):
-                self._errors.failed(error)
             raise
         if response.status_code == HTTPStatus.NOT_FOUND and (
             self._is_sse or _SESSION_HEADER in request.headers
@@ -116,6 +116,14 @@ class CallWatch(SessionWatch):
         else:
             call.may_be_executed = True
         return response
+
+    async def _noting_failure(self, inner: Callable[..., Any], request: Any, **options: Any) -> Any:
+        try:
+            return await inner(request, **options)
+        except Exception as error:
+            if self._errors is not None:
+                self._errors.failed(error)
+            raise
 
 
 class _Progress:

@@ -63,8 +63,9 @@ class ReleaseErrors:
         """What would leave a session of the call's own that could not be opened; None: what the release says.
 
         Args:
-            failure: the last request of the handshake met it.
+            failure: the last POST of the handshake met it; None: it has met none.
         """
+        failure = failure or self._failure
         if sdk.generation() == 1 or failure is None:
             return None
         if isinstance(failure, sdk.http_library().HTTPStatusError):
