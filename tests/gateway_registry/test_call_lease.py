@@ -5,8 +5,10 @@ it, how its errors leave it, and what it does where the pool has no room.
 from __future__ import annotations
 
 import asyncio
+import importlib
 import uuid
 from collections.abc import Callable, Iterator
+from types import ModuleType
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -98,6 +100,28 @@ async def test_call_that_goes_the_gateways_own_way_is_counted_by_its_reason(
     assert [one is not None for one in admitted] == [reason is None] * 2
     for one in ("switched_off", "excepted", "no_user"):
         assert (count("unpooled_calls_total", reason=one) or 0) == (2 if one == reason else 0)
+
+
+# ---- gateways that were changed
+
+
+@pytest.mark.parametrize("is_here", [True, False], ids=["here", "another worker"])
+async def test_release_says_that_gateways_changed(
+    make: Make, release: ModuleType, monkeypatch: pytest.MonkeyPatch, is_here: bool
+) -> None:
+    importlib.import_module("mcpgateway.services.completion_service")
+    told = []
+    registry = make()
+    monkeypatch.setattr(release, "_registry", registry)
+    monkeypatch.setattr(registry._calls, "notice_change", lambda: told.append(True))
+    cache = importlib.import_module("mcpgateway.cache.registry_cache")
+    if is_here:
+        await cache.RegistryCache().invalidate_gateways()
+    else:
+        subscriber = cache.CacheInvalidationSubscriber()
+        await subscriber._process_invalidation("registry:tools")
+        await subscriber._process_invalidation("registry:gateways")
+    assert told == [True]
 
 
 # ---- errors

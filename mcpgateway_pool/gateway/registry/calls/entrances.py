@@ -8,6 +8,7 @@ calls is an argument of the service's method; which gateway is called, a variabl
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
 import logging
 import sys
@@ -120,7 +121,7 @@ _replaced: list[tuple[Any, str, Any]] = []
 
 
 def open_entrances(log: logging.Logger) -> tuple[str, ...]:
-    """Replace what the tables say; twice is harmless. Modules that are not loaded stay as they are.
+    """Replace what the tables say; twice is harmless. Services that are not loaded stay as they are.
 
     Returns:
         The services whose calls come here now.
@@ -145,12 +146,12 @@ def open_entrances(log: logging.Logger) -> tuple[str, ...]:
             )
     if services:
         for signal in SIGNALS:
-            owner = getattr(sys.modules.get(signal.module), signal.owner, None)
+            owner = _found(signal.module, signal.owner)
             method = getattr(owner, signal.method, None)
             if method is not None:
                 _replace(owner, signal.method, _signalling(method, signal.message))
         where, name, get_token = _TOKENS
-        manager = getattr(sys.modules.get(where), name, None)
+        manager = _found(where, name)
         if hasattr(manager, get_token):
             _replace(manager, get_token, machine_tokens.noting_token(getattr(manager, get_token)))
     return tuple(services)
@@ -161,6 +162,14 @@ def close_entrances() -> None:
     while _replaced:
         where, name, value = _replaced.pop()
         setattr(where, name, value)
+
+
+def _found(module: str, name: str) -> Any:
+    """A class of the release, which may not have used it yet; None where it has none."""
+    try:
+        return getattr(importlib.import_module(module), name, None)
+    except ImportError:
+        return None
 
 
 def _replace(where: Any, name: str, value: Any) -> None:
