@@ -10,6 +10,7 @@ from mcpgateway.config import Settings
 
 from mcpgateway_pool.gateway import settings
 from mcpgateway_pool.gateway.registry.calls import call_pool
+from support.release_docs import assert_installed_release_is_as_documented
 
 TEXT = (Path(__file__).resolve().parents[2] / "docs" / "gateway.md").read_text(encoding="utf-8")
 
@@ -58,3 +59,7 @@ def test_every_setting_of_ours_is_there_with_its_default() -> None:
     assert not defaults.calls_without_session.excepted
     assert not defaults.call_headers
     assert documented(settings.PREFIX) == {**in_code, "MCPGATEWAY_POOL_METRICS_DIR": ["none"]}
+
+
+def test_the_release_is_in_the_table_with_its_pythons_and_its_sdk() -> None:
+    assert_installed_release_is_as_documented()

@@ -15,6 +15,7 @@ from types import ModuleType
 import pytest
 
 from mcpgateway_pool.gateway.releases import find_family, parse_version
+from support import release_docs
 
 ROOT = Path(__file__).resolve().parents[2]
 ROWS = [
@@ -64,9 +65,32 @@ def test_pyproject_has_a_group_for_each_release_and_no_other() -> None:
     assert installed == {"gateway": POOL[0], **{f"gateway-{release}": release for release in REGISTRY}}
 
 
-@pytest.mark.parametrize("release", POOL + REGISTRY)
-def test_the_documentation_names_each(release: str) -> None:
-    assert release in text_of("docs", "gateway.md")
+def test_the_documentation_has_each_in_the_line_of_its_family() -> None:
+    rows = release_docs.rows()
+    for release, _, *pythons in ROWS:
+        [row] = [row for row in rows if row.has(release)]
+        family = find_family(release)
+        assert family is not None
+        assert row.tested == release
+        assert family.module in row.replaced or row.replaced == "the same class"
+        first = row.pythons.partition("–")[0].partition(",")[0]
+        assert {f"python{first}"} <= set(pythons)
+    assert sorted(row.tested for row in rows if row.tested != "–") == sorted(POOL + REGISTRY)
+    assert ", ".join(POOL + REGISTRY) in text_of("README.md")
+
+
+@pytest.mark.parametrize(
+    "release", ["1.0.0b2", "1.0.0rc1", "1.0.0", "1.0.6", "1.0.8", "1.0.10", "1.0.11", "1.1.9"]
+)
+def test_the_documentation_has_one_line_for_each_supported_release(release: str) -> None:
+    assert find_family(release) is not None
+    assert len([row for row in release_docs.rows() if row.has(release)]) == 1
+
+
+@pytest.mark.parametrize("release", ["1.0.0b1", "1.2.0", "0.9.0"])
+def test_the_documentation_has_no_line_for_others(release: str) -> None:
+    assert find_family(release) is None
+    assert [row for row in release_docs.rows() if row.has(release)] == []
 
 
 def test_benchmarks_take_the_release_with_the_pool() -> None:
