@@ -314,19 +314,18 @@ mgp_pool_warm(struct mgp_pool *pool, int64_t now_ns, uint64_t hash, const struct
         (endpoint != NULL && !mgp_endpoint_permits(pool, endpoint, now_ns))) {
         return MGP_ERR_EXHAUSTED;
     }
-    key = ensure_key(pool, hash, spec, key, endpoint);
+    struct mgp_session *spare = mgp_ahead_reserve(pool);
+    key = spare == NULL ? NULL : ensure_key(pool, hash, spec, key, endpoint);
     if (key == NULL) {
+        mgp_session_free(pool, spare);
         return MGP_ERR_NOMEM;
     }
     mgp_key_set_retiring(pool, key, false);
-    int status = mgp_key_open_ahead(pool, now_ns, key, MGP_AHEAD_WARM, ticket);
-    if (status == MGP_OK) {
-        key->last_used_ns = now_ns;
-        mgp_key_note_shortage(pool, key, INT64_MIN);
-    }
-    mgp_key_update_recency(pool, key); /* a key that was made in vain goes */
+    *ticket = mgp_key_open_ahead(pool, now_ns, key, MGP_AHEAD_WARM, spare);
+    key->last_used_ns = now_ns;
+    mgp_key_note_shortage(pool, key, INT64_MIN);
     mgp_settle(pool, now_ns);
-    return status;
+    return MGP_OK;
 }
 
 /* ---- what was granted ------------------------------------------------------- */

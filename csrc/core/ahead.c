@@ -46,29 +46,36 @@ may_begin(const struct mgp_pool *pool, const struct mgp_key *key)
            (limit == 0 || endpoint->creating + 1 < limit) && mgp_pool_has_place_to_spare(pool, key);
 }
 
-int
-mgp_key_open_ahead(struct mgp_pool *pool, int64_t now_ns, struct mgp_key *key, enum mgp_ahead kind,
-                   struct mgp_ticket *ticket)
+struct mgp_session *
+mgp_ahead_reserve(struct mgp_pool *pool)
 {
-    if (kind != MGP_AHEAD_WARM && !may_begin(pool, key)) {
-        return MGP_ERR_EXHAUSTED;
-    }
-    if (mgp_leases_reserve(&pool->leases) < 0) {
-        return MGP_ERR_NOMEM;
-    }
-    struct mgp_session *session = mgp_session_new(pool);
-    if (session == NULL) {
-        return MGP_ERR_NOMEM;
-    }
-    session->is_ahead = true;
-    session->is_unwanted = true; /* nobody waits for it */
-    session->is_replacement = kind == MGP_AHEAD_REPLACEMENT;
-    *ticket = mgp_session_begin_create(pool, now_ns, session, key);
+    return mgp_leases_reserve(&pool->leases) < 0 ? NULL : mgp_session_new(pool);
+}
+
+struct mgp_ticket
+mgp_key_open_ahead(struct mgp_pool *pool, int64_t now_ns, struct mgp_key *key, enum mgp_ahead kind,
+                   struct mgp_session *spare)
+{
+    spare->is_ahead = true;
+    spare->is_unwanted = true; /* nobody waits for it */
+    spare->is_replacement = kind == MGP_AHEAD_REPLACEMENT;
+    struct mgp_ticket ticket = mgp_session_begin_create(pool, now_ns, spare, key);
     if (kind != MGP_AHEAD_WARM) {
-        mgp_effect_push(pool, &session->effect, MGP_EFFECT_CREATE);
+        mgp_effect_push(pool, &spare->effect, MGP_EFFECT_CREATE);
     }
     mgp_key_update_recency(pool, key);
-    return MGP_OK;
+    return ticket;
+}
+
+/* One that nobody asked for. False: there is no place to spare, or no memory. */
+static bool
+open_unasked(struct mgp_pool *pool, int64_t now_ns, struct mgp_key *key, enum mgp_ahead kind)
+{
+    struct mgp_session *spare = may_begin(pool, key) ? mgp_ahead_reserve(pool) : NULL;
+    if (spare != NULL) {
+        (void)mgp_key_open_ahead(pool, now_ns, key, kind, spare);
+    }
+    return spare != NULL;
 }
 
 /* Whether somebody used the key within a lifetime of its sessions. */
@@ -83,21 +90,19 @@ is_in_use(const struct mgp_pool *pool, int64_t now_ns, const struct mgp_key *key
 void
 mgp_session_replace(struct mgp_pool *pool, int64_t now_ns, struct mgp_session *session)
 {
-    struct mgp_ticket ticket;
     /* One that was opened ahead, and that nobody used, is not missed: so what a burst of callers
      * left open does not stay for ever. */
     bool was_used = !session->is_ahead || session->lease_count > 0 ||
                     session->last_used_ns > session->created_ns;
     if (was_used && !session->is_broken && !session->is_retired &&
         !mgp_session_is_drained(pool, session) && is_in_use(pool, now_ns, session->key)) {
-        (void)mgp_key_open_ahead(pool, now_ns, session->key, MGP_AHEAD_REPLACEMENT, &ticket);
+        (void)open_unasked(pool, now_ns, session->key, MGP_AHEAD_REPLACEMENT);
     }
 }
 
 bool
 mgp_reserve_step(struct mgp_pool *pool, int64_t now_ns)
 {
-    struct mgp_ticket ticket;
     struct mgp_heap_node *node = mgp_heap_peek(&pool->shortages);
     if (node == NULL || node->at_ns > now_ns) {
         return false;
@@ -105,7 +110,7 @@ mgp_reserve_step(struct mgp_pool *pool, int64_t now_ns)
     struct mgp_key *key = mgp_container_of(node, struct mgp_key, shortage);
     if (!mgp_key_is_short(pool, key) || !is_in_use(pool, now_ns, key)) {
         mgp_heap_remove(&pool->shortages, node); /* its next use notes it again */
-    } else if (mgp_key_open_ahead(pool, now_ns, key, MGP_AHEAD_RESERVE, &ticket) == MGP_OK) {
+    } else if (open_unasked(pool, now_ns, key, MGP_AHEAD_RESERVE)) {
         mgp_heap_update(&pool->shortages, node, now_ns); /* one more, perhaps */
     } else {
         mgp_heap_update(&pool->shortages, node, now_ns + MGP_AHEAD_RETRY_NS);

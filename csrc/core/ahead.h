@@ -20,10 +20,11 @@ enum mgp_ahead {
 /* Whether there is a place that nobody wants: for one more session of the key, or of a new key
  * (NULL). */
 bool mgp_pool_has_place_to_spare(const struct mgp_pool *pool, const struct mgp_key *key);
-/* Begins one creation for nobody in particular. MGP_OK; MGP_ERR_EXHAUSTED: no place is to spare,
- * which whoever warms has asked before; MGP_ERR_NOMEM. */
-int mgp_key_open_ahead(struct mgp_pool *pool, int64_t now_ns, struct mgp_key *key,
-                       enum mgp_ahead kind, struct mgp_ticket *ticket);
+/* All the memory that mgp_key_open_ahead() needs; NULL: there is none. */
+struct mgp_session *mgp_ahead_reserve(struct mgp_pool *pool);
+/* Begins one creation for nobody in particular, in a place that is to spare. */
+struct mgp_ticket mgp_key_open_ahead(struct mgp_pool *pool, int64_t now_ns, struct mgp_key *key,
+                                     enum mgp_ahead kind, struct mgp_session *spare);
 /* It nears the end of its life: opens its replacement, where its key is in use and there is
  * room for one. */
 void mgp_session_replace(struct mgp_pool *pool, int64_t now_ns, struct mgp_session *session);
