@@ -97,7 +97,7 @@ class PoolCore:
         self,
         *,
         limits: tuple[int, int, int, int, int, int],
-        times: tuple[int, int, int, float, int, bool],
+        times: tuple[int, int, int, float, int, bool, int],
         breaker: tuple[int, int, int],
         identity: tuple[tuple[str, ...], bool, Callable[[dict[str, str]], str | None] | None],
         clock: Callable[[], float] | None,
@@ -106,7 +106,7 @@ class PoolCore:
         self,
         *,
         limits: tuple[int, int, int, int, int, int],
-        times: tuple[int, int, int, float, int, bool],
+        times: tuple[int, int, int, float, int, bool, int],
         breaker: tuple[int, int, int],
         extractor: Callable[[dict[str, str]], str | None] | None,
     ) -> None: ...

@@ -285,6 +285,7 @@ class Settings(_Checked):
     network: NetworkSettings = _checked(network_settings)
     min_idle: int = _checked(count)
     replace_sessions: bool = _checked(switch)
+    leak_detection_seconds: float = _checked(seconds)
 
     def __post_init__(self) -> None:
         _Checked.__post_init__(self)
@@ -312,6 +313,7 @@ class Settings(_Checked):
                 self.session_ttl_jitter,
                 self.health_checks_per_second,
                 self.replace_sessions,
+                int(self.leak_detection_seconds * _NS),
             ),
             "breaker": (
                 self.circuit_breaker_threshold,

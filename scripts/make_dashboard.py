@@ -333,7 +333,7 @@ def rows() -> list[tuple[str, list[Json]]]:
                     "Only acquires that had to wait.",
                     quantiles("acquire_wait_seconds"),
                     "s",
-                    6,
+                    5,
                 ),
                 graph(
                     f"Oldest waiter by gateway, highest {MOST}",
@@ -345,10 +345,17 @@ def rows() -> list[tuple[str, list[Json]]]:
                         )
                     ],
                     "s",
-                    6,
+                    5,
                 ),
-                graph("Creation of a session", "From start to ready.", quantiles("create_seconds"), "s", 6),
-                graph("Use of a session", "From acquire to release.", quantiles("use_seconds"), "s", 6),
+                graph("Creation of a session", "From start to ready.", quantiles("create_seconds"), "s", 5),
+                graph("Use of a session", "From acquire to release.", quantiles("use_seconds"), "s", 5),
+                graph(
+                    f"Long checkouts by gateway, highest {MOST}",
+                    "Checkouts that lasted for leak_detection_seconds. The log says which code began them.",
+                    [(f"topk({MOST}, {rate('long_checkouts', 'gateway_id')})", "{{gateway_id}}")],
+                    "reqps",
+                    4,
+                ),
             ],
         ),
         (

@@ -220,7 +220,9 @@ apply_effects(struct traffic *traffic)
             event_schedule(traffic, event, EVENT_CHECKED,
                            random_duration_ns(&traffic->random, CHECK_MEAN));
             break;
-        case MGP_EFFECT_CREATE: /* nothing here is opened ahead of need */
+        case MGP_EFFECT_CREATE: /* nothing here is opened ahead of need, or tracked */
+        case MGP_EFFECT_LONG_CHECKOUT:
+        case MGP_EFFECT_UNTRACKED:
         case MGP_EFFECT_GONE:
             REQUIRE(false);
         }

@@ -2,6 +2,7 @@
 #include "../base/check.h"
 #include "machine.h"
 #include "serve.h"
+#include "tracking.h"
 
 #ifdef MGP_DEBUG
 
@@ -11,7 +12,7 @@ struct tally {
     uint32_t in_state[MGP_SESSION_GONE]; /* all sessions */
     size_t sessions;
     size_t in_idle_order;
-    uint64_t taken_leases;
+    uint64_t taken_leases, tracked_leases;
     uint64_t demand, supply;
 };
 
@@ -35,7 +36,9 @@ check_session(struct tally *tally, const struct mgp_session *session, const stru
     const struct mgp_lease *first = session->state == MGP_SESSION_ACTIVE ? session->leases : NULL;
     for (const struct mgp_lease *lease = first; lease != NULL; lease = lease->next) {
         MGP_ASSERT(lease->session == session);
-        tally->taken_leases += lease->is_taken;
+        tally->taken_leases += mgp_lease_is_taken(lease);
+        tally->tracked_leases += lease->use == MGP_LEASE_TRACKED;
+        MGP_ASSERT(lease->use != MGP_LEASE_TRACKED || lease->tracked->lease == lease);
         leases++;
     }
     MGP_ASSERT(session->key == key);
@@ -251,9 +254,28 @@ check_orders(const struct mgp_pool *pool, const struct tally *tally)
     MGP_ASSERT(tally->in_idle_order == mgp_list_length(&pool->idle_order));
     MGP_ASSERT(mgp_heap_is_ordered(&pool->lifetimes));
     MGP_ASSERT(mgp_heap_is_ordered(&pool->shortages));
-    MGP_ASSERT(mgp_heap_is_ordered(&pool->retries));
+    MGP_ASSERT(mgp_heap_is_ordered(&pool->reminders));
     MGP_ASSERT(mgp_heap_is_ordered(&pool->remembered));
     MGP_ASSERT(mgp_heap_is_ordered(&pool->claims));
+}
+
+static void
+check_tracked(const struct mgp_pool *pool, const struct tally *tally)
+{
+    uint64_t count = 0;
+    int64_t last_ns = INT64_MIN;
+    struct mgp_link *link;
+    mgp_list_for_each(link, &pool->tracked) {
+        const struct mgp_tracked *tracked = mgp_container_of(link, struct mgp_tracked, effect.link);
+        MGP_ASSERT(tracked->lease->use == MGP_LEASE_TRACKED && tracked->lease->tracked == tracked);
+        MGP_ASSERT(tracked->since_ns >= last_ns);
+        MGP_ASSERT(pool->config.leak_detection_ns == 0 ||
+                   (mgp_heap_node_is_attached(&pool->tracking) &&
+                    pool->tracking.at_ns <= tracked->since_ns + pool->config.leak_detection_ns));
+        last_ns = tracked->since_ns;
+        count++;
+    }
+    MGP_ASSERT(count == tally->tracked_leases);
 }
 
 void
@@ -284,6 +306,7 @@ mgp_pool_check(const struct mgp_pool *pool)
     MGP_ASSERT(pool->leases.promised == counts->waiters + counts->creating);
     MGP_ASSERT(pool->leases.spare_count >= pool->leases.promised);
     check_orders(pool, &tally);
+    check_tracked(pool, &tally);
 
     uint64_t evictions = 0;
     for (size_t i = 0; i < MGP_EVICTION_REASON_COUNT; i++) {

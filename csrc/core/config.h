@@ -26,6 +26,7 @@ struct mgp_config {
     uint32_t checks_per_second;         /* bound on background health checks; 0: none */
     uint32_t min_idle_per_key;          /* kept ready for a key in use; 0: none */
     bool replaces_sessions;             /* before they end; see ahead.c */
+    int64_t leak_detection_ns;          /* a tracked checkout of so long is reported; 0: none is */
     uint64_t random_seed;               /* for jitter */
     struct mgp_siphash_key hash_key;    /* of the key, endpoint and group tables */
 };

@@ -134,8 +134,8 @@ mgp_pool_answer(struct mgp_pool *pool, struct mgp_ticket ticket)
     if (lease == NULL) {
         return MGP_ERR_STALE;
     }
-    MGP_ASSERT(!lease->is_taken);
-    lease->is_taken = true;
+    MGP_ASSERT(!mgp_lease_is_taken(lease));
+    lease->use = MGP_LEASE_TAKEN;
     mgp_count(pool, lease->session->key->row, MGP_WORD_MISSES);
     return MGP_OK;
 }

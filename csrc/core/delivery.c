@@ -3,6 +3,7 @@
 #include "../base/check.h"
 #include "counting.h"
 #include "machine.h"
+#include "tracking.h"
 
 /* The payload of the key's session that was handed out last, as far as it is still open. */
 static void *
@@ -50,6 +51,8 @@ take_session_effect(struct mgp_pool *pool, struct mgp_session *session, struct m
         break;
     case MGP_EFFECT_GRANT:
     case MGP_EFFECT_FAIL:
+    case MGP_EFFECT_LONG_CHECKOUT:
+    case MGP_EFFECT_UNTRACKED:
         MGP_ASSERT(false);
     }
 }
@@ -72,7 +75,13 @@ mgp_pool_next_effect(struct mgp_pool *pool, struct mgp_effect *effect)
     effect->kind = (enum mgp_effect_kind)node->kind;
     effect->ticket = (struct mgp_ticket){0, 0};
     effect->status = MGP_OK;
-    if (effect->kind == MGP_EFFECT_GRANT || effect->kind == MGP_EFFECT_FAIL) {
+    effect->trace = NULL;
+    if (effect->kind == MGP_EFFECT_LONG_CHECKOUT || effect->kind == MGP_EFFECT_UNTRACKED) {
+        struct mgp_tracked *tracked = mgp_container_of(node, struct mgp_tracked, effect);
+        effect->payload = tracked->payload;
+        effect->trace = tracked->trace;
+        mgp_free(tracked);
+    } else if (effect->kind == MGP_EFFECT_GRANT || effect->kind == MGP_EFFECT_FAIL) {
         struct mgp_waiter *waiter = mgp_container_of(node, struct mgp_waiter, effect);
         effect->payload = waiter->payload;
         effect->status = waiter->status;

@@ -1,5 +1,5 @@
 /* The queue of effects: an intrusive FIFO, so that queueing never allocates. A
- * node's owner is a session or a waiter, as its kind says. */
+ * node's owner is a session, a waiter or a tracked checkout, as its kind says. */
 #ifndef MGP_CORE_EFFECT_H
 #define MGP_CORE_EFFECT_H
 

@@ -19,7 +19,8 @@ mgp_endpoint_find(struct mgp_pool *pool, struct mgp_bytes url)
 struct mgp_endpoint *
 mgp_endpoint_new(struct mgp_pool *pool, struct mgp_bytes url)
 {
-    if (mgp_heap_reserve(&pool->retries, pool->counts.endpoints + 1) < 0 ||
+    /* One for each, and one for `tracking`. */
+    if (mgp_heap_reserve(&pool->reminders, pool->counts.endpoints + 2) < 0 ||
         mgp_heap_reserve(&pool->remembered, pool->counts.endpoints + 1) < 0 ||
         mgp_heap_reserve(&pool->claims, pool->counts.endpoints + 1) < 0 ||
         url.size > SIZE_MAX - sizeof(struct mgp_endpoint)) {
@@ -68,9 +69,9 @@ set_trip_row(struct mgp_pool *pool, struct mgp_endpoint *endpoint, struct mgp_ro
 static void
 update_retry(struct mgp_pool *pool, struct mgp_endpoint *endpoint)
 {
-    mgp_heap_remove(&pool->retries, &endpoint->retry);
+    mgp_heap_remove(&pool->reminders, &endpoint->retry);
     if (endpoint->breaker.state == MGP_BREAKER_OPEN && endpoint->key_count > 0) {
-        mgp_heap_insert(&pool->retries, &endpoint->retry, endpoint->breaker.open_until_ns);
+        mgp_heap_insert(&pool->reminders, &endpoint->retry, endpoint->breaker.open_until_ns);
     }
 }
 
@@ -79,7 +80,7 @@ mgp_endpoint_forget(struct mgp_pool *pool, struct mgp_endpoint *endpoint)
 {
     MGP_ASSERT(endpoint->key_count == 0 && endpoint->creating == 0 && endpoint->demand == 0);
     set_trip_row(pool, endpoint, NULL);
-    mgp_heap_remove(&pool->retries, &endpoint->retry);
+    mgp_heap_remove(&pool->reminders, &endpoint->retry);
     mgp_heap_remove(&pool->remembered, &endpoint->oblivion);
     mgp_link_detach(&endpoint->sweep_link);
     mgp_table_remove(&pool->endpoints, &endpoint->entry);

@@ -71,7 +71,7 @@ mgp_leases_take(struct mgp_leases *leases)
     leases->spares = lease->next;
     leases->spare_count--;
     lease->next = NULL;
-    lease->is_taken = false;
+    lease->use = MGP_LEASE_GRANTED;
     lease->ticket = mgp_slots_issue(&leases->slots, lease->ticket.index);
     return lease;
 }

@@ -14,21 +14,35 @@
 #include "../base/slots.h"
 
 struct mgp_session;
+struct mgp_tracked;
+
+enum mgp_lease_use {
+    MGP_LEASE_GRANTED, /* its caller has not taken it yet */
+    MGP_LEASE_TAKEN,   /* its caller has it: it was counted */
+    MGP_LEASE_TRACKED, /* the same, and how long is watched: see tracking.c */
+};
 
 struct mgp_lease {
     struct mgp_lease *next;      /* of the same session, or the next spare */
     struct mgp_session *session; /* NULL for a spare */
     uint64_t epoch;              /* its endpoint's suspect epoch when it began */
     struct mgp_ticket ticket;
-    int64_t since_ns; /* when its caller got it; valid where is_taken */
-    bool is_taken;    /* its caller has it: it was counted */
+    int64_t since_ns;            /* when its caller got it; valid where it was taken */
+    struct mgp_tracked *tracked; /* valid while TRACKED */
+    uint8_t use;                 /* enum mgp_lease_use */
 };
+
+static inline bool
+mgp_lease_is_taken(const struct mgp_lease *lease)
+{
+    return lease->use != MGP_LEASE_GRANTED;
+}
 
 /* Its caller has the session from now on. */
 static inline void
 mgp_lease_begin_use(struct mgp_lease *lease, int64_t now_ns)
 {
-    lease->is_taken = true;
+    lease->use = MGP_LEASE_TAKEN;
     lease->since_ns = now_ns;
 }
 

@@ -9,6 +9,7 @@
  *   serve                            who gets what comes free
  *   transition                       the changes of a session's state
  *   key, endpoint, session           what there is, and what it is fit for
+ *   tracking                         how long checkouts last: leak detection
  *   lease, breaker, effect, counting, random
  * Beside them: delivery (effects on their way up), view (reading), audit (mgp_pool_check).
  *
@@ -24,7 +25,8 @@
  *   - a key with a waiter has no fresh idle session and no spare lease;
  *   - a key with a waiter has all its places taken, or claims one (serve.c);
  *   - idle order is by last use, health order by verification, the heap by deadline;
- *   - a spare lease exists for each waiter and each creation. */
+ *   - a spare lease exists for each waiter and each creation;
+ *   - tracked checkouts are in the order in which they began, and their reminder is early enough. */
 #ifndef MGP_CORE_MACHINE_H
 #define MGP_CORE_MACHINE_H
 
@@ -48,9 +50,12 @@ struct mgp_pool {
     struct mgp_list effects;
     struct mgp_heap lifetimes;  /* of open sessions: see their `lifetime` */
     struct mgp_heap shortages;  /* keys that may be short of idle sessions: when to look at them */
-    struct mgp_heap retries;    /* endpoints whose breaker is to be tried again */
+    struct mgp_heap reminders;  /* endpoints whose breaker is to be tried again; and `tracking` */
     struct mgp_heap remembered; /* endpoints without keys, the oldest failure first */
     struct mgp_heap claims;     /* endpoints with a demand for places, the oldest waiter first */
+    struct mgp_list tracked;    /* checkouts, the longest first; see tracking.c */
+    /* In `reminders` while there may be some: no later than the first is due. */
+    struct mgp_heap_node tracking;
     struct mgp_slots session_slots;
     struct mgp_leases leases;
     size_t session_structs; /* with spares: the room that `lifetimes` must have */

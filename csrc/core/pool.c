@@ -6,6 +6,7 @@
 #include "counting.h"
 #include "machine.h"
 #include "serve.h"
+#include "tracking.h"
 #include "transition.h"
 
 int
@@ -26,9 +27,11 @@ mgp_pool_new(const struct mgp_config *config, struct mgp_pool **pool_out)
     mgp_list_init(&pool->empty_keys);
     mgp_list_init(&pool->sweeping);
     mgp_list_init(&pool->effects);
+    mgp_list_init(&pool->tracked);
+    mgp_heap_node_init(&pool->tracking);
     mgp_heap_init(&pool->lifetimes);
     mgp_heap_init(&pool->shortages);
-    mgp_heap_init(&pool->retries);
+    mgp_heap_init(&pool->reminders);
     mgp_heap_init(&pool->remembered);
     mgp_heap_init(&pool->claims);
     mgp_slots_init(&pool->session_slots);
@@ -63,6 +66,8 @@ mgp_pool_configure(struct mgp_pool *pool, const struct mgp_config *config)
     pool->config.lifetime_ns = clamp_duration(config->lifetime_ns);
     pool->config.idle_timeout_ns = clamp_duration(config->idle_timeout_ns);
     pool->config.health_interval_ns = clamp_duration(config->health_interval_ns);
+    pool->config.leak_detection_ns = clamp_duration(config->leak_detection_ns);
+    mgp_tracking_update(pool);
     pool->is_reconfigured = true;
 }
 
@@ -84,7 +89,7 @@ mgp_pool_free(struct mgp_pool *pool)
     }
     mgp_heap_fini(&pool->lifetimes);
     mgp_heap_fini(&pool->shortages);
-    mgp_heap_fini(&pool->retries);
+    mgp_heap_fini(&pool->reminders);
     mgp_heap_fini(&pool->remembered);
     mgp_heap_fini(&pool->claims);
     mgp_slots_fini(&pool->session_slots);

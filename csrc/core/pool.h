@@ -14,12 +14,13 @@
  * A ticket        names one creation, check, close or lease. When that has ended the
  *                 ticket is stale, and a late answer gets MGP_ERR_STALE.
  *
- * Memory: only mgp_pool_new, _try_acquire, _acquire and _warm allocate, all of it before
- * their first change: MGP_ERR_NOMEM means that nothing happened, but that callers whose
- * time had come may have been served. Upkeep allocates for replacements, and does without
- * where there is no memory. All else cannot fail for lack of memory. Everything is O(1) expected, but for deadlines (O(log n)),
- * and for what visits each thing it acts on: close, abandon, evict_group, and the
- * opening of a breaker, which fails the waiters of its endpoint. Nothing scans all keys.
+ * Memory: only mgp_pool_new, _try_acquire, _acquire, _warm and _track allocate, all of it before
+ * their first change: MGP_ERR_NOMEM means that nothing happened, but that callers whose time had
+ * come may have been served. Upkeep allocates for what is opened ahead, and does without where
+ * there is no memory. All else cannot fail for lack of memory. Everything is O(1) expected, but
+ * for deadlines (O(log n)), and for what visits each thing it acts on: close, abandon,
+ * evict_group, and the opening of a breaker, which fails the waiters of its endpoint. Nothing
+ * scans all keys.
  *
  * Payloads: a session's `void *` is one reference owned by the machine from
  * mgp_pool_created() on, given back by exactly one GONE effect. A waiter's is
@@ -154,6 +155,11 @@ void mgp_pool_note_success(struct mgp_pool *pool, int64_t now_ns, struct mgp_byt
 int mgp_pool_creation_unwanted(struct mgp_pool *pool, struct mgp_ticket creation);
 /* The caller took the session of its creation: counted as a miss. MGP_OK or MGP_ERR_STALE. */
 int mgp_pool_answer(struct mgp_pool *pool, struct mgp_ticket ticket);
+/* Leak detection: a checkout whose caller has it is reported, and counted, once it has lasted
+ * for leak_detection_ns. `trace` says who began it: the reference is the machine's from now on,
+ * and given back by one LONG_CHECKOUT or UNTRACKED effect. Once for each lease, right after it
+ * was taken. MGP_OK; MGP_ERR_STALE, MGP_ERR_NOMEM: `trace` stays the caller's. */
+int mgp_pool_track(struct mgp_pool *pool, int64_t now_ns, struct mgp_ticket lease, void *trace);
 /* The caller was cancelled before it could take it: the session goes back, counted as
  * a cancellation. MGP_OK or MGP_ERR_STALE. */
 int mgp_pool_undo(struct mgp_pool *pool, int64_t now_ns, struct mgp_ticket ticket);
@@ -254,6 +260,10 @@ enum mgp_effect_kind {
      * NULL where none is open any more; then report it for `ticket`, as one that was begun by
      * an acquire. No caller waits for it. */
     MGP_EFFECT_CREATE,
+    /* A checkout of `payload`'s session, which is borrowed, has lasted for leak_detection_ns, or
+     * did when it ended. The reference `trace` is the receiver's again. */
+    MGP_EFFECT_LONG_CHECKOUT,
+    MGP_EFFECT_UNTRACKED, /* another one has ended: the reference `trace` is the receiver's again */
 };
 
 struct mgp_effect {
@@ -262,6 +272,7 @@ struct mgp_effect {
     struct mgp_ticket ticket;
     enum mgp_eviction_reason reason; /* of CLOSE */
     int status;                      /* of FAIL */
+    void *trace;                     /* of LONG_CHECKOUT and UNTRACKED */
     struct mgp_session_times times;  /* of GONE: what the session's were */
 };
 

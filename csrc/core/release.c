@@ -32,7 +32,7 @@ mgp_pool_undo(struct mgp_pool *pool, int64_t now_ns, struct mgp_ticket ticket)
     if (lease == NULL) {
         return MGP_ERR_STALE;
     }
-    MGP_ASSERT(!lease->is_taken);
+    MGP_ASSERT(!mgp_lease_is_taken(lease));
     mgp_count(pool, mgp_lease_undo(pool, now_ns, lease), MGP_WORD_ACQUIRE_CANCELLATIONS);
     mgp_settle(pool, now_ns);
     return MGP_OK;

@@ -1,9 +1,12 @@
 /* Every change of a session's state, each in one function, which keeps lists, counts
  * and series in step. */
+#include "transition.h"
+
 #include "../base/check.h"
 #include "counting.h"
 #include "machine.h"
 #include "random.h"
+#include "tracking.h"
 
 static void
 probe(struct mgp_pool *pool, struct mgp_session *session)
@@ -204,13 +207,25 @@ mgp_session_set_full(struct mgp_session *session, bool is_full)
     }
 }
 
+/* First its tracking, then the lease. Not inlined, and called last: so whoever ends a lease that is
+ * not tracked, which is on the common path, saves no registers for this. */
+static __attribute__((cold, noinline)) void
+end_tracked_lease(struct mgp_pool *pool, int64_t now_ns, struct mgp_lease *lease)
+{
+    mgp_tracking_end(pool, now_ns, lease);
+    mgp_session_end_lease(pool, now_ns, lease);
+}
+
 void
 mgp_session_end_lease(struct mgp_pool *pool, int64_t now_ns, struct mgp_lease *lease)
 {
     struct mgp_session *session = lease->session;
     struct mgp_lease **where = &session->leases;
-    if (lease->is_taken) {
+    if (lease->use == MGP_LEASE_TAKEN) {
         mgp_observe(pool, session->key->row, MGP_HISTOGRAM_USE_SECONDS, now_ns - lease->since_ns);
+    } else if (lease->use == MGP_LEASE_TRACKED) {
+        end_tracked_lease(pool, now_ns, lease);
+        return;
     }
     while (*where != lease) {
         where = &(*where)->next;

@@ -4,6 +4,7 @@
 #include "ahead.h"
 #include "machine.h"
 #include "serve.h"
+#include "tracking.h"
 #include "transition.h"
 
 static void
@@ -17,11 +18,15 @@ reap(struct mgp_pool *pool, int64_t now_ns, struct mgp_session *session,
 }
 
 static bool
-endpoint_step(struct mgp_pool *pool, int64_t now_ns)
+reminder_step(struct mgp_pool *pool, int64_t now_ns)
 {
-    struct mgp_heap_node *node = mgp_heap_peek(&pool->retries);
+    struct mgp_heap_node *node = mgp_heap_peek(&pool->reminders);
+    if (node == &pool->tracking && node->at_ns <= now_ns) {
+        mgp_tracking_step(pool, now_ns);
+        return true;
+    }
     if (node != NULL && node->at_ns <= now_ns) {
-        mgp_heap_remove(&pool->retries, node);
+        mgp_heap_remove(&pool->reminders, node);
         mgp_endpoint_serve(pool, now_ns, mgp_container_of(node, struct mgp_endpoint, retry));
         return true;
     }
@@ -175,7 +180,7 @@ bool
 mgp_pool_upkeep(struct mgp_pool *pool, int64_t now_ns, unsigned budget)
 {
     for (; budget > 0; budget--) {
-        bool has_worked = endpoint_step(pool, now_ns) || lifetime_step(pool, now_ns) ||
+        bool has_worked = reminder_step(pool, now_ns) || lifetime_step(pool, now_ns) ||
                           idle_step(pool, now_ns) || sweep_step(pool, now_ns) ||
                           health_step(pool, now_ns) || mgp_reserve_step(pool, now_ns);
         mgp_settle(pool, now_ns);
@@ -208,7 +213,7 @@ mgp_pool_next_deadline(const struct mgp_pool *pool)
     }
     deadline_ns = earlier_of_heap(deadline_ns, &pool->lifetimes);
     deadline_ns = earlier_of_heap(deadline_ns, &pool->shortages);
-    deadline_ns = earlier_of_heap(deadline_ns, &pool->retries);
+    deadline_ns = earlier_of_heap(deadline_ns, &pool->reminders);
     deadline_ns = earlier_of_heap(deadline_ns, &pool->remembered);
     const struct mgp_session *session = least_recently_used(pool);
     if (session != NULL) {

@@ -81,6 +81,8 @@
       "Acquires that carried no identity.")                                                        \
     X(REPLACEMENTS, "replacements", COUNTER, GATEWAY,                                              \
       "Sessions opened in the place of one that neared the end of its lifetime.")                  \
+    X(LONG_CHECKOUTS, "long_checkouts", COUNTER, GATEWAY,                                          \
+      "Checkouts that lasted for leak_detection_seconds or longer.")                               \
     X(REPLAYS, "replays", COUNTER, GATEWAY,                                                        \
       "Requests sent once more on a fresh session: the server had not executed them.")             \
     X(UNPOOLED_CALLS, "unpooled_calls", COUNTER, UNPOOLED,                                         \

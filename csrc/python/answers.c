@@ -9,6 +9,7 @@
 #include "loop.h"
 #include "pending.h"
 #include "ticket.h"
+#include "tracking.h"
 
 /* False with TypeError when `name`() got another number of arguments. */
 static bool
@@ -74,6 +75,7 @@ static PyObject *
 check_out(py_pending *pending, py_connection *connection, struct mgp_ticket lease)
 {
     pending->lease = lease.generation;
+    py_pool_track(pending->pool, lease, pending->trace);
     return py_connection_check_out(connection, lease);
 }
 
@@ -122,7 +124,11 @@ take_created(py_pool *self, py_pending *pending, PyObject *url)
         return raise_error(self, pending, url);
     }
     pending->state = PY_PENDING_ENDED;
-    return check_out(pending, pending->connection, pending->ticket);
+    PyObject *result = check_out(pending, pending->connection, pending->ticket);
+    if (pending->trace != NULL) {
+        py_pool_end(self); /* the timer may have to be earlier */
+    }
+    return result;
 }
 
 PyObject *

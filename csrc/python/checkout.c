@@ -9,6 +9,7 @@
 #include "loop.h"
 #include "pending.h"
 #include "snapshot.h"
+#include "tracking.h"
 
 /* ---- acquire ---------------------------------------------------------------- */
 
@@ -180,10 +181,10 @@ slow_acquire_init(py_pool *self, const py_key *key, const py_key_arguments *argu
     return py_pool_check_machine(self, made->machine);
 }
 
-/* No session at once: a Pending, but where one came meanwhile. */
+/* No session at once: a Pending, but where one came meanwhile. `trace` may be NULL. */
 static PyObject *
 acquire_slowly(py_pool *self, uint64_t hash, const py_key *key, const py_key_arguments *arguments,
-               uint64_t *lease)
+               PyObject *trace, uint64_t *lease)
 {
     struct mgp_acquired acquired = {.answer = MGP_ANSWER_NONE};
     struct slow_acquire made;
@@ -193,11 +194,13 @@ acquire_slowly(py_pool *self, uint64_t hash, const py_key *key, const py_key_arg
     }
     py_pending *pending = made.pending;
     pending->headers = arguments->headers == Py_None ? NULL : Py_NewRef(arguments->headers);
+    pending->trace = Py_XNewRef(trace);
     if (self->clock != NULL) {
         mgp_pool_set_clock_offset(self->core, py_monotonic_ns() - self->now_ns);
     }
     int status = mgp_pool_acquire(self->core, self->now_ns, hash, &made.spec, &acquired);
     if (status == MGP_OK && acquired.answer == MGP_ANSWER_SESSION) {
+        py_pool_track(self, acquired.ticket, trace);
         result = hand_out(self, arguments, &acquired, lease);
     } else if (status == MGP_OK) {
         pending->machine = self->machine;
@@ -243,18 +246,21 @@ check_pool(py_state *state, PyObject *const *args, Py_ssize_t nargs, Py_ssize_t 
     return (py_pool *)args[0];
 }
 
+/* 0; 1 where the checkout is to be tracked, too; -1 with an exception. The common path makes one
+ * test of whether anything is special. */
 static int
 build_key(py_pool *self, const py_key_arguments *arguments, py_key *key)
 {
-    unsigned make_key = 1u << PY_HOOK_MAKE_POOL_KEY;
-    if (!(self->hooks & (make_key | 1u << PY_HOOK_COMPUTE_IDENTITY_HASH))) {
+    const unsigned make_key = 1u << PY_HOOK_MAKE_POOL_KEY;
+    const unsigned of_key = make_key | 1u << PY_HOOK_COMPUTE_IDENTITY_HASH;
+    if (!(self->hooks & (of_key | PY_TRACKS_CHECKOUTS))) {
         return py_key_build(self->state, &self->identity, 0, arguments, key);
     }
     unsigned hooks = self->hooks;
     bool was_building = self->is_building_key, had_seen = self->has_seen_anonymous;
     self->is_building_key = true;
     self->has_seen_anonymous = false;
-    int result = py_key_build(self->state, &self->identity, hooks, arguments, key);
+    int result = py_key_build(self->state, &self->identity, hooks & of_key, arguments, key);
     if (hooks & make_key) {
         PyObject *user = arguments->user_identity;
         bool has_user = user != Py_None && PyUnicode_Check(user) && PyUnicode_GET_LENGTH(user) > 0;
@@ -262,7 +268,7 @@ build_key(py_pool *self, const py_key_arguments *arguments, py_key *key)
     }
     self->is_building_key = was_building; /* a hook may have acquired, too */
     self->has_seen_anonymous = had_seen;
-    return result;
+    return result == 0 && hooks & PY_TRACKS_CHECKOUTS ? 1 : result;
 }
 
 /* A default _compute_identity_hash() that found no identity asks: is it called for an
@@ -272,6 +278,23 @@ py_pool_note_anonymous(py_pool *self, PyObject *Py_UNUSED(ignored))
 {
     self->has_seen_anonymous = true;
     return PyBool_FromLong(self->is_building_key);
+}
+
+/* The same as acquire(), with the stack of whoever acquires. It takes the longer way also where a
+ * session is idle, so that the common path is free of all this. */
+static PyObject *
+acquire_tracked(py_pool *self, const py_key *key, const py_key_arguments *arguments,
+                uint64_t *lease)
+{
+    PyObject *result = NULL;
+    uint64_t machine = self->machine;
+    PyObject *trace = py_pool_trace(self);
+    if (py_pool_check_machine(self, machine) == 0) {
+        uint64_t hash = mgp_pool_hash(self->core, key->bytes, key->size);
+        result = acquire_slowly(self, hash, key, arguments, trace, lease);
+    }
+    Py_DECREF(trace);
+    return result;
 }
 
 static PyObject *
@@ -286,7 +309,14 @@ acquire(py_pool *self, const py_key_arguments *arguments, uint64_t *lease)
         goto done;
     }
     uint64_t machine = self->machine;
-    if (build_key(self, arguments, &key) < 0 || py_pool_check_machine(self, machine) < 0) {
+    int is_tracked = build_key(self, arguments, &key);
+    if (is_tracked != 0) {
+        result = is_tracked < 0 || py_pool_check_machine(self, machine) < 0
+                     ? NULL
+                     : acquire_tracked(self, &key, arguments, lease);
+        goto done;
+    }
+    if (py_pool_check_machine(self, machine) < 0) {
         goto done;
     }
     uint64_t hash = mgp_pool_hash(self->core, key.bytes, key.size);
@@ -294,7 +324,7 @@ acquire(py_pool *self, const py_key_arguments *arguments, uint64_t *lease)
     if (acquired.answer == MGP_ANSWER_SESSION) {
         result = hand_out(self, arguments, &acquired, lease);
     } else {
-        result = acquire_slowly(self, hash, &key, arguments, lease);
+        result = acquire_slowly(self, hash, &key, arguments, NULL, lease);
     }
 done:
     py_key_fini(&key);
@@ -393,7 +423,7 @@ py_pool_is_like(py_pool *self, PyObject *const *args, Py_ssize_t nargs)
                                   args[4],          args[5], false};
     uint64_t machine = self->machine;
     py_key_init(&key);
-    if (build_key(self, &arguments, &key) == 0 && py_pool_check_machine(self, machine) == 0) {
+    if (build_key(self, &arguments, &key) >= 0 && py_pool_check_machine(self, machine) == 0) {
         const py_connection *connection = py_pool_find_connection(self, args[0]); /* borrowed */
         const struct mgp_session *core = connection == NULL ? NULL : py_connection_core(connection);
         struct mgp_bytes own = {"", 0};

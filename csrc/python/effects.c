@@ -222,6 +222,26 @@ apply_create(py_pool *self, py_connection *like, const struct mgp_effect *effect
     Py_XDECREF((PyObject *)like);
 }
 
+/* Calls self._on_long_checkout(view, trace). */
+static void
+apply_long_checkout(py_pool *self, py_connection *connection, PyObject *trace)
+{
+    Py_INCREF(connection);
+    PyObject *view = py_connection_ensure_view(self->state, connection);
+    PyObject *result = view == NULL ? NULL
+                                    : PyObject_CallMethodObjArgs((PyObject *)self,
+                                                                 self->state->str_on_long_checkout,
+                                                                 view, trace, NULL);
+    if (result == NULL && is_passing()) {
+        py_pool_drop_error(); /* it was counted all the same */
+    } else if (result == NULL) {
+        PyErr_WriteUnraisable((PyObject *)self);
+    }
+    Py_XDECREF(result);
+    Py_XDECREF(view);
+    Py_DECREF(connection);
+}
+
 bool
 py_pool_run_effects(py_pool *self)
 {
@@ -252,7 +272,13 @@ py_pool_run_effects(py_pool *self)
         case MGP_EFFECT_GONE:
             py_connection_leave_pool(effect.payload, &effect.times);
             break;
+        case MGP_EFFECT_LONG_CHECKOUT:
+            apply_long_checkout(self, effect.payload, effect.trace);
+            break;
+        case MGP_EFFECT_UNTRACKED:
+            break;
         }
+        Py_XDECREF((PyObject *)effect.trace);
     }
     self->is_running_effects = false;
     return !is_put_off;

@@ -48,7 +48,7 @@ py_pool_apply_config(py_pool *self)
 int
 py_pool_refresh_hooks(py_pool *self)
 {
-    unsigned hooks = 0;
+    unsigned hooks = self->config.leak_detection_ns > 0 ? PY_TRACKS_CHECKOUTS : 0;
     for (int i = 0; i < PY_HOOK_COUNT; i++) {
         int overridden = is_overridden(self, i);
         if (overridden < 0) {

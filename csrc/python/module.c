@@ -170,6 +170,8 @@ intern_names(py_state *state)
         {&state->str_on_close, "_on_close"},
         {&state->str_on_check, "_on_check"},
         {&state->str_on_create, "_on_create"},
+        {&state->str_on_long_checkout, "_on_long_checkout"},
+        {&state->str_trace_of_caller, "_trace_of_caller"},
         {&state->str_circuit_open_error, "_circuit_open_error"},
         {&state->str_arm_timer, "_arm_timer"},
         {&state->str_reap_leaks, "_reclaim_leaked"},
@@ -339,6 +341,8 @@ core_clear(PyObject *module)
     Py_CLEAR(state->str_on_close);
     Py_CLEAR(state->str_on_check);
     Py_CLEAR(state->str_on_create);
+    Py_CLEAR(state->str_on_long_checkout);
+    Py_CLEAR(state->str_trace_of_caller);
     Py_CLEAR(state->str_circuit_open_error);
     Py_CLEAR(state->str_arm_timer);
     Py_CLEAR(state->str_reap_leaks);

@@ -50,6 +50,7 @@ py_pending_traverse(py_pending *self, visitproc visit, void *arg)
     Py_VISIT(self->future);
     Py_VISIT(self->error);
     Py_VISIT(self->headers);
+    Py_VISIT(self->trace);
     Py_VISIT(self->connection);
     return 0;
 }
@@ -71,6 +72,7 @@ py_pending_dealloc(py_pending *self)
     py_pending_give_up(self, false);
     (void)py_pending_clear(self);
     Py_CLEAR(self->headers);
+    Py_CLEAR(self->trace);
     Py_CLEAR(self->identity);
     Py_CLEAR(self->connection);
     Py_CLEAR(self->pool);

@@ -18,6 +18,7 @@ typedef struct {
     PyObject *future;   /* owned; NULL when nothing is to be waited for */
     PyObject *error;    /* owned exception to be raised instead of an answer; or NULL */
     PyObject *headers;  /* owned dict that decided the key, or NULL */
+    PyObject *trace;    /* owned: who acquires, for leak detection; NULL where that is off */
     PyObject *identity; /* owned bytes: the header identity in the key; NULL where there is none */
     py_connection *connection; /* owned; NULL before it was created */
     struct mgp_waiter *waiter; /* borrowed from the machine */

@@ -90,15 +90,15 @@ setup_identity(py_pool *self, PyObject *names, int isolate_by_session, PyObject 
 static int
 read_config(PyObject *limits, PyObject *times, PyObject *breaker, struct mgp_config *config)
 {
-    long long lifetime_ns, idle_ns, health_ns, reset_ns;
+    long long lifetime_ns, idle_ns, health_ns, reset_ns, leak_detection_ns;
     int replaces_sessions;
     if (!PyArg_ParseTuple(limits, "IIIIII;limits", &config->max_sessions_per_key,
                           &config->max_total_sessions, &config->max_total_keys,
                           &config->max_waiters_per_key, &config->max_creating_per_endpoint,
                           &config->min_idle_per_key) ||
-        !PyArg_ParseTuple(times, "LLLdIp;times", &lifetime_ns, &idle_ns, &health_ns,
-                          &config->lifetime_jitter, &config->checks_per_second,
-                          &replaces_sessions) ||
+        !PyArg_ParseTuple(times, "LLLdIpL;times", &lifetime_ns, &idle_ns, &health_ns,
+                          &config->lifetime_jitter, &config->checks_per_second, &replaces_sessions,
+                          &leak_detection_ns) ||
         !PyArg_ParseTuple(breaker, "ILI;breaker", &config->breaker_threshold, &reset_ns,
                           &config->max_remembered_endpoints)) {
         return -1;
@@ -108,6 +108,7 @@ read_config(PyObject *limits, PyObject *times, PyObject *breaker, struct mgp_con
     config->idle_timeout_ns = idle_ns;
     config->health_interval_ns = health_ns;
     config->breaker_reset_ns = reset_ns;
+    config->leak_detection_ns = leak_detection_ns;
     return 0;
 }
 
@@ -176,6 +177,7 @@ py_pool_configure(py_pool *self, PyObject *args, PyObject *kwargs)
     }
     self->config = config;
     self->keeps_arguments = config.replaces_sessions || config.min_idle_per_key > 0;
+    self->hooks_version = 0; /* leak detection, perhaps */
     py_pool_apply_config(self);
     Py_XSETREF(self->identity.extractor, extractor == Py_None ? NULL : Py_NewRef(extractor));
     Py_RETURN_NONE;
@@ -239,6 +241,7 @@ drop_core(py_pool *self)
         } else if (effect.kind == MGP_EFFECT_FAIL) {
             ((py_pending *)effect.payload)->waiter = NULL;
         }
+        Py_XDECREF((PyObject *)effect.trace);
     }
     mgp_pool_free(core);
     PyErr_Restore(type, value, traceback);

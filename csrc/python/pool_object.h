@@ -27,7 +27,7 @@ typedef struct py_pool {
     py_connection *leaked;  /* records whose PooledSession was dropped; linked, borrowed */
     int64_t now_ns;         /* as last read: time never runs backwards for the machine */
     int64_t armed_ns;       /* when the timer fires; INT64_MAX when it is not armed */
-    unsigned hooks;         /* bit PY_HOOK_... for each overridden hook */
+    unsigned hooks;         /* bit PY_HOOK_... for each overridden hook; PY_TRACKS_CHECKOUTS */
     unsigned hooks_version; /* type version for which `hooks` holds; 0: for none */
     bool is_grouped;        /* keys belong to the groups of their user and of their gateway */
     bool keeps_arguments;   /* of acquires, with their sessions: for others like these */

@@ -20,6 +20,9 @@ enum py_hook {
     PY_HOOK_COUNT,
 };
 
+/* Beside the bits of overridden hooks: leak detection is on. */
+#define PY_TRACKS_CHECKOUTS (1u << PY_HOOK_COUNT)
+
 /* Module state. Every PyObject * is owned. */
 typedef struct {
     PyTypeObject *pool_type;
@@ -50,6 +53,8 @@ typedef struct {
     PyObject *str_on_close;
     PyObject *str_on_check;
     PyObject *str_on_create;
+    PyObject *str_on_long_checkout;
+    PyObject *str_trace_of_caller;
     PyObject *str_circuit_open_error;
     PyObject *str_arm_timer;
     PyObject *str_reap_leaks;

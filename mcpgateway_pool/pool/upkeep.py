@@ -29,7 +29,7 @@ def tick(pool_ref: weakref.ref[Pool]) -> None:
         pool._upkeep()
 
 
-def _url_of(pooled: Any) -> str:
+def url_of(pooled: Any) -> str:
     """The session's URL, as it may be shown; duck-typed objects may refuse to say it."""
     try:
         return safe_url(getattr(pooled, "url", ""))
@@ -43,7 +43,7 @@ def begin_close(pool: Pool, pooled: Any, ticket: Ticket, reason: str) -> asyncio
         return None
     task = pool._spawn(close(pool, pooled, ticket), close.__name__)
     task.add_done_callback(partial(_when_done, pool._close_ended, ticket))
-    pool._log().debug("closing a session of %s: %s", _url_of(pooled), reason)
+    pool._log().debug("closing a session of %s: %s", url_of(pooled), reason)
     return task
 
 
@@ -130,7 +130,7 @@ async def close(pool: Pool, pooled: Any, ticket: Ticket | None) -> None:
 
 def overdue(pool: Pool, pooled: Any, ticket: Ticket | None, task: asyncio.Task[None]) -> None:
     """A close takes too long: give its place away, and end it."""
-    pool._warn("closing a session takes too long, its place is free: %s", _url_of(pooled))
+    pool._warn("closing a session takes too long, its place is free: %s", url_of(pooled))
     task.cancel()
     if ticket is not None:
         pool._close_ended(ticket)

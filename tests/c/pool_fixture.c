@@ -149,6 +149,14 @@ apply_effect(const struct mgp_effect *effect)
         caller->ticket = effect->ticket;
         log_effect("create", 'c', caller->number, "");
         break;
+    case MGP_EFFECT_LONG_CHECKOUT:
+    case MGP_EFFECT_UNTRACKED:
+        caller = effect->trace;
+        CHECK(caller->is_tracked && caller->opened == opened && opened->gone == 0);
+        caller->is_tracked = false;
+        log_effect(effect->kind == MGP_EFFECT_UNTRACKED ? "untracked" : "long", 'c', caller->number,
+                   "");
+        break;
     case MGP_EFFECT_GONE:
         opened->gone++;
         opened->session = NULL;
@@ -230,6 +238,7 @@ pool_end(void)
         if (callers[i].waiter != NULL) {
             pool_cancel(&callers[i], MGP_CANCEL_BY_CALLER);
         }
+        CHECK(!callers[i].is_tracked);
     }
     for (int i = 0; i < session_count; i++) {
         CHECK(sessions[i].gone == 1);
@@ -450,6 +459,14 @@ pool_release(struct caller *caller, enum mgp_verdict verdict)
 {
     caller->status = mgp_pool_release(pool, now_ns, caller->ticket, verdict);
     CHECK(!mgp_pool_is_leased(pool, caller->ticket));
+    end_operation();
+}
+
+void
+pool_track(struct caller *caller)
+{
+    CHECK(mgp_pool_track(pool, now_ns, caller->ticket, caller) == MGP_OK);
+    caller->is_tracked = true;
     end_operation();
 }
 

@@ -39,6 +39,7 @@ struct caller {
     struct opened *opened;     /* what it leases, or leased */
     struct mgp_waiter *waiter; /* while it waits or is granted */
     bool is_granted;
+    bool is_tracked; /* the machine has it as the trace of its checkout */
 };
 
 /* Generous settings without jitter, for a test to narrow: 10 sessions per key and no other
@@ -83,6 +84,8 @@ void pool_unwanted(struct caller *caller);
 void pool_answer(struct caller *caller);
 void pool_undo(struct caller *caller);
 void pool_release(struct caller *caller, enum mgp_verdict verdict);
+/* The caller is its own trace. */
+void pool_track(struct caller *caller);
 
 void pool_broken(struct opened *opened);
 void pool_suspect(struct opened *opened);
@@ -105,7 +108,8 @@ bool pool_upkeep_step(void);
 /* Effects stay queued until pool_run_effects(). */
 void pool_hold_effects(void);
 void pool_run_effects(void);
-/* The log since the last call: "grant c2, fail c3 closed, close s1 capacity, probe s1, gone s1". */
+/* The log since the last call: "grant c2, fail c3 closed, close s1 capacity, probe s1, gone s1,
+ * long c1, untracked c2". */
 #define CHECK_EFFECTS(expected) pool_check_effects(__FILE__, __LINE__, expected)
 void pool_check_effects(const char *file, int line, const char *expected);
 

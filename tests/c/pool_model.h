@@ -20,6 +20,7 @@
 #define GROUP_NAMES 3
 #define SESSIONS_MAX 512
 #define LEASES_MAX 512
+#define TRACES_MAX 1024 /* of leases that last, and of others whose effect is to come */
 #define WAITERS_MAX 128
 #define TICKETS_MAX 64
 #define NEVER (-1)
@@ -51,6 +52,7 @@ enum operation {
     OP_RETIRE,
     OP_UPKEEP,
     OP_WARM,
+    OP_TRACK,
     OP_STALE,
     OP_EFFECTS,
     OP_COUNT,
@@ -86,7 +88,16 @@ struct lease {
     int64_t since_ns; /* that its caller has it */
     bool is_known;    /* to its caller: not merely granted */
     bool is_taken;
-    bool is_older; /* than the last suspicion of its endpoint */
+    bool is_older;       /* than the last suspicion of its endpoint */
+    struct trace *trace; /* NULL where it is not tracked, or not any more */
+};
+
+struct trace { /* the machine's reference, while a checkout is tracked */
+    bool is_used;
+    const struct session *session;
+    int64_t since_ns;
+    bool is_ended; /* its effect is to come, */
+    bool is_long;  /* and says this */
 };
 
 struct waiter { /* the payload of the machine's waiter */
@@ -126,6 +137,7 @@ static bool is_closed;
 static struct session sessions[SESSIONS_MAX];
 static struct lease leases[LEASES_MAX];
 static struct waiter waiters[WAITERS_MAX];
+static struct trace traces[TRACES_MAX];
 static int session_end, lease_end, waiter_end; /* nothing is used from there on */
 static struct key keys[KEYS];
 static struct endpoint endpoints[ENDPOINTS];
@@ -620,10 +632,30 @@ give_up_creation(struct session *session)
     session->is_used = false;
 }
 
+static bool
+is_too_long(const struct trace *trace)
+{
+    return config.leak_detection_ns > 0 && now_ns - trace->since_ns >= config.leak_detection_ns;
+}
+
+/* Its checkout has ended, or was reported. */
+static void
+end_trace(struct lease *lease)
+{
+    struct trace *trace = lease->trace;
+    lease->trace = NULL;
+    trace->is_ended = true;
+    trace->is_long = is_too_long(trace);
+    count(lease->session->key, MGP_WORD_LONG_CHECKOUTS, trace->is_long);
+}
+
 static void
 end_lease(struct lease *lease)
 {
     remember_stale(lease->ticket);
+    if (lease->trace != NULL) {
+        end_trace(lease);
+    }
     if (lease->is_taken) {
         observe(lease->session->key, MGP_HISTOGRAM_USE_SECONDS, now_ns - lease->since_ns);
     }

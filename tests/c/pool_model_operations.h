@@ -765,7 +765,7 @@ do_stale(void)
     if (chance(8)) {
         ticket = (struct mgp_ticket){(uint32_t)harness_random_below(64), UINT64_MAX};
     }
-    switch (harness_random_below(8)) {
+    switch (harness_random_below(9)) {
     case 0:
         CHECK(mgp_pool_created(pool, now_ns, ticket, &ticket, &core, &lease) == MGP_ERR_STALE);
         break;
@@ -786,6 +786,9 @@ do_stale(void)
         break;
     case 6:
         CHECK(mgp_pool_checked(pool, now_ns, ticket, true) == MGP_ERR_STALE);
+        break;
+    case 7:
+        CHECK(mgp_pool_track(pool, now_ns, ticket, &ticket) == MGP_ERR_STALE);
         break;
     default:
         CHECK(mgp_pool_close_ended(pool, now_ns, ticket) == MGP_ERR_STALE);

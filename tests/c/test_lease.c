@@ -57,7 +57,7 @@ old_ticket_is_not_taken_for_the_next_lease_of_its_slot(void)
     CHECK(next->ticket.index == old.index);
     CHECK(next->ticket.generation != old.generation);
     CHECK(mgp_leases_find(&leases, old) == NULL);
-    CHECK(!next->is_taken && next->next == NULL && next->session == NULL);
+    CHECK(!mgp_lease_is_taken(next) && next->next == NULL && next->session == NULL);
     mgp_leases_put(&leases, next);
     end();
 }

@@ -4,7 +4,8 @@
  * session or waiter that the operation names, and every counter (pool_model_operations.h).
  * What else the machine did (whom it granted what, which idle sessions it checked or
  * closed) is read from its structs; the model judges whether it was allowed to, and then
- * whether it left something undone (pool_model_judge.h, pool_model_ahead.h). So where several decisions are
+ * whether it left something undone (pool_model_judge.h, pool_model_ahead.h,
+ * pool_model_tracking.h). So where several decisions are
  * right, none is prescribed.
  *
  *   MGP_TEST_OPERATIONS=100000000   a long run; `make check-long` shares it between two processes
@@ -21,6 +22,7 @@
 #include "pool_model.h"
 #include "pool_model_judge.h"
 #include "pool_model_operations.h"
+#include "pool_model_tracking.h"
 
 #define DEFAULT_OPERATIONS 300000
 #define OPERATIONS_PER_RUN 1500
@@ -92,9 +94,12 @@ deliver_effect(void)
             CHECK(!waiters[i].is_used || waiters[i].state == MGP_WAITER_WAITING ||
                   waiters[i].is_delivered);
         }
+        check_traces_delivered();
         return false;
     }
-    if (effect.kind == MGP_EFFECT_CREATE) {
+    if (effect.trace != NULL) {
+        deliver_trace(&effect);
+    } else if (effect.kind == MGP_EFFECT_CREATE) {
         deliver_create(&effect);
     } else if (effect.kind == MGP_EFFECT_GRANT || effect.kind == MGP_EFFECT_FAIL) {
         deliver_to_waiter(effect.payload, &effect);
@@ -120,6 +125,7 @@ any_operation(void)
         {OP_CHECKED, 70},     {OP_CLOSE_ENDED, 90},   {OP_DRAIN, 3},       {OP_CLOSE, 1},
         {OP_SET_CLOSED, 1},   {OP_ABANDON, 1},        {OP_EVICT_GROUP, 6}, {OP_RETIRE, 6},
         {OP_UPKEEP, 60},      {OP_STALE, 30},         {OP_EFFECTS, 60},    {OP_WARM, 12},
+        {OP_TRACK, 60},
     };
     unsigned sum = 0;
     for (size_t i = 0; i < sizeof(weights) / sizeof(weights[0]); i++) {
@@ -216,6 +222,9 @@ operate(void)
     case OP_WARM:
         do_warm(any_key());
         break;
+    case OP_TRACK:
+        do_track(any_lease(true));
+        break;
     case OP_STALE:
         do_stale();
         break;
@@ -251,12 +260,14 @@ step(enum operation kind)
         was_unused[key] = keys[key].exists && !is_used(key);
     }
     operate();
+    reconcile_traces();
     reconcile_ahead();
     reconcile_waiters();
     reconcile_sessions();
     reconcile_keys();
     reconcile_endpoints();
     check_pool();
+    check_tracking();
 }
 
 static uint32_t
@@ -275,6 +286,7 @@ start(void)
     memset(sessions, 0, sizeof(sessions));
     memset(leases, 0, sizeof(leases));
     memset(waiters, 0, sizeof(waiters));
+    memset(traces, 0, sizeof(traces));
     memset(keys, 0, sizeof(keys));
     memset(totals, 0, sizeof(totals));
     memset(row_totals, 0, sizeof(row_totals));
@@ -304,6 +316,7 @@ start(void)
         .checks_per_second = ONE_OF(1, 10, 1000),
         .min_idle_per_key = ONE_OF(0, 0, 0, 1, 2),
         .replaces_sessions = chance(2),
+        .leak_detection_ns = SECOND * ONE_OF(0, 1, 5, 20),
         .random_seed = harness_random(),
         .hash_key = {harness_random(), harness_random()},
     };
@@ -393,6 +406,9 @@ run(uint64_t operations)
         unsigned queued = 0;
         for (int i = 0; i < session_end; i++) {
             queued += sessions[i].is_used && sessions[i].effect != NEVER;
+        }
+        for (int i = 0; i < TRACES_MAX; i++) {
+            queued += traces[i].is_used && traces[i].is_ended;
         }
         while (queued > 50 && deliver_effect()) {
         }

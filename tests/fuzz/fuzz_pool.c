@@ -63,6 +63,7 @@ take_config(struct bytes *input)
     config.lifetime_ns = any_duration(input);
     config.idle_timeout_ns = any_duration(input);
     config.health_interval_ns = any_duration(input);
+    config.leak_detection_ns = jitter & 8 ? config.idle_timeout_ns : 0;
 }
 
 static struct mgp_key_spec
@@ -260,6 +261,52 @@ do_release(struct bytes *record)
 }
 
 static void
+do_track(struct bytes *record)
+{
+    forget_ended_leases(&tracked);
+    struct mgp_ticket lease = choose_ticket(record, &leases);
+    if (tickets_have(&new_leases, lease) || tickets_have(&tracked, lease)) {
+        return; /* once, when it has been taken */
+    }
+    bool is_known = tickets_have(&leases, lease);
+    struct outside before;
+    look(&before);
+    failing_alloc_fail_at(bytes_byte(record) % 4);
+    int status = mgp_pool_track(pool, now_ns, lease, &trace_count);
+    failing_alloc_fail_at(0);
+    if (status == MGP_OK) {
+        tickets_add(&tracked, lease);
+        trace_count++;
+    } else {
+        CHECK(status == (is_known ? MGP_ERR_NOMEM : MGP_ERR_STALE));
+        check_unchanged(&before);
+    }
+    CHECK(is_known || status == MGP_ERR_STALE);
+}
+
+static void
+do_warm(struct bytes *record)
+{
+    struct mgp_key_spec spec = spec_of(bytes_byte(record));
+    struct mgp_ticket creation;
+    struct outside before;
+    if (session_count == SESSIONS_MAX) {
+        return;
+    }
+    look(&before);
+    failing_alloc_fail_at(bytes_byte(record) % 8);
+    int status =
+        mgp_pool_warm(pool, now_ns, hash_of(&spec), &spec, small_or_any(record, 0), &creation);
+    failing_alloc_fail_at(0);
+    if (status == MGP_OK && creation.generation != 0) {
+        tickets_add(&creations, creation);
+    } else {
+        CHECK(creation.generation == 0);
+        check_unchanged(&before);
+    }
+}
+
+static void
 do_checked(struct bytes *record)
 {
     struct mgp_ticket check = choose_ticket(record, &checks);
@@ -388,6 +435,7 @@ start(struct bytes *input)
     memset(sessions, 0, sizeof(sessions));
     memset(waiters, 0, sizeof(waiters));
     creations.count = new_leases.count = leases.count = checks.count = closes.count = 0;
+    tracked.count = trace_count = 0;
     session_count = gone_count = old.count = old_next = 0;
     answered = 0;
     was_configured = false;
@@ -427,8 +475,7 @@ end(bool abandons)
     do {
         deliver_effects(ALL_EFFECTS); /* creations ahead among them, which were not begun yet */
         while (creations.count > 0) {
-            int status =
-                mgp_pool_create_failed(pool, now_ns, creations.list[0], MGP_FAULT_CALLER);
+            int status = mgp_pool_create_failed(pool, now_ns, creations.list[0], MGP_FAULT_CALLER);
             CHECK(status == MGP_OK);
             tickets_remove(&creations, creations.list[0]);
         }
@@ -448,7 +495,7 @@ end(bool abandons)
     mgp_pool_read_counts(pool, &counts);
     CHECK(counts.keys + counts.waiters + counts.creating + counts.closing == 0);
     CHECK(counts.active + counts.idle + counts.checking == 0);
-    CHECK(gone_count == session_count);
+    CHECK(gone_count == session_count && trace_count == 0);
     mgp_pool_check(pool);
     mgp_pool_free(pool);
     CHECK(rows[0].holds == 0 && rows[1].holds == 0);
@@ -485,12 +532,13 @@ static const struct {
     unsigned weight; /* their sum is 256 */
     bool may_fill;   /* what the tables here have room for */
 } operations[] = {
-    {do_acquire, 56, true},       {do_release, 32, false},    {do_created, 24, false},
-    {do_answer, 22, false},       {do_take, 22, true},        {do_close_ended, 20, false},
-    {do_checked, 16, false},      {do_try_acquire, 14, true}, {do_upkeep, 14, false},
-    {do_create_failed, 8, false}, {do_session, 10, false},    {do_cancel, 6, false},
-    {do_undo, 3, false},          {do_unwanted, 3, false},    {do_note, 2, false},
-    {do_whole_pool, 3, false},    {do_configure, 1, false},
+    {do_acquire, 50, true},     {do_track, 4, false},        {do_warm, 2, true},
+    {do_release, 32, false},    {do_created, 24, false},     {do_answer, 22, false},
+    {do_take, 22, true},        {do_close_ended, 20, false}, {do_checked, 16, false},
+    {do_try_acquire, 14, true}, {do_upkeep, 14, false},      {do_create_failed, 8, false},
+    {do_session, 10, false},    {do_cancel, 6, false},       {do_undo, 3, false},
+    {do_unwanted, 3, false},    {do_note, 2, false},         {do_whole_pool, 3, false},
+    {do_configure, 1, false},
 };
 
 static void

@@ -39,6 +39,8 @@ static int64_t now_ns;
 static struct session sessions[SESSIONS_MAX];
 static size_t session_count, gone_count;
 static struct tickets creations, new_leases, leases, checks, closes; /* whose end is to come */
+static struct tickets tracked;                                       /* some of `leases` */
+static size_t trace_count;                                           /* that the machine has */
 static struct tickets old;                                           /* some that have ended */
 static size_t old_next;
 static struct waiter waiters[THINGS_MAX];
@@ -192,6 +194,12 @@ deliver_effect(void)
     case MGP_EFFECT_CREATE:
         CHECK(effect.payload == NULL || !((struct session *)effect.payload)->is_gone);
         tickets_add(&creations, effect.ticket);
+        break;
+    case MGP_EFFECT_LONG_CHECKOUT:
+    case MGP_EFFECT_UNTRACKED:
+        CHECK(!((struct session *)effect.payload)->is_gone);
+        CHECK(effect.trace == &trace_count && trace_count > 0);
+        trace_count--;
         break;
     case MGP_EFFECT_GONE:
         CHECK(!((struct session *)effect.payload)->is_gone);
