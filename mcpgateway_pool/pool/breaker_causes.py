@@ -34,8 +34,11 @@ class BreakerCauses:
         url = str.__str__(url)
         cause = self.of(url)
         why = "" if cause is None else f", opened by {cause}"
+        again = f"try again in {retry_after:.1f} s" if retry_after > 0 else "another caller is trying now"
         return CircuitOpenError(
-            f"Circuit breaker open for {safe_url(url)}{why}", retry_after=retry_after, last_cause=cause
+            f"Circuit breaker open for {safe_url(url)}{why}; {again}",
+            retry_after=retry_after,
+            last_cause=cause,
         )
 
     def of(self, url: str) -> str | None:

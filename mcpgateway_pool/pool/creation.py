@@ -238,7 +238,8 @@ async def create(pool: Pool, pending: Pending, arguments: AcquireArguments) -> P
     try:
         if pending.is_anonymous:
             pool._warn_once(
-                "callers without an identity share sessions: neither a user nor an identity header was given"
+                "callers without an identity share sessions: neither a user nor an identity header was given;"
+                " pass user_identity, or a header that identity_headers names"
             )
         creation = Creation(pool, pending, arguments)
     except BaseException:

@@ -589,9 +589,7 @@ class MCPSessionPool(PoolCore):
         self._upkeep_timer = self._timer(seconds, upkeep.tick, weakref.ref(self))
 
     def _reclaim_leaked(self) -> None:
-        count = self._reap_leaks()
-        if count:
-            self._warn("%d sessions were dropped without a release: closing them", count)
+        self._reap_leaks()
 
     # ---- small services
 

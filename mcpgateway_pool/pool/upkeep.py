@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from mcpgateway_pool import tasks
 from mcpgateway_pool._core import Pending, Ticket
-from mcpgateway_pool.redact import safe_error, safe_url
+from mcpgateway_pool.redact import safe_error, safe_text, safe_url
 
 from .creation import Creation
 
@@ -37,8 +37,23 @@ def url_of(pooled: Any) -> str:
         return "?"
 
 
+def _gateway_of(pooled: Any) -> str:
+    """The session's gateway, as it may be shown."""
+    try:
+        return safe_text(str(getattr(pooled, "gateway_id", "")), 60) or "none"
+    except Exception:
+        return "?"
+
+
 def begin_close(pool: Pool, pooled: Any, ticket: Ticket, reason: str) -> asyncio.Task[None] | None:
     """The machine has decided to close a session. None where there is no loop to do it in."""
+    if reason == "leaked":
+        pool._warn(
+            "a session of gateway %s to %s was dropped without a release, and is closed: release() it, or take it"
+            " by async with session()",
+            _gateway_of(pooled),
+            _url_of(pooled),
+        )
     if pool._loop is None or pool._loop.is_closed():
         return None
     task = pool._spawn(close(pool, pooled, ticket), close.__name__)

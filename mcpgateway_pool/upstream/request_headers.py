@@ -71,14 +71,31 @@ def upstream_headers(headers: Mapping[str, str] | None) -> dict[str, str]:
         # As the strings that they are, whatever a subclass makes of itself: as they count for the identity.
         name, value = str.__str__(name), str.__str__(value)  # noqa: PLW2901
         if not _HEADER_NAME.fullmatch(name):
-            raise ValueError(f"{safe_text(name)!r} is no header name")
+            raise ValueError(
+                f"{safe_text(name)!r} is no header name: it may hold letters, digits and !#$%&'*+-.^_`|~ only"
+            )
         if not _HEADER_VALUE.fullmatch(value) or value != value.strip(" \t"):
-            raise ValueError(f"the value of header {safe_text(name)!r} cannot be sent: {safe_repr(value)}")
+            raise ValueError(
+                f"the value of header {safe_text(name)!r} cannot be sent: {_why_not_sent(value)}"
+            )
         if name.lower() not in _NOT_SENT:
             result[name] = value
     if not any(name.lower() == "accept" for name in result):
         result = {"Accept": _ACCEPT, **result}
     return result
+
+
+def _why_not_sent(value: str) -> str:
+    """What is wrong with it and what to do, without the value."""
+    wrong = re.search(r"[^\t\x20-\x7e]", value)
+    if wrong is None:
+        return "it begins or ends with a blank; strip() it"
+    where = f"character {wrong.start() + 1} of {len(value)}"
+    if wrong[0] in "\r\n":
+        return f"it has a newline ({where}); remove it, as from the end of a token that was read from a file"
+    if wrong[0].isascii():
+        return f"it has a control character ({where}); remove it"
+    return f"it is not ASCII ({where}); encode it, for instance by urllib.parse.quote()"
 
 
 def are_unusually_long(headers: Mapping[str, str]) -> bool:

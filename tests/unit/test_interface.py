@@ -317,6 +317,7 @@ async def test_an_open_circuit_says_when_to_try_again_and_what_opened_it() -> No
     assert error.last_cause is not None
     assert "refused" in error.last_cause
     assert error.last_cause in str(error)
+    assert str(error).endswith("; try again in 45.0 s")
     assert "s3cret" not in f"{error} {error.last_cause}"
     for same in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
         assert (str(same), same.retry_after) == (str(error), error.retry_after)
@@ -337,6 +338,7 @@ async def test_while_a_probe_is_under_way_there_is_nothing_to_wait_for() -> None
     with pytest.raises(CircuitOpenError) as caught:
         await pool.acquire(URL, user_identity="other")
     assert caught.value.retry_after == 0.0
+    assert str(caught.value).endswith("; another caller is trying now")
     pool.creations[0].open()
     await pool.release(await probe)
     await pool.close()

@@ -662,14 +662,15 @@ async def test_session_calls_an_overridden_acquire_and_release(where: str, monke
 
 async def test_dropped_session_is_reclaimed(caplog: pytest.LogCaptureFixture):
     pool = FakePool(max_sessions_per_key=1)
-    pooled = await pool.acquire(URL)
+    pooled = await pool.acquire(URL, user_identity="ann@example.com", gateway_id="weather")
     session = pooled.session
     del pooled
     await until(lambda: pool.closed_sessions)
     await turns()
     assert pool.evictions == {"leaked": 1}
     assert pool.closed_sessions[0].session is session
-    assert "without a release" in caplog.text
+    assert f"a session of gateway weather to {URL} was dropped without a release" in caplog.text
+    assert "ann@" not in caplog.text
     await assert_all_places_usable(pool)
 
 

@@ -321,3 +321,21 @@ async def test_a_pool_that_is_made_within_its_loop_imports_the_sdk_aside(
     async with pool:
         assert threads == [False]
         assert sdk.is_loaded()
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        ("s3cret-t0ken\n", "it has a newline (character 13 of 13); remove it"),
+        ("s3cret\r\nX-Evil: 1", "it has a newline (character 7 of 17); remove it"),
+        ("s3cret\x00", "it has a control character (character 7 of 7); remove it"),
+        ("s3crét", "it is not ASCII (character 5 of 6); encode it"),
+        ("s3cret ", "it begins or ends with a blank; strip() it"),
+        ("\ts3cret", "it begins or ends with a blank; strip() it"),
+    ],
+)
+def test_a_value_that_cannot_be_sent_is_told_why_and_what_to_do(value: str, why: str) -> None:
+    with pytest.raises(ValueError, match="cannot be sent") as caught:
+        upstream_headers({"X-Token": value})
+    assert f"'X-Token' cannot be sent: {why}" in str(caught.value)
+    assert "s3c" not in str(caught.value)
