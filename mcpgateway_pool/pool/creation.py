@@ -20,6 +20,7 @@ from mcpgateway_pool.redact import safe_url
 from mcpgateway_pool.standstill import Standstill
 
 from .liveness import watch
+from .opening import learn_tools
 from .release import begin_close
 from .views import identity_digest
 
@@ -36,6 +37,7 @@ class Creation:
         pending: the acquire, or what stands for one where nobody waits for the session.
         arguments: of the acquire.
         context: to run in; None: in the caller's.
+        learns_tools: have the session ask for the tools of its server before anybody gets it.
 
     Attributes:
         task: its task.
@@ -48,6 +50,7 @@ class Creation:
         "_has_timed_out",
         "_headers",
         "_is_permitted",
+        "_learns_tools",
         "_pending",
         "_pool",
         "_span",
@@ -62,12 +65,15 @@ class Creation:
         pending: Pending,
         arguments: AcquireArguments,
         context: contextvars.Context | None = None,
+        *,
+        learns_tools: bool = False,
     ) -> None:
         loop = asyncio.get_running_loop()
         self._pool = pool
         self._pending = pending
         self._arguments = arguments
         self._headers = cast("dict[str, str] | None", arguments.headers)  # a copy: see AcquireArguments
+        self._learns_tools = learns_tools
         self._has_timed_out = False
         self._has_answered = False
         self._is_permitted = False
@@ -95,13 +101,18 @@ class Creation:
         if timeout is None:
             timeout = pool._settings.default_transport_timeout_seconds
         has_ended = True
+        pooled: Any = None
         try:
             await self._permit()
             pooled = await pool._create_session(
                 url, self._headers, transport_type, factory, timeout, gateway_id
             )
+            if self._learns_tools:
+                await learn_tools(pooled, pool._settings.health_check_timeout_seconds)
         except asyncio.CancelledError:
             self._fail(None)
+            if pooled is not None:  # it was learning; close_all() waits for this task, so for its close, too
+                await asyncio.wait({begin_close(pool, pooled)})
             raise
         except Exception as error:
             self._fail(error)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +69,27 @@ async def open_session(
         _owner_task=owner.task,
         _shutdown_event=owner.shutdown_event,
     )
+
+
+def knows_tools(pooled: Any) -> bool:
+    """Whether a session that was opened so has asked for the tools of its server."""
+    owner = getattr(pooled, "transport_context", None)
+    return isinstance(owner, session_owner.SessionOwner) and sdk.knows_tools(owner.session)
+
+
+async def learn_tools(pooled: Any, timeout: float) -> None:
+    """Have a session that nobody waits for ask for the tools of its server. The SDK checks results by their
+    schemas; where a session has none yet, its first tool call waits for a second request.
+
+    Args:
+        pooled: the session; one that was opened in another way is left as it is.
+        timeout: in seconds. A failure is nobody's: that first call asks again.
+    """
+    owner = getattr(pooled, "transport_context", None)
+    if isinstance(owner, session_owner.SessionOwner):
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(timeout):
+                await owner.session.list_tools()
 
 
 def _message_handler(pool: Pool, url: str, gateway_id: str | None) -> Any:

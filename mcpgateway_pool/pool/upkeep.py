@@ -16,6 +16,7 @@ from mcpgateway_pool._core import Pending, Ticket
 from mcpgateway_pool.redact import safe_error, safe_text, safe_url
 
 from .creation import Creation
+from .opening import knows_tools
 
 if TYPE_CHECKING:
     from .protocol import Pool
@@ -92,7 +93,9 @@ def begin_create(
         _, _, transport_type, _, _, user_identity, gateway_id, _ = arguments
         if pool._is_like(pooled, arguments.url, headers, transport_type, user_identity, gateway_id):
             arguments = arguments._replace(headers=headers)
-    creation = Creation(pool, pending, arguments, pool._context_ahead(pooled))
+    creation = Creation(
+        pool, pending, arguments, pool._context_ahead(pooled), learns_tools=knows_tools(pooled)
+    )
     creation.done.add_done_callback(partial(_opened_ahead, pool, pending))
     return creation.task
 

@@ -400,6 +400,11 @@ def on_given_up(session: Any, callback: Callable[[], None]) -> None:
         session._response_streams = _Requests(callback)
 
 
+def knows_tools(session: Any) -> bool:
+    """Whether a session has asked for the tools of its server, by whose schemas it checks results."""
+    return bool(getattr(session, "_tool_output_schemas", None))
+
+
 def is_transport_closed(session: Any) -> bool:
     """Whether a session's transport is known to have ended. False for anything that is no SDK session, and
     for an idle streamable HTTP session whose server is gone: that shows at its next request only.

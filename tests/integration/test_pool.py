@@ -34,7 +34,7 @@ from mcpgateway_pool import (
 from mcpgateway_pool.upstream import sdk
 from servers.process import ServerProcess
 from servers.waiting import AT_ONCE, until
-from support.fakes import FakeClock
+from support.fakes import FakeClock, upkeep
 
 if sdk.follows_redirects():
     # An SDK as old as 1.27 leaves two in-memory streams of its own to the collector when it cannot connect
@@ -573,3 +573,89 @@ async def test_promtool_accepts_the_exposition_with_hostile_gateway_ids(
         check=False,
     )
     assert (checked.returncode, checked.stdout + checked.stderr) == (0, b"")
+
+
+class Ahead:
+    """A pool with an old session, and what its server was asked since."""
+
+    def __init__(self, server: ServerProcess) -> None:
+        self._server = server
+        self._before = server.stats()
+        self._clock = FakeClock()
+        self.pool = MCPSessionPool(
+            clock=self._clock,
+            session_ttl_seconds=100.0,
+            session_ttl_jitter=0.0,
+            health_check_interval_seconds=1000.0,
+        )
+        self._place = self.pool.server(
+            server.url, user_identity="user", transport_type=TransportType(server.transport)
+        )
+
+    def posts(self, method: str) -> int:
+        return int(self._server.stats()["posts"].get(method, 0) - self._before["posts"].get(method, 0))
+
+    async def call(self) -> PooledSession:
+        async with self._place.session() as pooled:
+            await pooled.session.call_tool("echo", {"text": "hello"})
+            return pooled
+
+    async def ping(self) -> PooledSession:
+        async with self._place.session() as pooled:
+            await pooled.session.send_ping()
+            return pooled
+
+    async def pass_time(self, seconds: float) -> None:
+        self._clock.advance(seconds)
+        await upkeep(self.pool)
+
+
+async def test_no_caller_pays_for_the_tools_of_a_session_that_was_opened_ahead(server: ServerProcess) -> None:
+    ahead = Ahead(server)
+    async with ahead.pool as pool:
+        first = await ahead.call()
+        assert ahead.posts("tools/list") == 1  # the SDK checks the result by the tool's schema
+        await ahead.pass_time(97.0)
+        await until(lambda: pool.stats().idle_sessions == 2)
+        assert ahead.posts("tools/list") == 2
+        await ahead.pass_time(5.0)
+        assert await ahead.call() is not first
+        assert ahead.posts("tools/call") == 2
+        assert ahead.posts("tools/list") == 2
+
+
+async def test_a_session_like_one_that_called_no_tools_asks_for_none(server: ServerProcess) -> None:
+    ahead = Ahead(server)
+    async with ahead.pool as pool:
+        first = await ahead.ping()
+        await ahead.pass_time(97.0)
+        await until(lambda: pool.stats().idle_sessions == 2)
+        await ahead.pass_time(5.0)
+        assert await ahead.ping() is not first
+        assert ahead.posts("tools/list") == 0
+
+
+async def test_a_session_opened_ahead_is_kept_where_its_server_does_not_tell_its_tools() -> None:
+    with ServerProcess() as server:
+        ahead = Ahead(server)
+        async with ahead.pool as pool:
+            first = await ahead.call()
+            server.fault("error", method="tools/list", code=-32603)
+            await ahead.pass_time(97.0)
+            await until(lambda: pool.stats().idle_sessions == 2)
+            assert pool.stats().create_failures == 0
+            await ahead.pass_time(5.0)
+            assert await ahead.call() is not first
+
+
+async def test_a_pool_that_closes_while_a_session_learns_its_tools_closes_it_too(
+    server: ServerProcess,
+) -> None:
+    ahead = Ahead(server)
+    async with ahead.pool:
+        await ahead.call()
+        server.fault("hang", method="tools/list")
+        await ahead.pass_time(97.0)
+        await until(lambda: ahead.posts("tools/list") == 2)
+    assert ahead.posts("initialize") == 2
+    assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task()] == []
