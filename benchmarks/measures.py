@@ -30,6 +30,7 @@ from scrape_workers import Writer
 from scrape_workers import scrape_workers as page_of_workers
 from scrapes import scrape  # noqa: F401
 from sides import Clock, Side, fill, users
+from steady import steady_most_sessions, steady_p99, steady_p99_to_p50  # noqa: F401
 
 URL = "http://127.0.0.1:9000/mcp"
 TWO_HEADERS = {"Authorization": "Bearer 0123456789abcdef", "X-Tenant-Id": "tenant-1"}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any, Literal
 
-Unit = Literal["s", "B"]
+Unit = Literal["s", "B", "times", "sessions"]
 Goal = Literal["faster", "slower", "more", "below"]
 
 
@@ -108,6 +108,8 @@ class Row:
 
 def amount_text(amount: float, unit: Unit) -> str:
     """An amount with the unit that suits its size."""
+    if unit in {"times", "sessions"}:
+        return f"{amount:.2f}x" if unit == "times" else f"{amount:g}"
     if unit == "B":
         return f"{amount:,.0f} B" if abs(amount) < 10_000 else f"{amount / 1024:,.1f} KiB"
     if abs(amount) < 100e-9:

@@ -24,6 +24,7 @@ class Scale:
     workers: int = 16
     calls: int = 100
     opened: int = 40
+    lifetimes: int = 3  # of the sessions of steady callers
     rounds: int = 5
 
 
@@ -39,6 +40,7 @@ QUICK = Scale(
     workers=2,
     calls=20,
     opened=20,
+    lifetimes=1,
     rounds=2,
 )
 
@@ -57,6 +59,7 @@ def table(scale: Scale = FULL) -> Sequence[Row]:
         *counts(scale),
         *stalls(scale),
         *real_servers(scale),
+        *steady_callers(scale),
         *memory(scale),
         *scrapes(scale),
         many_keys(scale),
@@ -224,6 +227,57 @@ def real_servers(scale: Scale) -> list[Row]:
             "the SDK alone, TLS shared",
             "faster",
             rounds=rounds,
+        ),
+    ]
+
+
+def steady_callers(scale: Scale) -> list[Row]:
+    """Callers at a steady pace while their sessions end, which live 5 s and take 0.5 s to open. A call that
+    is refused or fails leaves its row unmeasured.
+    """
+    lifetimes: dict[str, Any] = {"lifetimes": scale.lifetimes}
+    rounds = min(scale.rounds, 3)
+    one_a_key = {"max_sessions_per_key": 1, **lifetimes}
+    two_callers = {"callers": 2, **lifetimes}
+    return [
+        Row(
+            "steady caller, p99 of a call",
+            ours("steady_p99", **lifetimes),
+            theirs("steady_p99", **lifetimes),
+            "peer",
+            "faster",
+            rounds=rounds,
+        ),
+        Row(
+            "steady caller, p99 divided by p50",
+            ours("steady_p99_to_p50", **lifetimes),
+            theirs("steady_p99_to_p50", **lifetimes),
+            "peer",
+            "below",
+            1.5,
+            rounds,
+            "times",
+        ),
+        Row(
+            "steady caller, limit 1 a key: most sessions at once",
+            ours("steady_most_sessions", **one_a_key),
+            ours("steady_most_sessions", **lifetimes),
+            "the limit not set",
+            "below",
+            1,
+            1,
+            "sessions",
+        ),
+        # The released peer has no such limit.
+        Row(
+            "2 steady callers, limit 2 in total: most sessions at once",
+            ours("steady_most_sessions", max_total_sessions=2, **two_callers),
+            ours("steady_most_sessions", **two_callers),
+            "the limit not set",
+            "below",
+            2,
+            1,
+            "sessions",
         ),
     ]
 

@@ -16,6 +16,7 @@ LIMITS = {
     "longest pause, 100,000": "the-longest-pause",
     "the pool's share of it, in a loop": "the-share-of-a-real-call",
     "the pool's share of it, between calls": "the-share-of-a-real-call",
+    "steady caller, p99 divided by p50": "a-steady-caller",
     "session creation": "session-creation",
     "idle key": "an-idle-key",
     "scrape, 1,000 gateways, the pool's collector": "the-scrape-by-the-collector",

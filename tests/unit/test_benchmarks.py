@@ -39,6 +39,10 @@ PROMISED = [
     ("session creation, streamable HTTP", "peer", "at most 8.00 ms"),
     ("memory of an open session, streamable HTTP", "peer", "at most 90.0 KiB"),
     ("session creation, streamable HTTP", "the SDK alone, TLS shared", "–"),
+    ("steady caller, p99 of a call", "peer", "–"),
+    ("steady caller, p99 divided by p50", "peer", "at most 1.50x"),
+    ("steady caller, limit 1 a key: most sessions at once", "the limit not set", "at most 1"),
+    ("2 steady callers, limit 2 in total: most sessions at once", "the limit not set", "at most 2"),
     ("session object", "peer", "at most 250 B"),
     ("idle key beyond its session object, 100,000 keys", "peer", "at most 500 B"),
     ("scrape, 1,000 gateways, the pool's collector", "the same series as native metrics", "at most 0.6x"),
@@ -170,6 +174,8 @@ def test_a_row_says_whether_its_target_is_met(
         (1.2, "s", "1200.00 ms"),
         (559.2, "B", "559 B"),
         (92160, "B", "90.0 KiB"),
+        (1.234, "times", "1.23x"),
+        (2.0, "sessions", "2"),
     ],
 )
 def test_amounts_have_the_unit_of_their_size(module: Any, amount: float, unit: str, text: str) -> None:
