@@ -105,6 +105,10 @@
     X(MAX_TOTAL_KEYS, "max_total_keys", GAUGE, LIMIT,                                              \
       "Limit on keys: the sum over the pools; 0 is unlimited.")
 
+/* The one series without a word: 1 for each row whose gateway has a name that is known. */
+#define MGP_GATEWAY_INFO_STEM "gateway_info"
+#define MGP_GATEWAY_INFO_HELP "1 for each gateway whose name is known."
+
 #define MGP_X(ID, value) MGP_EVICTION_##ID,
 enum mgp_eviction_reason { MGP_EVICTION_REASONS(MGP_X) MGP_EVICTION_REASON_COUNT };
 #undef MGP_X

@@ -146,8 +146,12 @@ node_ensure(struct mgp_snapshot *snapshot, const void *label, size_t size)
     node->entry.size = size;
     node->entry.hash = hash;
     mgp_table_insert(&snapshot->by_label, &node->entry);
-    snapshot->rows[snapshot->row_count++] =
-        (struct mgp_snapshot_row){node->label, size, node->words, &node->end};
+    snapshot->rows[snapshot->row_count++] = (struct mgp_snapshot_row){
+        .label = node->label,
+        .label_size = size,
+        .words = node->words,
+        .end = &node->end,
+    };
     return node;
 }
 

@@ -40,6 +40,10 @@ struct mgp_snapshot_row {
     size_t label_size;
     uint64_t *words;              /* MGP_WORD_COUNT of them; owned by the snapshot */
     struct mgp_snapshot_end *end; /* owned by the snapshot */
+    /* The gateway's name, likewise UTF-8; NULL: not known. Borrowed from whoever knows it, who
+     * writes it here once the snapshot is finished. */
+    const uint8_t *name;
+    size_t name_size;
 };
 
 /* Of the archive that a snapshot was read from; all owned. */

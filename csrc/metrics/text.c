@@ -14,6 +14,8 @@
 /* What a line has besides its stem and the label of its gateway, at most. */
 #define LINE_BYTES                                                                                 \
     (sizeof(MGP_SERIES_PREFIX "_bucket{gateway_id=\"") + MIDDLE_BYTES + MGP_NUMBER_BYTES + 1)
+#define INFO_MIDDLE "\",name=\""
+#define INFO_END "\"} "
 /* The lines HELP and TYPE, without the text of HELP. */
 #define HEAD_BYTES (2 * (size_t)NAME_BYTES + sizeof("# HELP  \n# TYPE  histogram\n"))
 
@@ -100,6 +102,10 @@ mgp_text_sample_name(size_t number, char name[MGP_TEXT_NAME_BYTES])
         name_of(series->stem, series->kind, 0, name);
         return true;
     }
+    if (number == MGP_PROCESS_WORD_COUNT) {
+        name_of(MGP_GATEWAY_INFO_STEM, MGP_SERIES_GAUGE, 0, name);
+        return true;
+    }
     return false;
 }
 
@@ -121,49 +127,70 @@ escape_of(uint8_t byte)
 }
 
 static size_t
-escaped_size(const struct mgp_snapshot_row *row)
+escaped_size(const uint8_t *bytes, size_t size)
 {
-    size_t size = row->label_size;
-    for (size_t i = 0; i < row->label_size; i++) {
-        size += escape_of(row->label[i]) != '\0';
+    size_t escaped = size;
+    for (size_t i = 0; i < size; i++) {
+        escaped += escape_of(bytes[i]) != '\0';
     }
-    return size;
+    return escaped;
 }
 
 static char *
-put_escaped(char *at, const struct mgp_snapshot_row *row)
+put_escaped(char *at, const uint8_t *bytes, size_t size)
 {
-    for (size_t i = 0; i < row->label_size; i++) {
-        char escape = escape_of(row->label[i]);
+    for (size_t i = 0; i < size; i++) {
+        char escape = escape_of(bytes[i]);
         if (escape != '\0') {
             *at++ = '\\';
             *at++ = escape;
         } else {
-            *at++ = (char)row->label[i];
+            *at++ = (char)bytes[i];
         }
     }
     return at;
 }
 
+/* Writes it to `at`, where `label` says that it is afterwards; returns its end. */
+static char *
+make_label(char *at, const uint8_t *bytes, size_t size, struct mgp_text_label *label)
+{
+    char *end = put_escaped(at, bytes, size);
+    *label = (struct mgp_text_label){at, (size_t)(end - at)};
+    return end;
+}
+
 static int
-make_labels(struct mgp_text *text, size_t *labels_size)
+make_labels(struct mgp_text *text, size_t *labels_size, size_t *names_size)
 {
     const struct mgp_snapshot *snapshot = text->snapshot;
-    size_t size = 0;
-    for (size_t i = 0; i < snapshot->row_count; i++) {
-        size += escaped_size(&snapshot->rows[i]);
+    size_t size = 0, row_count = snapshot->row_count;
+    for (size_t i = 0; i < row_count; i++) {
+        const struct mgp_snapshot_row *row = &snapshot->rows[i];
+        size += escaped_size(row->label, row->label_size);
     }
     *labels_size = size;
-    text->escaped = mgp_alloc(size);
-    text->labels = mgp_alloc_zeroed(snapshot->row_count, sizeof(*text->labels));
+    *names_size = 0;
+    for (size_t i = 0; i < row_count; i++) {
+        const struct mgp_snapshot_row *row = &snapshot->rows[i];
+        *names_size += row->name == NULL ? 0 : escaped_size(row->name, row->name_size);
+    }
+    text->escaped = mgp_alloc(size + *names_size);
+    text->labels = mgp_alloc_zeroed(2 * row_count, sizeof(*text->labels));
     if (text->escaped == NULL || text->labels == NULL) {
         return MGP_ERR_NOMEM;
     }
     char *at = text->escaped;
-    for (size_t i = 0; i < snapshot->row_count; i++) {
-        char *end = put_escaped(at, &snapshot->rows[i]);
-        text->labels[i] = (struct mgp_text_label){at, (size_t)(end - at)};
-        at = end;
+    for (size_t i = 0; i < row_count; i++) {
+        const struct mgp_snapshot_row *row = &snapshot->rows[i];
+        at = make_label(at, row->label, row->label_size, &text->labels[i]);
+    }
+    for (size_t i = 0; i < row_count; i++) {
+        const struct mgp_snapshot_row *row = &snapshot->rows[i];
+        if (row->name != NULL) {
+            at = make_label(at, row->name, row->name_size, &text->labels[row_count + i]);
+            text->name_count++;
+        }
     }
     return MGP_OK;
 }
@@ -351,10 +378,30 @@ put_process_series(const struct mgp_text *text, char *at, enum mgp_process_word 
     return at;
 }
 
+static char *
+put_gateway_info(const struct mgp_text *text, char *at)
+{
+    const struct mgp_text_label *names = text->labels + text->snapshot->row_count;
+    struct piece start = line_start(MGP_GATEWAY_INFO_STEM, name_ending(MGP_SERIES_GAUGE, 0));
+    at = put_head(text, at, MGP_GATEWAY_INFO_STEM, MGP_SERIES_GAUGE, MGP_GATEWAY_INFO_HELP);
+    for (size_t i = 0; i < text->snapshot->row_count; i++) {
+        if (names[i].bytes == NULL) {
+            continue;
+        }
+        at = put(at, start.bytes, start.size);
+        at = put(at, text->labels[i].bytes, text->labels[i].size);
+        at = put_string(at, INFO_MIDDLE);
+        at = put(at, names[i].bytes, names[i].size);
+        at = mgp_number_put_count(put_string(at, INFO_END), 1);
+        *at++ = '\n';
+    }
+    return at;
+}
+
 /* ---- the whole -------------------------------------------------------------- */
 
 static size_t
-bound_of(const struct mgp_text *text, size_t labels_size)
+bound_of(const struct mgp_text *text, size_t labels_size, size_t names_size)
 {
     size_t row_count = text->snapshot->row_count, bound = 0;
     for (size_t i = 0; i < mgp_series_count; i++) {
@@ -367,6 +414,8 @@ bound_of(const struct mgp_text *text, size_t labels_size)
         const struct mgp_process_series *series = &mgp_process_series_table[i];
         bound += HEAD_BYTES + strlen(series->help) + strlen(series->stem) + LINE_BYTES;
     }
+    bound += HEAD_BYTES + sizeof(MGP_GATEWAY_INFO_HELP) + labels_size + names_size;
+    bound += row_count * (sizeof(MGP_GATEWAY_INFO_STEM INFO_MIDDLE INFO_END) + LINE_BYTES);
     return bound;
 }
 
@@ -374,15 +423,15 @@ int
 mgp_text_init(struct mgp_text *text, const struct mgp_snapshot *snapshot, int64_t now_ns,
               enum mgp_text_format format, const bool *selected)
 {
-    size_t labels_size;
+    size_t labels_size, names_size;
     *text = (struct mgp_text){
         .snapshot = snapshot,
         .selected = selected,
         .now_ns = now_ns,
         .format = format,
     };
-    int status = make_labels(text, &labels_size);
-    text->bound = bound_of(text, labels_size);
+    int status = make_labels(text, &labels_size, &names_size);
+    text->bound = bound_of(text, labels_size, names_size);
     return status;
 }
 
@@ -432,6 +481,9 @@ mgp_text_write(const struct mgp_text *text, char *buffer)
         if (text->selected == NULL || wanted[i]) {
             at = put_process_series(text, at, (enum mgp_process_word)i);
         }
+    }
+    if (text->selected == NULL || (wanted[MGP_PROCESS_WORD_COUNT] && text->name_count > 0)) {
+        at = put_gateway_info(text, at);
     }
     MGP_ASSERT((size_t)(at - buffer) <= text->bound);
     return at;

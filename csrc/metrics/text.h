@@ -7,7 +7,7 @@
  *     }
  *     mgp_text_fini(&text);
  *
- * Families come in the order of the tables of series, within a family the rows in the order
+ * Families come in the order of the tables of series, gateway_info last, within a family the rows in the order
  * of the snapshot. The "# EOF" of OpenMetrics is left to whoever puts the page together.
  *
  * Numbers have the form of a Python float, with the exponents of Go: 3.0, 0.25, 1.5e+06.
@@ -33,13 +33,14 @@ struct mgp_text {
     const bool *selected;                /* borrowed; by name; NULL: all */
     int64_t now_ns;
     enum mgp_text_format format;
-    struct mgp_text_label *labels; /* owned; one for each row */
+    struct mgp_text_label *labels; /* owned; one for each row, then the name of each */
     char *escaped;                 /* owned; the bytes of `labels` */
+    size_t name_count;             /* rows that have a name */
     size_t bound;
 };
 
 /* The names of samples, which `name[]` of a scrape selects: each series has one, a histogram
- * three. `name` gets that of the given number; false when there are no more. */
+ * three; that of gateway_info is the last. `name` gets that of the given number; false when there are no more. */
 #define MGP_TEXT_NAME_BYTES 96
 bool mgp_text_sample_name(size_t number, char name[MGP_TEXT_NAME_BYTES]);
 

@@ -127,20 +127,56 @@ write_text(const struct mgp_text *text, PyObject *before, PyObject *after)
     return page;
 }
 
-/* text(before, after, is_openmetrics, names) */
+/* What a dict says is the name of each row's gateway, into the rows: 0 or -1. The bytes are the
+ * dict's. */
+static int
+put_gateway_names(struct mgp_snapshot *snapshot, PyObject *gateway_names)
+{
+    for (size_t i = 0; PyDict_GET_SIZE(gateway_names) > 0 && i < snapshot->row_count; i++) {
+        struct mgp_snapshot_row *row = &snapshot->rows[i];
+        PyObject *label = py_row_label(row);
+        PyObject *name = label == NULL ? NULL : PyDict_GetItemWithError(gateway_names, label);
+        Py_XDECREF(label);
+        if (name == NULL && PyErr_Occurred()) {
+            return -1;
+        }
+        if (name == NULL) {
+            continue;
+        }
+        Py_ssize_t size;
+        row->name = (const uint8_t *)PyUnicode_AsUTF8AndSize(name, &size);
+        if (row->name == NULL) {
+            return -1;
+        }
+        row->name_size = (size_t)size;
+    }
+    return 0;
+}
+
+/* text(before, after, is_openmetrics, names, gateway_names) */
 PyObject *
 py_module_text(PyObject *module, PyObject *args)
 {
     py_state *state = PyModule_GetState(module);
-    PyObject *before, *after, *names, *page = NULL; /* borrowed, but for page */
+    PyObject *before, *after, *names, *known; /* borrowed */
+    PyObject *gateway_names, *page = NULL;    /* owned */
     int is_openmetrics, status;
     bool selected[NAMES_MAX] = {false};
     struct mgp_snapshot snapshot;
     struct mgp_text text;
-    if (!PyArg_ParseTuple(args, "SSpO:text", &before, &after, &is_openmetrics, &names) ||
-        (names != Py_None && select_names(names, selected) < 0) ||
-        py_snapshot_take(state, &snapshot) < 0) {
+    if (!PyArg_ParseTuple(args, "SSpOO!:text", &before, &after, &is_openmetrics, &names,
+                          &PyDict_Type, &known) ||
+        (names != Py_None && select_names(names, selected) < 0)) {
         return NULL;
+    }
+    /* Nobody changes a copy while the text borrows from it. */
+    gateway_names = PyDict_Copy(known);
+    if (gateway_names == NULL || py_snapshot_take(state, &snapshot) < 0) {
+        Py_XDECREF(gateway_names);
+        return NULL;
+    }
+    if (put_gateway_names(&snapshot, gateway_names) < 0) {
+        goto done;
     }
     int64_t now_ns = py_monotonic_ns();
     Py_BEGIN_ALLOW_THREADS
@@ -154,8 +190,17 @@ py_module_text(PyObject *module, PyObject *args)
         page = write_text(&text, before, after);
     }
     mgp_text_fini(&text);
+done:
     mgp_snapshot_fini(&snapshot);
+    Py_DECREF(gateway_names);
     return page;
+}
+
+/* (stem, kind, help) of the series that says the names of gateways */
+PyObject *
+py_gateway_info_series(void)
+{
+    return Py_BuildValue("(sss)", MGP_GATEWAY_INFO_STEM, "gauge", MGP_GATEWAY_INFO_HELP);
 }
 
 /* ((stem, kind, help), ...) of the series that the process has as a whole */

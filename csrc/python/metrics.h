@@ -8,5 +8,6 @@ PyObject *py_module_buckets(PyObject *module, PyObject *ignored);
 PyObject *py_module_set_buckets(PyObject *module, PyObject *args);
 PyObject *py_module_text(PyObject *module, PyObject *args);
 PyObject *py_process_series_table(void);
+PyObject *py_gateway_info_series(void);
 
 #endif

@@ -50,6 +50,9 @@ static PyMethodDef core_methods[] = {
      PyDoc_STR("leave(context, /)\n--\n\n"
                "None where the session of enter() went back; NotImplemented where that is for\n"
                "Python to find out; else what release() returns.")},
+    {"row_labels", py_module_row_labels, METH_NOARGS,
+     PyDoc_STR("row_labels()\n--\n\n"
+               "The labels of all rows that a snapshot has.")},
     {"snapshot", py_module_snapshot, METH_NOARGS,
      PyDoc_STR("snapshot()\n--\n\n"
                "([(gateway label, words), ...], words of the process), all of one moment;\n"
@@ -73,8 +76,9 @@ static PyMethodDef core_methods[] = {
      PyDoc_STR("set_buckets(stem, bounds, /)\n--\n\n"
                "Replaces the bounds of a histogram: ((nanoseconds, le), ...).")},
     {"text", py_module_text, METH_VARARGS,
-     PyDoc_STR("text(before, after, is_openmetrics, names, /)\n--\n\n"
-               "The text of all series, or of the samples of these names, between two texts.")},
+     PyDoc_STR("text(before, after, is_openmetrics, names, gateway_names, /)\n--\n\n"
+               "The text of all series, or of the samples of these names, between two texts;\n"
+               "with the names of gateways by label.")},
     {"publish_limits", (PyCFunction)(void (*)(void))py_module_publish_limits, METH_FASTCALL,
      PyDoc_STR("publish_limits(max_sessions_per_key, max_total_sessions, max_total_keys, /)\n--\n\n"
                "What the pools of this process may do together; None: unlimited.")},
@@ -275,6 +279,7 @@ core_exec(PyObject *module)
     }
     if (add_table(module, "SERIES", py_series_table()) < 0 ||
         add_table(module, "PROCESS_SERIES", py_process_series_table()) < 0 ||
+        add_table(module, "GATEWAY_INFO_SERIES", py_gateway_info_series()) < 0 ||
         PyModule_AddStringConstant(module, "OVERFLOW_LABEL", MGP_ROWS_OVERFLOW_LABEL) < 0 ||
         PyModule_AddIntConstant(module, "BUCKETS_MAX", MGP_BUCKETS_MAX) < 0 ||
         PyModule_AddIntConstant(module, "VERDICT_GOOD", MGP_VERDICT_GOOD) < 0 ||

@@ -170,12 +170,17 @@ process_numbers(const struct mgp_snapshot *snapshot)
     return numbers(words, MGP_PROCESS_WORD_COUNT);
 }
 
+PyObject *
+py_row_label(const struct mgp_snapshot_row *row)
+{
+    return PyUnicode_DecodeUTF8((const char *)row->label, (Py_ssize_t)row->label_size, "replace");
+}
+
 static PyObject *
 row_entry(const struct mgp_snapshot_row *row)
 {
     PyObject *entry = NULL;
-    PyObject *name =
-        PyUnicode_DecodeUTF8((const char *)row->label, (Py_ssize_t)row->label_size, "replace");
+    PyObject *name = py_row_label(row);
     PyObject *words = numbers(row->words, MGP_WORD_COUNT);
     if (name != NULL && words != NULL) {
         entry = PyTuple_Pack(2, name, words);
@@ -183,6 +188,35 @@ row_entry(const struct mgp_snapshot_row *row)
     Py_XDECREF(words);
     Py_XDECREF(name);
     return entry;
+}
+
+/* A list of what `make` makes of each row. */
+static PyObject *
+list_rows(const struct mgp_snapshot *snapshot,
+          PyObject *(*make)(const struct mgp_snapshot_row *row))
+{
+    PyObject *list = PyList_New((Py_ssize_t)snapshot->row_count);
+    for (size_t i = 0; list != NULL && i < snapshot->row_count; i++) {
+        PyObject *entry = make(&snapshot->rows[i]);
+        if (entry == NULL) {
+            Py_CLEAR(list);
+        } else {
+            PyList_SET_ITEM(list, (Py_ssize_t)i, entry);
+        }
+    }
+    return list;
+}
+
+PyObject *
+py_module_row_labels(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    struct mgp_snapshot snapshot;
+    if (py_snapshot_take(PyModule_GetState(module), &snapshot) < 0) {
+        return NULL;
+    }
+    PyObject *labels = list_rows(&snapshot, py_row_label);
+    mgp_snapshot_fini(&snapshot);
+    return labels;
 }
 
 PyObject *
@@ -194,15 +228,7 @@ py_module_snapshot(PyObject *module, PyObject *Py_UNUSED(ignored))
     if (py_snapshot_take(state, &snapshot) < 0) {
         return NULL;
     }
-    PyObject *rows = PyList_New((Py_ssize_t)snapshot.row_count);
-    for (size_t i = 0; rows != NULL && i < snapshot.row_count; i++) {
-        PyObject *entry = row_entry(&snapshot.rows[i]);
-        if (entry == NULL) {
-            Py_CLEAR(rows);
-        } else {
-            PyList_SET_ITEM(rows, (Py_ssize_t)i, entry);
-        }
-    }
+    PyObject *rows = list_rows(&snapshot, row_entry);
     process = rows == NULL ? NULL : process_numbers(&snapshot);
     result = process == NULL ? NULL : PyTuple_Pack(2, rows, process);
     Py_XDECREF(process);

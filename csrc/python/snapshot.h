@@ -12,6 +12,9 @@
  * wrong with files is kept for take_problems(). The caller calls mgp_snapshot_fini(). */
 int py_snapshot_take(py_state *state, struct mgp_snapshot *snapshot);
 
+/* The value of a row's label gateway_id: new reference, or NULL. */
+PyObject *py_row_label(const struct mgp_snapshot_row *row);
+
 /* 0, or -1 with an exception. */
 int py_counters_init(py_state *state);
 void py_counters_fini(py_state *state);
@@ -21,6 +24,7 @@ void py_counters_upkeep(py_state *state, int64_t now_ns);
 
 /* module functions */
 PyObject *py_module_snapshot(PyObject *module, PyObject *ignored);
+PyObject *py_module_row_labels(PyObject *module, PyObject *ignored);
 PyObject *py_module_forget_row(PyObject *module, PyObject *label);
 PyObject *py_module_count_replay(PyObject *module, PyObject *label);
 PyObject *py_module_count_unpooled(PyObject *module, PyObject *const *args, Py_ssize_t nargs);

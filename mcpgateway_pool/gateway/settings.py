@@ -59,6 +59,8 @@ class GatewaySettings:
         max_waiters: MCPGATEWAY_POOL_MAX_WAITERS: callers waiting for one key, default 0, unlimited.
         max_total_sessions: MCPGATEWAY_POOL_MAX_TOTAL_SESSIONS: default 0, unlimited.
         max_total_keys: MCPGATEWAY_POOL_MAX_TOTAL_KEYS: default 0, unlimited.
+        gateway_names: MCPGATEWAY_POOL_GATEWAY_NAMES: whether the series say the names of gateways beside
+            their ids; default true.
         shared_tls: MCPGATEWAY_POOL_SHARED_TLS: whether sessions share one TLS context; default true.
         connect_timeout_seconds: MCPGATEWAY_POOL_CONNECT_TIMEOUT_SECONDS: this and the next five are those of
             :class:`mcpgateway_pool.NetworkSettings`, with its defaults.
@@ -102,6 +104,7 @@ class GatewaySettings:
     max_waiters: int = 0
     max_total_sessions: int = 0
     max_total_keys: int = 0
+    gateway_names: bool = True
     shared_tls: bool = True
     connect_timeout_seconds: float = config.DEFAULT_NETWORK.connect_timeout_seconds
     tcp_keepalive_idle_seconds: float = config.DEFAULT_NETWORK.tcp_keepalive_idle_seconds
@@ -229,6 +232,7 @@ _PARSERS: dict[str, Callable[[str, str], Any]] = {
     "max_waiters": _count,
     "max_total_sessions": _count,
     "max_total_keys": _count,
+    "gateway_names": _boolean,
     "shared_tls": _boolean,
     "connect_timeout_seconds": _duration,
     "tcp_keepalive_idle_seconds": _seconds,

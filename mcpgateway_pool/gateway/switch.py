@@ -24,8 +24,10 @@ from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 import _mcpgateway_pool_switch as hook
+from mcpgateway_pool.prometheus.gateway_names import NAMES
 
 from .endpoint import ENDPOINT, counters_problem, describe_counters
+from .gateway_rows import read_gateway_names
 from .releases import Family, Release, describe_supported, installed_release
 from .settings import SettingError, did_you_mean, read, unknown_variables
 
@@ -125,6 +127,7 @@ def uninstall() -> None:
         hook.remove()
         _begun.clear()
         ENDPOINT.hide()
+        NAMES.use(None)
         tls = sys.modules.get(f"{__package__}.tls")
         if tls is not None:  # else it has replaced nothing
             tls.restore()
@@ -273,6 +276,8 @@ def _begin(release: Release, family: Family) -> None:
         return
     _begun.add(family.module)
     ENDPOINT.show(family.exposition)
+    with contextlib.suppress(SettingError):  # which stops the start, a little later
+        NAMES.use(read_gateway_names if read("gateway_names") else None)
     # By the logger of the module that is replaced: the gateway lets its own loggers say more than others.
     log = logging.getLogger(family.module)
     log.info(

@@ -23,6 +23,7 @@ from mcpgateway_pool.labels import gateway_label
 from mcpgateway_pool.processes import publish_limits
 
 from . import shared_counters
+from .gateway_names import NAMES
 from .marking import Mark, current_mark
 
 PREFIX = "mcp_session_pool_"
@@ -40,7 +41,8 @@ _TYPES = {"counter": "counter", "gauge": "gauge", "age": "gauge", "histogram": "
 
 def _families() -> list[Metric]:
     families = [Metric(PREFIX + stem, text, _TYPES[kind]) for stem, kind, _, text, _ in _core.SERIES]
-    families.extend(Metric(PREFIX + stem, text, kind) for stem, kind, text in _core.PROCESS_SERIES)
+    others = (*_core.PROCESS_SERIES, _core.GATEWAY_INFO_SERIES)
+    families.extend(Metric(PREFIX + stem, text, kind) for stem, kind, text in others)
     return families
 
 
@@ -114,9 +116,17 @@ class PoolCollector(Collector):
                 name = PREFIX + stem + ("_total" if kind == "counter" else "")
                 family.samples = [Sample(name, labels, words[word]) for labels, words in by_gateway]
             yield family
-        for family, value in zip(families, process, strict=True):
+        for value in process:
+            family = next(families)
             family.add_sample(family.name + ("_total" if family.type == "counter" else ""), {}, value)
             yield family
+        family, names = next(families), NAMES.known()
+        family.samples = [
+            Sample(family.name, {**labels, "name": names[labels["gateway_id"]]}, 1)
+            for labels, _ in by_gateway
+            if labels["gateway_id"] in names
+        ]
+        yield family
 
 
 def register_collector(registry: CollectorRegistry | None = None) -> PoolCollector:

@@ -24,6 +24,7 @@ from prometheus_client.registry import CollectorRegistry
 from mcpgateway_pool import _core
 
 from .collector import read_counters, register_collector
+from .gateway_names import NAMES
 from .marking import Mark, current_mark
 
 Encoder = Callable[[Any], bytes]
@@ -95,7 +96,7 @@ def _encode(encoder: Encoder, registry: Collecting) -> bytes:
     before, found, after = page.partition(mark.text)
     if not found:  # whatever stands between the registry and us lets no mark pass
         return encoder(registry)
-    return read_counters(partial(_core.text, before, after, is_openmetrics, mark.names))
+    return read_counters(partial(_core.text, before, after, is_openmetrics, mark.names, NAMES.known()))
 
 
 def metrics_app(registry: CollectorRegistry | None = None, *, disable_compression: bool = False) -> App:

@@ -28,8 +28,11 @@ start(size_t count, const char *const labels[])
     snapshot.rows = rows;
     snapshot.row_count = count;
     for (size_t i = 0; i < count; i++) {
-        rows[i] = (struct mgp_snapshot_row){(const uint8_t *)labels[i], strlen(labels[i]), words[i],
-                                            NULL};
+        rows[i] = (struct mgp_snapshot_row){
+            .label = (const uint8_t *)labels[i],
+            .label_size = strlen(labels[i]),
+            .words = words[i],
+        };
     }
 }
 
@@ -272,7 +275,7 @@ every_name_is_selectable_and_no_other(void)
         CHECK(number_of(name) == (int)count); /* no name twice */
         count++;
     }
-    CHECK(count == mgp_series_count + 2 * MGP_HISTOGRAM_COUNT + MGP_PROCESS_WORD_COUNT);
+    CHECK(count == mgp_series_count + 2 * MGP_HISTOGRAM_COUNT + MGP_PROCESS_WORD_COUNT + 1);
     CHECK(number_of("mcp_session_pool_hits") == -1);
     CHECK(number_of("mcp_session_pool_use_seconds") == -1);
 }
@@ -289,6 +292,33 @@ helps_need_no_escaping(void)
 }
 
 static void
+only_gateways_with_a_name_have_an_info_line(void)
+{
+    bool selected[NAMES_MAX] = {false};
+    start(3, (const char *const[]){"a", "none", "\"b\""});
+    rows[0].name = (const uint8_t *)"first";
+    rows[0].name_size = 5;
+    rows[2].name = (const uint8_t *)"a\\b\n";
+    rows[2].name_size = 4;
+    char *text = text_of(0, MGP_TEXT_CLASSIC, NULL);
+    CHECK(strstr(text, "# TYPE mcp_session_pool_gateway_info gauge\n"
+                       "mcp_session_pool_gateway_info{gateway_id=\"a\",name=\"first\"} 1.0\n"
+                       "mcp_session_pool_gateway_info{gateway_id=\"\\\"b\\\"\","
+                       "name=\"a\\\\b\\n\"} 1.0\n") != NULL);
+    CHECK(strstr(text, "gateway_info{gateway_id=\"none\"") == NULL);
+    free(text);
+    selected[number_of("mcp_session_pool_gateway_info")] = true;
+    text = text_of(0, MGP_TEXT_CLASSIC, selected);
+    CHECK(strncmp(text, "# HELP mcp_session_pool_gateway_info ", 37) == 0);
+    free(text);
+    rows[0].name = rows[2].name = NULL;
+    text = text_of(0, MGP_TEXT_CLASSIC, selected);
+    CHECK(text[0] == '\0');
+    free(text);
+    end();
+}
+
+static void
 longest_text_stays_within_its_bound(void)
 {
     char label[257];
@@ -299,6 +329,10 @@ longest_text_stays_within_its_bound(void)
         labels[i] = label;
     }
     start(ROWS_MAX, labels);
+    for (size_t i = 0; i < ROWS_MAX; i++) {
+        rows[i].name = (const uint8_t *)label;
+        rows[i].name_size = 256;
+    }
     memset(words, 0xff, sizeof(words));
     memset(snapshot.process_words, 0xfe, sizeof(snapshot.process_words));
     free(text_of(INT64_MAX, MGP_TEXT_CLASSIC, NULL)); /* checks it */
@@ -327,6 +361,7 @@ main(void)
     RUN(durations_are_seconds_to_the_microsecond);
     RUN(number_reads_back_as_what_it_was);
     RUN(families_have_their_heads_also_without_rows);
+    RUN(only_gateways_with_a_name_have_an_info_line);
     RUN(lines_have_labels_and_values);
     RUN(histogram_is_cumulative_and_ends_with_count_and_sum);
     RUN(only_what_is_selected_is_written);

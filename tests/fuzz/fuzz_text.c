@@ -263,6 +263,16 @@ check_sample(const struct exposition_sample *sample, void *context)
             return;
         }
     }
+    if (is_of_stem(sample->name, MGP_GATEWAY_INFO_STEM, MGP_SERIES_GAUGE)) {
+        CHECK(sample->label_count == 2);
+        const struct mgp_snapshot_row *row =
+            &expected->snapshot->rows[row_of(expected, &sample->labels[0])];
+        const struct exposition_label *name = &sample->labels[1];
+        CHECK(strcmp(name->name, "name") == 0 && row->name != NULL);
+        CHECK(name->size == row->name_size && memcmp(name->value, row->name, name->size) == 0);
+        CHECK(sample->value == 1);
+        return;
+    }
     harness_fail(__FILE__, __LINE__, "the sample is of a series of the tables");
 }
 
@@ -287,6 +297,10 @@ count_samples(const struct expectation *expected)
     }
     for (size_t i = 0; i < MGP_PROCESS_WORD_COUNT; i++, number++) {
         count += expected->selected == NULL || expected->selected[number];
+    }
+    for (size_t i = 0; i < row_count; i++) {
+        bool is_wanted = expected->selected == NULL || expected->selected[number];
+        count += is_wanted && expected->snapshot->rows[i].name != NULL;
     }
     return count;
 }
@@ -350,6 +364,11 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         CHECK(mgp_snapshot_limit_rows(&snapshot, 1 + selection % 2) == 0);
     }
     mgp_snapshot_finish(&snapshot);
+    for (size_t i = 0; i < snapshot.row_count; i += 1 + (how & 32) / 32) {
+        const struct mgp_snapshot_row *other = &snapshot.rows[snapshot.row_count - 1 - i];
+        snapshot.rows[i].name = other->label;
+        snapshot.rows[i].name_size = other->label_size;
+    }
     write_and_read(&expected, how & 16 ? MGP_TEXT_OPENMETRICS : MGP_TEXT_CLASSIC);
     mgp_snapshot_fini(&snapshot);
     return 0;

@@ -11,6 +11,8 @@ import httpx
 import pytest
 import pytest_asyncio
 
+from mcpgateway_pool.gateway.gateway_rows import read_gateway_names
+from mcpgateway_pool.prometheus.gateway_names import NAMES
 from servers.process import ServerProcess
 
 # One application, and so one event loop, for all tests of this file: it starts once per process.
@@ -101,6 +103,17 @@ async def test_tool_calls_share_sessions_and_every_view_says_what_they_did(
     assert series["mcp_session_pool_hits_total"] == 4
     assert series["mcp_session_pool_misses_total"] == series["mcp_session_pool_size"] == 1
     assert series["mcp_session_pool_active_sessions"] == series["mcp_session_pool_evictions_total"] == 0
+
+
+async def test_the_series_name_the_gateway_as_the_database_does(gateway: Gateway) -> None:
+    with ServerProcess("streamablehttp") as server:
+        gateway_id = await gateway.register(server, "named")
+        await gateway.call("named-echo", text="hello")
+    NAMES.use(read_gateway_names)  # those that other tests had read are forgotten
+    line = f'mcp_session_pool_gateway_info{{gateway_id="{gateway_id}",name="named"}} 1.0'
+    async with asyncio.timeout(30):
+        while line not in (await gateway.client.get("/metrics/prometheus")).text.splitlines():
+            await asyncio.sleep(0.02)
 
 
 async def test_more_calls_than_sessions_at_once_all_succeed(gateway: Gateway) -> None:

@@ -20,6 +20,7 @@ def test_nothing_set_means_the_defaults() -> None:
         max_total_sessions=0,
         max_total_keys=0,
         shared_tls=True,
+        gateway_names=True,
     )
     assert settings.read_all({}).of_pool() == {}
 

@@ -24,6 +24,12 @@ def count(samples: Samples, name: str, identifier: str) -> float:
     return sum_samples(samples, PREFIX + name, gateway_id=identifier)
 
 
+def name_of(samples: Samples, identifier: str) -> str | None:
+    """What a worker says is the name of a gateway."""
+    infos = (dict(labels) for name, labels in samples if name == f"{PREFIX}gateway_info")
+    return next((labels["name"] for labels in infos if labels["gateway_id"] == identifier), None)
+
+
 def assert_adds_up(samples: Samples, identifier: str, calls: int) -> None:
     assert count(samples, "hits_total", identifier) + count(samples, "misses_total", identifier) == calls
     opened, evicted = (count(samples, name, identifier) for name in ("creates_total", "evictions_total"))
@@ -51,6 +57,7 @@ def test_workers_pool_calls_show_one_sum_and_lose_no_count_with_a_worker_that_is
         samples = gateway.samples()
         assert len(sessions) == count(samples, "creates_total", identifier) <= 6 * workers
         assert_adds_up(samples, identifier, CALLS)
+        assert wait_until(lambda: name_of(gateway.samples(), identifier), 60) == "server"
         # Workers of granian have a socket each: connections to one that is stopped would wait.
         scrapes = (
             [gateway.samples() for _ in range(6)] if launcher == "granian" else gateway.scrape_each_worker()

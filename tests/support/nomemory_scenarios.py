@@ -541,8 +541,10 @@ def own_exposition(fault: Fault) -> None:
     pool = idle_pool()
     registry = CollectorRegistry()
     registry.register(PoolCollector())
-    fault(_core.text, b"", b"", True, None)
-    fault(_core.text, b"", b"", False, ("mcp_session_pool_hits_total",))
+    fault(_core.text, b"", b"", True, None, {})
+    fault(_core.text, b"", b"", False, ("mcp_session_pool_hits_total",), {})
+    fault(_core.text, b"", b"", True, None, dict.fromkeys(_core.row_labels(), "a name"))
+    fault(_core.row_labels)
     assert b"mcp_session_pool_misses_total" in mcpgateway_pool.generate_latest(registry)
     assert_closes(pool)
 

@@ -43,6 +43,8 @@ def series_in_code() -> dict[str, tuple[str, str]]:
         by_reason = reasons.get(family.name)
         labels = "none" if by_reason is None else "gateway_id, reason" if by_reason else "gateway_id"
         labels += ", le" if family.type == "histogram" else ""
+        if family.name == PREFIX + _core.GATEWAY_INFO_SERIES[0]:
+            labels = "gateway_id, name"
         suffix = "_total" if family.type == "counter" else ""
         series[family.name + suffix] = (family.type, labels)
     return series

@@ -9,8 +9,10 @@ import contextlib
 import contextvars
 import importlib
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
+
+from mcpgateway_pool.gateway.gateway_rows import read_rows
 
 # What a session to a gateway depends on, as far as a release has it.
 _CONNECTION_COLUMNS = (
@@ -31,28 +33,15 @@ NAMES_LAST_SECONDS = 30.0
 LOOK_EVERY_SECONDS = 5.0
 
 
-def _read(columns: Iterable[str], condition: Callable[[Any], Any]) -> list[tuple[Any, ...]]:
-    """Rows of (id, columns); columns that the release does not have are left out."""
-    database = importlib.import_module("mcpgateway.db")
-    sqlalchemy = importlib.import_module("sqlalchemy")
-    model = database.Gateway
-    chosen = [getattr(model, name) for name in columns if hasattr(model, name)]
-    with database.SessionLocal() as session:
-        return [
-            tuple(row)
-            for row in session.execute(sqlalchemy.select(model.id, *chosen).where(condition(model)))
-        ]
-
-
 def read_connections(identifiers: Collection[str]) -> dict[str, tuple[Any, ...]]:
     """What sessions to these gateways depend on, by id; those that were deleted are missing."""
-    rows = _read(_CONNECTION_COLUMNS, lambda model: model.id.in_(list(identifiers)))
+    rows = read_rows(_CONNECTION_COLUMNS, lambda model: model.id.in_(list(identifiers)))
     return {str(identifier): tuple(map(repr, values)) for identifier, *values in rows}
 
 
 def read_names(identifier: str) -> tuple[str, ...]:
     """The names by which an operator may know a gateway, its id first; the id alone where it was deleted."""
-    rows = _read(_NAME_COLUMNS, lambda model: model.id == identifier)
+    rows = read_rows(_NAME_COLUMNS, lambda model: model.id == identifier)
     return (identifier, *(str(name) for row in rows for name in row[1:] if name))
 
 
@@ -64,7 +53,7 @@ def read_unmatched(listed: frozenset[str]) -> list[str]:
         columns = (getattr(model, name) for name in ("id", *_NAME_COLUMNS) if hasattr(model, name))
         return sqlalchemy.or_(*(column.in_(list(listed)) for column in columns))
 
-    known = {str(value) for row in _read(_NAME_COLUMNS, is_meant) for value in row}
+    known = {str(value) for row in read_rows(_NAME_COLUMNS, is_meant) for value in row}
     return sorted(listed - known)
 
 
