@@ -25,7 +25,7 @@ DEFAULT_IDENTITY_HEADERS = (
 DEFAULT_HEALTH_CHECK_METHODS = ("ping", "skip")
 
 _MAX_COUNT = 2**32 - 1
-_MAX_SECONDS = 10 * 365 * 86400.0
+MAX_SECONDS = 10 * 365 * 86400.0  # stands for no limit
 _NS = 1_000_000_000
 
 
@@ -61,7 +61,7 @@ def seconds(name: str, value: object) -> float:
         raise TypeError(f"{name} must be a number of seconds, not {safe_repr(value)}")
     if not value >= 0:  # NaN is not; math.isnan() would fail on a huge int
         raise ValueError(f"{name} must not be negative or NaN, not {safe_repr(value)}")
-    return float(min(value, _MAX_SECONDS))
+    return float(min(value, MAX_SECONDS))
 
 
 def duration(name: str, value: object) -> float:

@@ -10,6 +10,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, Protocol
 
 from . import _core
+from .config import MAX_SECONDS
 
 if TYPE_CHECKING:
     from .config import Settings
@@ -21,6 +22,10 @@ class LivePool(Protocol):
     @property
     def settings(self) -> Settings:
         """As they are now."""
+
+    @property
+    def has_been_used(self) -> bool:
+        """Whether anybody has acquired from it."""
 
     def after_fork(self) -> None:
         """In a forked child: become an empty pool."""
@@ -55,7 +60,11 @@ def live_pools() -> list[LivePool]:
 
 def publish_limits() -> None:
     """Show what the pools of this process may do together; to be called whenever that may have changed."""
-    settings = [pool.settings for pool in live_pools()]
+    pools = live_pools()
+    settings = [pool.settings for pool in pools]
+    # A gateway has pools for calls of other kinds than those that it gets, which say nothing of its waits.
+    used = [pool.settings for pool in pools if pool.has_been_used] or settings
+    longest = max((one.acquire_timeout_seconds for one in used), default=0.0)
 
     def total(limits: list[int]) -> int | None:
         return None if 0 in limits else sum(limits)
@@ -64,6 +73,8 @@ def publish_limits() -> None:
         max((one.max_sessions_per_key for one in settings), default=0),
         total([one.max_total_sessions for one in settings]),
         total([one.max_total_keys for one in settings]),
+        round(longest * 1e9) if longest < MAX_SECONDS else 0,
+        min(len(pools), 1),
     )
 
 

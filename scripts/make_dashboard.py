@@ -10,187 +10,36 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
-TARGET = Path(__file__).resolve().parent.parent / "mcpgateway_pool" / "dashboards" / "mcpgateway-pool.json"
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-Json = dict[str, Any]
-Queries = list[tuple[str, str]]  # PromQL and legend
-
-PREFIX = "mcp_session_pool_"
-JOB = 'job=~"$job"'
-GATEWAY = f'{JOB}, gateway_id=~"$gateway"'
-DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
-MOST = 10  # lines of a panel by gateway: there may be thousands of gateways
-
-
-def of(stem: str, more: str = "") -> str:
-    """A series by gateway, as selected at the top of the dashboard."""
-    return f"{PREFIX}{stem}{{{GATEWAY}{more}}}"
-
-
-def rate(stem: str, by: str = "", more: str = "") -> str:
-    total = f"(rate({of(stem + '_total', more)}[$__rate_interval]))"
-    return f"sum by ({by}) {total}" if by else f"sum{total}"
-
-
-def hit_rate(by: str = "") -> str:
-    hits, misses = rate("hits", by), rate("misses", by)
-    return f"{hits} / ({hits} + {misses} > 0)"
-
-
-LIMIT = f"{of('keys')} * ignoring (gateway_id) group_left () {PREFIX}max_sessions_per_key{{{JOB}}}"
-
-
-def saturation(by: str) -> str:
-    """Of the fullest instance, because limits are per instance; gateways without keys have none."""
-    return f"max by ({by}) ({of('active_sessions')} / ({LIMIT} > 0))"
-
-
-SATURATION = f"max({of('active_sessions')} / ({LIMIT} > 0))"
-
-
-def quantile(which: float, stem: str, by: str = "le") -> str:
-    return f"histogram_quantile({which}, sum by ({by}) (rate({of(stem + '_bucket')}[$__rate_interval])))"
-
-
-def quantiles(stem: str) -> Queries:
-    return [(quantile(which, stem), f"p{which * 100:.0f}") for which in (0.5, 0.95, 0.99)]
-
-
-def used(stem: str, limit: str) -> str:
-    """Of a limit of each instance; 0, unlimited, has no share."""
-    return f"sum without (gateway_id) ({PREFIX}{stem}{{{JOB}}}) / ({PREFIX}{limit}{{{JOB}}} > 0)"
-
-
-def failing() -> str:
-    return f"{rate('acquire_timeouts')} + {rate('acquire_rejections')}"
-
-
-# ---- panels
-
-
-def targets(queries: Queries, **more: Any) -> list[Json]:
-    return [
-        {
-            "refId": chr(ord("A") + index),
-            "datasource": DATASOURCE,
-            "editorMode": "code",
-            "expr": expr,
-            "legendFormat": legend,
-            **(more or {"range": True}),
-        }
-        for index, (expr, legend) in enumerate(queries)
-    ]
-
-
-def steps(*marks: tuple[str, float]) -> Json:
-    """Colours from a value on; green below the first."""
-    first: list[Json] = [{"color": "green", "value": None}]
-    return {"mode": "absolute", "steps": first + [{"color": color, "value": mark} for color, mark in marks]}
-
-
-def stat(title: str, text: str, expr: str, unit: str, thresholds: Json, width: int = 3) -> Json:
-    return {
-        "type": "stat",
-        "title": title,
-        "description": text,
-        "size": (width, 4),
-        "fieldConfig": {
-            "defaults": {"unit": unit, "thresholds": thresholds, "color": {"mode": "thresholds"}},
-            "overrides": [],
-        },
-        "options": {
-            "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
-            "colorMode": "value",
-            "graphMode": "area",
-            "textMode": "auto",
-        },
-        "targets": targets([(expr, title)]),
-    }
-
-
-def graph(
-    title: str, text: str, queries: Queries, unit: str = "short", width: int = 8, *, stack: bool = False,
-    top: float | None = None,
-) -> Json:  # fmt: skip
-    custom = {
-        "drawStyle": "line",
-        "lineWidth": 1,
-        "fillOpacity": 30 if stack else 10,
-        "showPoints": "never",
-        "spanNulls": False,
-        "stacking": {"mode": "normal" if stack else "none", "group": "A"},
-    }
-    limits = {"min": 0} if top is None else {"min": 0, "max": top}
-    return {
-        "type": "timeseries",
-        "title": title,
-        "description": text,
-        "size": (width, 8),
-        "fieldConfig": {
-            "defaults": {"unit": unit, "color": {"mode": "palette-classic"}, "custom": custom, **limits},
-            "overrides": [],
-        },
-        "options": {
-            "legend": {"displayMode": "list", "placement": "bottom", "showLegend": True, "calcs": []},
-            "tooltip": {"mode": "multi", "sort": "desc"},
-        },
-        "targets": targets(queries),
-    }
-
-
-TABLE_COLUMNS = (
-    ("Hit rate", hit_rate("gateway_id"), "percentunit"),
-    ("Acquires/s", f"{rate('hits', 'gateway_id')} + {rate('misses', 'gateway_id')}", "reqps"),
-    ("Active", f"sum by (gateway_id) ({of('active_sessions')})", "short"),
-    ("Size", f"sum by (gateway_id) ({of('size')})", "short"),
-    ("Keys", f"sum by (gateway_id) ({of('keys')})", "short"),
-    ("Saturation", saturation("gateway_id"), "percentunit"),
-    ("Waiters", f"sum by (gateway_id) ({of('waiters')})", "short"),
-    (
-        "Wait p99",
-        quantile(0.99, "acquire_wait_seconds", "gateway_id, le"),
-        "s",
-    ),
-    ("Create failures/s", rate("create_failures", "gateway_id"), "reqps"),
-    ("Breakers open", f"sum by (gateway_id) ({of('circuit_breakers_open')})", "short"),
+from dashboard_parts import (
+    CHOSEN,
+    DATASOURCE,
+    JOB,
+    LIMIT,
+    MOST,
+    NAMES,
+    PREFIX,
+    RUNBOOK,
+    SATURATION,
+    SATURATION_BY_GATEWAY,
+    Json,
+    failing,
+    gateway_table,
+    graph,
+    highest,
+    hit_rate,
+    named,
+    of,
+    quantiles,
+    rate,
+    stat,
+    steps,
+    used,
 )
 
-
-def gateway_table() -> Json:
-    queries = targets([(expr, name) for name, expr, _ in TABLE_COLUMNS], instant=True, format="table")
-    names = {
-        f"Value #{query['refId']}": name for query, (name, _, _) in zip(queries, TABLE_COLUMNS, strict=True)
-    }
-    return {
-        "type": "table",
-        "title": "Gateways",
-        "description": "Each gateway now. A gateway without traffic has no hit rate.",
-        "size": (24, 10),
-        "fieldConfig": {
-            "defaults": {"custom": {"align": "auto", "filterable": True}, "decimals": 2},
-            "overrides": [
-                {
-                    "matcher": {"id": "byName", "options": name},
-                    "properties": [{"id": "unit", "value": unit}],
-                }
-                for name, _, unit in TABLE_COLUMNS
-            ],
-        },
-        "options": {"showHeader": True, "sortBy": [{"displayName": "Acquires/s", "desc": True}]},
-        "targets": queries,
-        "transformations": [
-            {"id": "merge", "options": {}},
-            {
-                "id": "organize",
-                "options": {
-                    "excludeByName": {"Time": True},
-                    "renameByName": {"gateway_id": "Gateway", **names},
-                },
-            },
-        ],
-    }
+TARGET = Path(__file__).resolve().parent.parent / "mcpgateway_pool" / "dashboards" / "mcpgateway-pool.json"
 
 
 def rows() -> list[tuple[str, list[Json]]]:
@@ -208,6 +57,7 @@ def rows() -> list[tuple[str, list[Json]]]:
                         "mode": "absolute",
                         "steps": [{"color": "red", "value": None}, {"color": "green", "value": 0.5}],
                     },
+                    alert="McpSessionPoolHitRateCollapsed",
                 ),
                 stat(
                     "Acquires", "Acquires answered.", f"{rate('hits')} + {rate('misses')}", "reqps", steps()
@@ -218,6 +68,7 @@ def rows() -> list[tuple[str, list[Json]]]:
                     SATURATION,
                     "percentunit",
                     steps(("orange", 0.7), ("red", 0.9)),
+                    alert="McpSessionPoolSaturated",
                 ),
                 stat(
                     "Waiters",
@@ -225,6 +76,7 @@ def rows() -> list[tuple[str, list[Json]]]:
                     f"sum({of('waiters')})",
                     "short",
                     steps(("orange", 1)),
+                    alert="McpSessionPoolCallersWaiting",
                 ),
                 stat(
                     "Oldest waiter",
@@ -232,21 +84,34 @@ def rows() -> list[tuple[str, list[Json]]]:
                     f"max({of('oldest_waiter_seconds')})",
                     "s",
                     steps(("orange", 5), ("red", 24)),
+                    alert="McpSessionPoolWaitNearTimeout",
                 ),
-                stat("Failing acquires", "Timed out or refused.", failing(), "reqps", steps(("red", 0.001))),
+                stat(
+                    "Failing acquires",
+                    "Timed out or refused.",
+                    failing(),
+                    "reqps",
+                    steps(("red", 0.001)),
+                    alert="McpSessionPoolAcquiresFailing",
+                ),
                 stat(
                     "Breakers open",
                     "Open or half-open circuit breakers.",
                     f"sum({of('circuit_breakers_open')})",
                     "short",
                     steps(("red", 1)),
+                    alert="McpSessionPoolServerDown",
                 ),
                 stat(
                     "Workers",
-                    "Scrape targets that are up, of the jobs that show the pool.",
-                    f"sum(up{{{JOB}}} and on (job) {PREFIX}max_sessions_per_key)",
+                    "Processes with pools. Workers that share a port but no counters show one of them.",
+                    f"sum({PREFIX}processes{{{JOB}}})",
                     "short",
-                    steps(),
+                    {
+                        "mode": "absolute",
+                        "steps": [{"color": "red", "value": None}, {"color": "green", "value": 1}],
+                    },
+                    alert="McpSessionPoolAbsent",
                 ),
             ],
         ),
@@ -256,7 +121,7 @@ def rows() -> list[tuple[str, list[Json]]]:
                 graph(
                     f"Hit rate by gateway, lowest {MOST}",
                     "Share of the acquires that found an open session; no line without traffic.",
-                    [(f"bottomk({MOST}, {hit_rate('gateway_id')})", "{{gateway_id}}")],
+                    [(named(f"bottomk({MOST}, {hit_rate('gateway_id')})"), "{{name}}")],
                     "percentunit",
                     top=1,
                 ),
@@ -287,15 +152,22 @@ def rows() -> list[tuple[str, list[Json]]]:
                     "Tool calls that went the gateway's own way, by reason.",
                     [(rate("unpooled_calls", "reason"), "{{reason}}")],
                     "reqps",
-                    12,
+                    8,
                     stack=True,
                 ),
                 graph(
                     f"Requests sent once more by gateway, highest {MOST}",
                     "On a fresh session, because the server certainly had not executed them.",
-                    [(f"topk({MOST}, {rate('replays', 'gateway_id')})", "{{gateway_id}}")],
+                    highest(rate("replays", "gateway_id")),
                     "reqps",
-                    12,
+                    8,
+                ),
+                graph(
+                    f"Sessions replaced before their end by gateway, highest {MOST}",
+                    "In the background, so that no caller waits for the end of a lifetime.",
+                    highest(rate("replacements", "gateway_id")),
+                    "reqps",
+                    8,
                 ),
             ],
         ),
@@ -314,14 +186,14 @@ def rows() -> list[tuple[str, list[Json]]]:
                 graph(
                     f"Saturation by gateway, highest {MOST}",
                     "Active sessions / (keys × max_sessions_per_key), of the fullest instance.",
-                    [(f"topk({MOST}, {saturation('gateway_id')})", "{{gateway_id}}")],
+                    highest(SATURATION_BY_GATEWAY),
                     "percentunit",
                     top=1,
                 ),
                 graph(
                     f"Waiters by gateway, highest {MOST}",
                     "Callers waiting for a session.",
-                    [(f"topk({MOST}, sum by (gateway_id) ({of('waiters')}))", "{{gateway_id}}")],
+                    highest(f"sum by (gateway_id) ({of('waiters')})"),
                 ),
             ],
         ),
@@ -330,20 +202,19 @@ def rows() -> list[tuple[str, list[Json]]]:
             [
                 graph(
                     "Wait for a session",
-                    "Only acquires that had to wait.",
-                    quantiles("acquire_wait_seconds"),
+                    "Only acquires that had to wait; and the time-out, where there is one.",
+                    [
+                        *quantiles("acquire_wait_seconds"),
+                        (f"max({PREFIX}acquire_timeout_seconds{{{JOB}}} > 0)", "time-out"),
+                    ],
                     "s",
                     5,
+                    alert="McpSessionPoolWaitNearTimeout",
                 ),
                 graph(
                     f"Oldest waiter by gateway, highest {MOST}",
                     "How long the oldest caller in the queue has waited.",
-                    [
-                        (
-                            f"topk({MOST}, max by (gateway_id) ({of('oldest_waiter_seconds')}))",
-                            "{{gateway_id}}",
-                        )
-                    ],
+                    highest(f"max by (gateway_id) ({of('oldest_waiter_seconds')})"),
                     "s",
                     5,
                 ),
@@ -352,9 +223,10 @@ def rows() -> list[tuple[str, list[Json]]]:
                 graph(
                     f"Long checkouts by gateway, highest {MOST}",
                     "Checkouts that lasted for leak_detection_seconds. The log says which code began them.",
-                    [(f"topk({MOST}, {rate('long_checkouts', 'gateway_id')})", "{{gateway_id}}")],
+                    highest(rate("long_checkouts", "gateway_id")),
                     "reqps",
                     4,
+                    alert="McpSessionPoolSessionsLeaked",
                 ),
             ],
         ),
@@ -368,6 +240,7 @@ def rows() -> list[tuple[str, list[Json]]]:
                     "reqps",
                     6,
                     stack=True,
+                    alert="McpSessionPoolSessionsLeaked",
                 ),
                 graph(
                     "Creations",
@@ -379,6 +252,7 @@ def rows() -> list[tuple[str, list[Json]]]:
                         (f"sum({of('session_creations_in_progress')})", "in progress"),
                     ],
                     width=6,
+                    alert="McpSessionPoolCreateFailures",
                 ),
                 graph(
                     "Health checks",
@@ -386,18 +260,20 @@ def rows() -> list[tuple[str, list[Json]]]:
                     [(rate("health_checks"), "made"), (rate("health_check_failures"), "failed")],
                     "reqps",
                     6,
+                    alert="McpSessionPoolHealthChecksFailing",
                 ),
                 graph(
                     "Circuit breakers",
                     "Open or half-open now, and how often one opened.",
                     [
-                        (f"sum by (gateway_id) ({of('circuit_breakers_open')}) > 0", "open: {{gateway_id}}"),
+                        (named(f"sum by (gateway_id) ({of('circuit_breakers_open')}) > 0"), "open: {{name}}"),
                         (
                             f"sum(increase({of('circuit_breaker_trips_total')}[$__rate_interval]))",
                             "opened, in the interval",
                         ),
                     ],
                     width=6,
+                    alert="McpSessionPoolBreakerOpen",
                 ),
             ],
         ),
@@ -406,14 +282,19 @@ def rows() -> list[tuple[str, list[Json]]]:
             [
                 graph(
                     "Workers",
-                    "Scrape targets that are up, and those that show the pool. They should be equal.",
+                    "Processes with pools; targets that are up, and those that show the pool: as many.",
                     [
+                        (f"sum by (job) ({PREFIX}processes{{{JOB}}})", "{{job}}: workers"),
                         (
                             f"sum by (job) (up{{{JOB}}} and on (job) {PREFIX}max_sessions_per_key)",
-                            "{{job}}: up",
+                            "{{job}}: targets up",
                         ),
-                        (f"count by (job) ({PREFIX}max_sessions_per_key{{{JOB}}})", "{{job}}: show the pool"),
+                        (
+                            f"count by (job) ({PREFIX}max_sessions_per_key{{{JOB}}})",
+                            "{{job}}: targets that show the pool",
+                        ),
                     ],
+                    alert="McpSessionPoolGone",
                 ),
                 graph(
                     "Total limits in use",
@@ -435,6 +316,7 @@ def rows() -> list[tuple[str, list[Json]]]:
                         ),
                     ],
                     "reqps",
+                    alert="McpSessionPoolLabelOverflow",
                 ),
             ],
         ),
@@ -484,6 +366,32 @@ def variable(name: str, label: str, query: str) -> Json:
     }
 
 
+def gateways() -> Json:
+    """The choice of gateways, by their names."""
+    choice = variable("gateway", "Gateway", f"query_result({NAMES.replace(', ' + CHOSEN, '')})")
+    choice["regex"] = '/gateway_id="(?<value>[^"]+)".*name="(?<text>[^"]*)"/'
+    return choice
+
+
+def alerts_that_fired() -> Json:
+    return {
+        "name": "Alerts",
+        "datasource": DATASOURCE,
+        "enable": True,
+        "iconColor": "red",
+        # Some are of a target or a job, and of no gateway.
+        "expr": (
+            'ALERTS{alertname=~"McpSessionPool.*", alertstate="firing",'
+            ' job=~"$job|", gateway_id=~"$gateway|"}'
+        ),
+        "step": "60s",
+        "titleFormat": "{{alertname}}",
+        "textFormat": "{{name}} {{instance}}",
+        "tagKeys": "severity",
+        "useValueForTime": False,
+    }
+
+
 def dashboard() -> Json:
     return {
         "uid": "mcpgateway-pool",
@@ -497,8 +405,21 @@ def dashboard() -> Json:
         "refresh": "30s",
         "time": {"from": "now-3h", "to": "now"},
         "timezone": "browser",
-        "annotations": {"list": []},
-        "links": [],
+        "annotations": {"list": [alerts_that_fired()]},
+        "links": [
+            {
+                "type": "link",
+                "title": "Runbook",
+                "tooltip": "What each alert means and what to do",
+                "icon": "doc",
+                "url": f"{RUNBOOK}#runbook",
+                "targetBlank": True,
+                "asDropdown": False,
+                "includeVars": False,
+                "keepTime": False,
+                "tags": [],
+            }
+        ],
         "templating": {
             "list": [
                 {
@@ -511,7 +432,12 @@ def dashboard() -> Json:
                     "options": [],
                 },
                 variable("job", "Job", f"label_values({PREFIX}max_sessions_per_key, job)"),
-                variable("gateway", "Gateway", f"label_values({PREFIX}size{{{JOB}}}, gateway_id)"),
+                variable(
+                    "instance",
+                    "Instance",
+                    f'label_values({PREFIX}max_sessions_per_key{{job=~"$job"}}, instance)',
+                ),
+                gateways(),
             ]
         },
         "panels": laid_out(),

@@ -102,7 +102,12 @@ def record(seconds: float, panels: list[dict[str, Any]]) -> list[list[Line]]:
 
 def ask(prometheus: Prometheus, target: dict[str, Any], span: dict[str, str]) -> list[Line]:
     query = target["expr"]
-    for name, value in (("$job", JOB), ("$gateway", ".*"), ("$__rate_interval", RATE_INTERVAL)):
+    for name, value in (
+        ("$job", JOB),
+        ("$instance", ".*"),
+        ("$gateway", ".*"),
+        ("$__rate_interval", RATE_INTERVAL),
+    ):
         query = query.replace(name, value)
     lines = []
     for series in prometheus.get("query_range", query=query, **span)["result"]:

@@ -51,6 +51,7 @@ mgp_series_combine(const struct mgp_series *series)
     case MGP_SERIES_AGE:
         return MGP_COMBINE_OLDEST;
     case MGP_SERIES_GAUGE:
+    case MGP_SERIES_DURATION:
         break;
     }
     return MGP_COMBINE_SUM;

@@ -8,6 +8,7 @@
  *           GAUGE      what is now
  *           AGE        a gauge in seconds: how long ago the moment in its word was, which is in
  *                      nanoseconds of the monotonic clock; 0 where the word is 0
+ *           DURATION   a gauge in seconds: the nanoseconds in its word; of processes only
  *           HISTOGRAM  of durations; see histogram.h
  *   labels  GATEWAY: by gateway_id; EVICTION, REJECTION, UNPOOLED: by gateway_id and reason;
  *           BUCKET: by gateway_id and le
@@ -103,7 +104,10 @@
     X(MAX_TOTAL_SESSIONS, "max_total_sessions", GAUGE, LIMIT,                                      \
       "Limit on sessions: the sum over the pools; 0 is unlimited.")                                \
     X(MAX_TOTAL_KEYS, "max_total_keys", GAUGE, LIMIT,                                              \
-      "Limit on keys: the sum over the pools; 0 is unlimited.")
+      "Limit on keys: the sum over the pools; 0 is unlimited.")                                    \
+    X(ACQUIRE_TIMEOUT_SECONDS, "acquire_timeout_seconds", DURATION, MAX,                           \
+      "How long an acquire waits: the longest of the pools in use; 0 where one has no time-out.")  \
+    X(PROCESSES, "processes", GAUGE, SUM, "Processes with pools that are counted here.")
 
 /* The one series without a word: 1 for each row whose gateway has a name that is known. */
 #define MGP_GATEWAY_INFO_STEM "gateway_info"
@@ -125,6 +129,7 @@ enum mgp_series_kind {
     MGP_SERIES_COUNTER,
     MGP_SERIES_GAUGE,
     MGP_SERIES_AGE,
+    MGP_SERIES_DURATION,
     MGP_SERIES_HISTOGRAM,
 };
 enum mgp_series_labels {

@@ -55,6 +55,7 @@ name_ending(enum mgp_series_kind kind, size_t which)
         return which == 0 ? "_total" : NULL;
     case MGP_SERIES_GAUGE:
     case MGP_SERIES_AGE:
+    case MGP_SERIES_DURATION:
         return which == 0 ? "" : NULL;
     case MGP_SERIES_HISTOGRAM:
         break;
@@ -202,9 +203,8 @@ put_head(const struct mgp_text *text, char *at, const char *stem, enum mgp_serie
          const char *help)
 {
     static const char *const types[] = {
-        [MGP_SERIES_COUNTER] = "counter",
-        [MGP_SERIES_GAUGE] = "gauge",
-        [MGP_SERIES_AGE] = "gauge",
+        [MGP_SERIES_COUNTER] = "counter",     [MGP_SERIES_GAUGE] = "gauge",
+        [MGP_SERIES_AGE] = "gauge",           [MGP_SERIES_DURATION] = "gauge",
         [MGP_SERIES_HISTOGRAM] = "histogram",
     };
     /* OpenMetrics names the family, the classic format the sample. */
@@ -359,6 +359,7 @@ put_series(const struct mgp_text *text, char *at, const struct mgp_series *serie
         return put_counts(text, at, series);
     case MGP_SERIES_AGE:
         return put_ages(text, at, series);
+    case MGP_SERIES_DURATION: /* no series of rows */
     case MGP_SERIES_HISTOGRAM:
         break;
     }
@@ -373,7 +374,8 @@ put_process_series(const struct mgp_text *text, char *at, enum mgp_process_word 
     at = put_head(text, at, series->stem, series->kind, series->help);
     at = put_name(at, series->stem, name_ending(series->kind, 0));
     *at++ = ' ';
-    at = mgp_number_put_count(at, value);
+    at = series->kind == MGP_SERIES_DURATION ? mgp_number_put_seconds(at, value)
+                                             : mgp_number_put_count(at, value);
     *at++ = '\n';
     return at;
 }

@@ -7,6 +7,7 @@
 #include "../metrics/text.h"
 #include "snapshot.h"
 #include "state.h"
+#include "views.h"
 
 /* ---- buckets ---------------------------------------------------------------- */
 
@@ -211,8 +212,7 @@ py_process_series_table(void)
     for (Py_ssize_t i = 0; table != NULL && i < MGP_PROCESS_WORD_COUNT; i++) {
         const struct mgp_process_series *series = &mgp_process_series_table[i];
         PyObject *entry =
-            Py_BuildValue("(sss)", series->stem,
-                          series->kind == MGP_SERIES_COUNTER ? "counter" : "gauge", series->help);
+            Py_BuildValue("(sss)", series->stem, py_series_kind_name(series->kind), series->help);
         if (entry == NULL) {
             Py_CLEAR(table);
         } else {

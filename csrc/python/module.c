@@ -80,7 +80,8 @@ static PyMethodDef core_methods[] = {
                "The text of all series, or of the samples of these names, between two texts;\n"
                "with the names of gateways by label.")},
     {"publish_limits", (PyCFunction)(void (*)(void))py_module_publish_limits, METH_FASTCALL,
-     PyDoc_STR("publish_limits(max_sessions_per_key, max_total_sessions, max_total_keys, /)\n--\n\n"
+     PyDoc_STR("publish_limits(max_sessions_per_key, max_total_sessions, max_total_keys,\n"
+               "acquire_timeout_ns, processes, /)\n--\n\n"
                "What the pools of this process may do together; None: unlimited.")},
     {"use_directory", py_module_use_directory, METH_O,
      PyDoc_STR("use_directory(path, /)\n--\n\n"

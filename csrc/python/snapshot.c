@@ -328,9 +328,9 @@ PyObject *
 py_module_publish_limits(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
     py_state *state = PyModule_GetState(module);
-    static const enum mgp_process_word words[] = {MGP_PROCESS_MAX_SESSIONS_PER_KEY,
-                                                  MGP_PROCESS_MAX_TOTAL_SESSIONS,
-                                                  MGP_PROCESS_MAX_TOTAL_KEYS};
+    static const enum mgp_process_word words[] = {
+        MGP_PROCESS_MAX_SESSIONS_PER_KEY, MGP_PROCESS_MAX_TOTAL_SESSIONS,
+        MGP_PROCESS_MAX_TOTAL_KEYS, MGP_PROCESS_ACQUIRE_TIMEOUT_SECONDS, MGP_PROCESS_PROCESSES};
     enum { LIMITS = sizeof(words) / sizeof(words[0]) };
     uint64_t values[LIMITS];
     if (nargs != LIMITS) {

@@ -184,8 +184,8 @@ py_pool_breakers(py_pool *self, PyObject *Py_UNUSED(ignored))
     return breakers.list;
 }
 
-static const char *
-kind_name(enum mgp_series_kind kind)
+const char *
+py_series_kind_name(enum mgp_series_kind kind)
 {
     switch (kind) {
     case MGP_SERIES_COUNTER:
@@ -194,6 +194,8 @@ kind_name(enum mgp_series_kind kind)
         return "gauge";
     case MGP_SERIES_AGE:
         return "age";
+    case MGP_SERIES_DURATION:
+        return "duration";
     case MGP_SERIES_HISTOGRAM:
         break;
     }
@@ -216,10 +218,11 @@ py_series_table(void)
                 PyTuple_SET_ITEM(values, (Py_ssize_t)k, reason);
             }
         }
-        PyObject *entry = values == NULL
-                              ? NULL
-                              : Py_BuildValue("(ssNsn)", series->stem, kind_name(series->kind),
-                                              values, series->help, (Py_ssize_t)series->first_word);
+        PyObject *entry =
+            values == NULL
+                ? NULL
+                : Py_BuildValue("(ssNsn)", series->stem, py_series_kind_name(series->kind), values,
+                                series->help, (Py_ssize_t)series->first_word);
         if (entry == NULL) {
             Py_CLEAR(table);
         } else {

@@ -9,5 +9,7 @@ PyObject *py_pool_counts(py_pool *self, PyObject *ignored);
 PyObject *py_pool_keys(py_pool *self, PyObject *ignored);
 PyObject *py_pool_breakers(py_pool *self, PyObject *ignored);
 PyObject *py_series_table(void);
+/* What the tables of series call a kind. */
+const char *py_series_kind_name(enum mgp_series_kind kind);
 
 #endif

@@ -9,10 +9,13 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
+
+from mcpgateway_pool.redact import safe_text
 
 from .common import (
     INTERRUPTED,
@@ -27,7 +30,7 @@ from .common import (
     say,
 )
 from .fetch import DEFAULT_TIMEOUT, TOKEN_VARIABLE, Source, is_under_way, source_of
-from .files import DASHBOARD, RULES, write_or_print
+from .files import DASHBOARD, RULES, RUNBOOK, write_or_print
 
 __all__ = ["main", "run"]
 
@@ -101,11 +104,11 @@ def _run_demo(arguments: argparse.Namespace) -> int:
 
 
 def _run_dashboards(arguments: argparse.Namespace) -> int:
-    return write_or_print([DASHBOARD, RULES], arguments.to, force=arguments.force)
+    return write_or_print([DASHBOARD, RULES], arguments.to, runbook=arguments.runbook, force=arguments.force)
 
 
 def _run_rules(arguments: argparse.Namespace) -> int:
-    return write_or_print([RULES], arguments.to, force=arguments.force)
+    return write_or_print([RULES], arguments.to, runbook=arguments.runbook, force=arguments.force)
 
 
 def _source(url: str, arguments: argparse.Namespace) -> Source:
@@ -128,6 +131,15 @@ def _seconds(text: str) -> float:
     if not 0 < value <= 86400:
         raise argparse.ArgumentTypeError(f"must be above 0 and at most 86400, not {text}")
     return value
+
+
+def _address(text: str) -> str:
+    """Of a page. It goes into JSON and YAML, and an anchor comes after it."""
+    if not re.fullmatch(r"[A-Za-z0-9/][\w.~:/?@!&()*+,;=%-]*", text, re.ASCII):
+        raise argparse.ArgumentTypeError(
+            f"must be the address of a page, without #, not {safe_text(text, 60)!r}"
+        )
+    return text
 
 
 def _count(text: str) -> int:
@@ -243,6 +255,10 @@ def _add_http(parser: argparse.ArgumentParser) -> None:
 def _add_to(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--to", metavar="DIR", help="the folder to write into")
     parser.add_argument("--force", action="store_true", help="replace files that differ")
+    parser.add_argument(
+        "--runbook", type=_address, default=RUNBOOK, metavar="URL",
+        help=f"where your people read the runbook, for links of alerts and dashboard (default {RUNBOOK})",
+    )  # fmt: skip
 
 
 class _ArgumentParser(argparse.ArgumentParser):

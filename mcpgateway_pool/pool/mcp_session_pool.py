@@ -208,6 +208,11 @@ class MCPSessionPool(PoolCore):
         """The settings, checked, as they are now."""
         return self._settings
 
+    @property
+    def has_been_used(self) -> bool:
+        """Whether an acquire was answered."""
+        return bool(self._hits or self._misses)
+
     def _forget_loop(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._upkeep_timer: Timer | None = None

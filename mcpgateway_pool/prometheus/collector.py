@@ -35,14 +35,21 @@ _forgotten: set[str] = set()
 _lock = threading.Lock()
 
 
-# What a kind of series is to Prometheus: an age is a moment in C, and a gauge in seconds here.
-_TYPES = {"counter": "counter", "gauge": "gauge", "age": "gauge", "histogram": "histogram"}
+# What a kind of series is to Prometheus: an age is a moment in C, a duration is nanoseconds there; both are
+# gauges in seconds here.
+_TYPES = {
+    "counter": "counter",
+    "gauge": "gauge",
+    "age": "gauge",
+    "duration": "gauge",
+    "histogram": "histogram",
+}
 
 
 def _families() -> list[Metric]:
     families = [Metric(PREFIX + stem, text, _TYPES[kind]) for stem, kind, _, text, _ in _core.SERIES]
     others = (*_core.PROCESS_SERIES, _core.GATEWAY_INFO_SERIES)
-    families.extend(Metric(PREFIX + stem, text, kind) for stem, kind, text in others)
+    families.extend(Metric(PREFIX + stem, text, _TYPES[kind]) for stem, kind, text in others)
     return families
 
 
@@ -116,8 +123,9 @@ class PoolCollector(Collector):
                 name = PREFIX + stem + ("_total" if kind == "counter" else "")
                 family.samples = [Sample(name, labels, words[word]) for labels, words in by_gateway]
             yield family
-        for value in process:
+        for word, (_, kind, _) in zip(process, _core.PROCESS_SERIES, strict=True):
             family = next(families)
+            value = _seconds(word) if kind == "duration" else word
             family.add_sample(family.name + ("_total" if family.type == "counter" else ""), {}, value)
             yield family
         family, names = next(families), NAMES.known()

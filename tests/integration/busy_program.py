@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from prometheus_client import start_http_server
 
 from mcpgateway_pool import PoolError, _core, register_collector, set_max_gateways
+from mcpgateway_pool.prometheus.gateway_names import NAMES
 from support.fakes import FakeClock, FakePool, turns, until_timer, upkeep
 
 URL = "http://{}.test/mcp"
@@ -113,6 +114,7 @@ async def main() -> None:
     for gateway in GATEWAYS:
         await use(pool, gateway)
     register_collector()
+    NAMES.use(lambda ids: {"busy": "Busy server"})
     endpoint, _ = start_http_server(0, addr="127.0.0.1")
     print(endpoint.server_port, flush=True)
     if await asyncio.to_thread(sys.stdin.readline):

@@ -400,6 +400,24 @@ def test_dashboards_and_rules_are_written_once_and_not_over_changed_ones(run: Ru
     assert "alert:" in rules.read_text()
 
 
+def test_links_lead_to_the_runbook_where_it_is_kept(run: Run, tmp_path: Path) -> None:
+    address = "https://wiki.test/pages/runbook?id=7"
+    assert run("dashboards", "--to", str(tmp_path), "--runbook", address)[0] == 0
+    for path in tmp_path.iterdir():
+        text = path.read_text()
+        assert f"{address}#mcpsessionpoolserverdown" in text
+        assert "docs/runbook.md" not in text
+
+
+@pytest.mark.parametrize(
+    "address", ["", "https://wiki.test/a b", "https://wiki.test/x#y", 'https://x/"', "{{ x }}", "a\nb"]
+)
+def test_an_address_that_would_break_the_files_is_refused(run: Run, address: str) -> None:
+    code, out, err = run("rules", "--runbook", address)
+    assert (code, out) == (2, "")
+    assert "must be the address of a page" in err
+
+
 def test_without_a_folder_they_are_printed(run: Run) -> None:
     assert json.loads(run("dashboards")[1])["uid"] == "mcpgateway-pool"
     assert run("rules")[1].startswith("# Recording rules")

@@ -419,6 +419,33 @@ def test_limits_are_shown_for_the_pools_that_live(registry: CollectorRegistry):
         assert again[name, ()] == before[name, ()]
 
 
+def test_the_time_out_is_that_of_the_pools_that_were_used(registry: CollectorRegistry):
+    gc.collect()
+    assert not live_pools(), "a pool of another test is still there"
+    assert scrape(registry)["acquire_timeout_seconds", ()] == 0
+    shorter, longer = FakePool(acquire_timeout_seconds=0.25), FakePool(acquire_timeout_seconds=2.5)
+    unlimited = FakePool(acquire_timeout_seconds=float("inf"))
+    assert scrape(registry)["acquire_timeout_seconds", ()] == 0  # nobody has used any
+
+    async def use(pool: FakePool) -> None:
+        async with pool.session(URL, gateway_id="g"):
+            pass
+        await pool.close_all()
+
+    for pool, shown in ((shorter, 0.25), (longer, 2.5), (unlimited, 0)):
+        asyncio.run(use(pool))
+        assert scrape(registry)["acquire_timeout_seconds", ()] == shown
+
+
+def test_a_process_counts_as_one_where_it_has_pools(registry: CollectorRegistry):
+    gc.collect()
+    assert not live_pools(), "a pool of another test is still there"
+    assert scrape(registry)["processes", ()] == 0
+    pools = [FakePool(), FakePool()]
+    assert scrape(registry)["processes", ()] == 1
+    del pools
+
+
 def test_limits_of_pools_are_added_up_and_one_without_a_limit_has_no_end(registry: CollectorRegistry):
     gc.collect()
     first = FakePool(max_total_sessions=5, max_total_keys=3)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from mcpgateway_pool import PoolCollector
+from mcpgateway_pool.cli.files import RUNBOOK
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGED = importlib.resources.files("mcpgateway_pool").joinpath("dashboards")
@@ -70,17 +71,37 @@ def test_the_rule_tests_notice_a_missing_alert(folder: Path, alert: str) -> None
 def test_every_alert_has_a_firing_and_a_silent_test(alert: str) -> None:
     cases = re.findall(rf"alertname: {alert}\n +exp_alerts:(.*)", TESTS.read_text("utf-8"))
     assert cases.count(" []") >= 1
-    assert cases.count("") >= 1
+    assert any(case != " []" for case in cases)
+
+
+def anchors(text: str) -> list[str]:
+    """Of the headings of a page, as GitHub and GitLab make them."""
+    titles = re.findall(r"(?m)^#+ (.+)$", text)
+    return [re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles]
 
 
 def test_every_alert_has_annotations_and_a_section_in_the_runbook() -> None:
     runbook = ROOT.joinpath("docs", "runbook.md").read_text("utf-8")
-    assert re.findall(r"\n## (McpSessionPool\w+)\n", runbook) == ALERTS
+    assert sorted(re.findall(r"\n## (McpSessionPool\w+)\n", runbook)) == sorted(ALERTS)
     bodies = re.split(r"- alert: \w+\n", RULES)[1:]
     for alert, body in zip(ALERTS, bodies, strict=True):
         for name in ("severity", "summary", "description"):
             assert re.search(rf"\n +{name}: \S", body), (alert, name)
-        assert f"runbook: docs/runbook.md#{alert.lower()}\n" in body
+        assert f"runbook_url: {RUNBOOK}#{alert.lower()}\n" in body
+
+
+@pytest.mark.parametrize("text", [RULES, json.dumps(DASHBOARD)], ids=["rules", "dashboard"])
+def test_every_link_to_the_runbook_leads_to_a_section_that_exists(text: str) -> None:
+    links = re.findall(rf"{re.escape(RUNBOOK)}#([\w-]*)", text)
+    assert links
+    assert set(links) <= set(anchors((ROOT / RUNBOOK).read_text("utf-8")))
+
+
+def test_alerts_by_gateway_name_the_gateway() -> None:
+    for alert, body in zip(ALERTS, re.split(r"- alert: \w+\n", RULES)[1:], strict=True):
+        is_by_gateway = "gateway_id" in body.partition("labels:")[0]
+        assert ("group_left (name)" in body) is is_by_gateway, alert
+        assert ("{{ $labels.name }}" in body) is is_by_gateway, alert
 
 
 def test_every_section_of_the_runbook_says_what_it_means_what_to_look_at_and_what_to_do() -> None:
@@ -118,16 +139,17 @@ def test_the_dashboard_is_what_its_script_writes() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_the_dashboard_has_variables_for_data_source_job_and_gateway_and_uses_them() -> None:
+def test_the_dashboard_has_variables_for_data_source_job_instance_and_gateway_and_uses_them() -> None:
     assert [variable["name"] for variable in DASHBOARD["templating"]["list"]] == [
         "datasource",
         "job",
+        "instance",
         "gateway",
     ]
     for panel in DASHBOARD["panels"]:
         for target in panel.get("targets", []):
             assert target["datasource"]["uid"] == "${datasource}"
-            assert 'job=~"$job"' in target["expr"], target["expr"]
+            assert 'job=~"$job", instance=~"$instance"' in target["expr"], target["expr"]
 
 
 def test_the_panels_of_the_dashboard_do_not_overlap_and_have_ids_of_their_own() -> None:
