@@ -108,6 +108,7 @@ async def main() -> None:
         max_waiters=2,
         acquire_timeout_seconds=30.0,
         health_check_interval_seconds=HEALTH_INTERVAL,
+        leak_detection_seconds=20.0,
         circuit_breaker_threshold=3,
         clock=clock,
     )
