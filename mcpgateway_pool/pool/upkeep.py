@@ -50,10 +50,10 @@ def begin_close(pool: Pool, pooled: Any, ticket: Ticket, reason: str) -> asyncio
     """The machine has decided to close a session. None where there is no loop to do it in."""
     if reason == "leaked":
         pool._warn(
-            "a session of gateway %s to %s was dropped without a release, and is closed: release() it, or take it"
-            " by async with session()",
+            "a session of gateway %s to %s was dropped without a release, and is closed: release() it, or"
+            " take it by async with session()",
             _gateway_of(pooled),
-            _url_of(pooled),
+            url_of(pooled),
         )
     if pool._loop is None or pool._loop.is_closed():
         return None
