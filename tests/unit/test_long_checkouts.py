@@ -180,7 +180,8 @@ async def test_a_session_that_is_dropped_is_taken_back_as_ever(warnings: Callabl
     assert pool.evictions == {"leaked": 1}
     await pool.later(10 * LIMIT)
     assert pool.count("long_checkouts") == 0
-    assert warnings() == ["1 sessions were dropped without a release: closing them"]
+    [warning] = warnings()
+    assert "was dropped without a release" in warning
     await pool.close()
 
 
