@@ -355,7 +355,10 @@ dist: $(VENV)/.group-dist ## build sdist and wheel, and try each in an empty env
 	$(BIN)/python -P -m build --quiet
 	$(BIN)/python scripts/check_dist.py dist
 
-.PHONY: wheels
+.PHONY: test-ports wheels
+test-ports: $(VENV)/.group-wheels ## C tests on aarch64, musl, 32 bits, big-endian; unit tests on aarch64 (scripts/test_ports.py --packages: what to install)
+	$(BIN)/python scripts/test_ports.py
+
 wheels: $(VENV)/.group-wheels ## build sdist and wheels: CPython 3.11 to 3.13, glibc and musl, x86_64 and aarch64; check each (NATIVE=1: this kind only)
 	rm -rf *.egg-info
 	$(BIN)/python scripts/build_wheels.py $(if $(NATIVE),--native) dist
