@@ -180,6 +180,16 @@ def table(wheels: dict[Path, Target]) -> str:
     return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
 
 
+def has_python(target: Target) -> bool:
+    """Whether this machine has a Python of the target's version; one that it lacks is told."""
+    try:
+        check_dist.interpreter(target.python)
+    except subprocess.CalledProcessError:
+        print(f"!!! SKIPPED the wheel for Python {target.python}, which is not here")
+        return False
+    return True
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="Builds and checks the sdist and the wheels.")
     parser.add_argument("--native", action="store_true", help="only what a Python of this machine can load")
@@ -189,7 +199,9 @@ def main() -> int:
     folder = arguments.folder.resolve()
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    targets = [target for target in TARGETS if target.is_native or not arguments.native]
+    targets = list(TARGETS)
+    if arguments.native:
+        targets = [target for target in TARGETS if target.is_native and has_python(target)]
     print(f"building an sdist, and {len(targets)} wheels of it", flush=True)
     wheels = make(targets, folder)
     problems = check(wheels, folder) + check_dist.check(folder)

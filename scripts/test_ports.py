@@ -91,16 +91,8 @@ def run(command: list[str | Path], variables: dict[str, str] | None = None) -> b
 def aarch64_root(folder: Path) -> None:
     """A Debian for aarch64 in that folder. Only unpacked: nothing in it has to be configured to be run."""
     packages = "--include=python3,libpython3-stdlib,ca-certificates,procps"
-    bootstrap: list[str | Path] = [
-        "debootstrap",
-        "--arch=arm64",
-        "--foreign",
-        "--variant=minbase",
-        packages,
-        DEBIAN,
-        folder,
-    ]
-    subprocess.run(bootstrap, check=True, stdout=subprocess.DEVNULL)
+    options = ["--arch=arm64", "--foreign", "--variant=minbase", packages]
+    subprocess.run(["debootstrap", *options, DEBIAN, folder], check=True, stdout=subprocess.DEVNULL)
     for package in sorted((folder / "var/cache/apt/archives").glob("*.deb")):
         subprocess.run(["dpkg", "-x", package, folder], check=True)
 
