@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -221,3 +222,31 @@ def test_a_tag_of_another_version_is_refused() -> None:
     )
     assert done.returncode == 1
     assert "the tag is v0.0.0" in done.stderr
+
+
+# ---------------------------------------------------------------- what is written twice
+
+
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+
+
+def test_workflows_make_goals_that_there_are() -> None:
+    goals = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    asked = {goal for path in WORKFLOWS for goal in re.findall(r"\bmake ([a-z-]+)", path.read_text())}
+    assert {"lint", "test", "test-py", "wheels", "sanitize"} <= asked <= goals
+
+
+def test_workflows_find_the_packages_that_ci_installs() -> None:
+    workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text()
+    [expression] = re.findall(r"\$\(sed -n '([^']+)' \.ci/run\)", workflow)
+    command = ["sed", "-n", expression, ROOT / ".ci" / "run"]
+    packages = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout.split()
+    assert {"gcc", "clang", "valgrind", "prometheus", "redis-server", "iproute2"} <= set(packages)
+    assert all(re.fullmatch(r"[a-z0-9.+-]+", package) for package in packages)
+
+
+def test_the_claim_that_is_left_out_under_an_emulator_is_one(script: Callable[[str], ModuleType]) -> None:
+    ports = script("test_ports")
+    runs = "".join(path.read_text() for path in (ROOT / "tests" / "c").glob("test_*.c"))
+    assert f"RUN({ports.LEFT_OUT});" in runs
+    assert {port.name for port in ports.ports() if port.variables} == {"aarch64", "s390x"}
