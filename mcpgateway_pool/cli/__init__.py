@@ -183,7 +183,9 @@ def _parser() -> argparse.ArgumentParser:
         default="acquires",
         help="what comes first: most acquires (the default), waiters, p99 of waits, failures; or by name",
     )
-    top.add_argument("--filter", default="", metavar="TEXT", help="show only gateways whose id contains this")
+    top.add_argument(
+        "--filter", default="", metavar="TEXT", help="show only gateways whose name or id contains this"
+    )
     _add_http(top)
     top.set_defaults(run=_run_top)
 

@@ -6,9 +6,11 @@ import math
 import re
 import time
 from array import array
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
+from mcpgateway_pool import _core
 from mcpgateway_pool.labels import MAX_LABEL_BYTES
 from mcpgateway_pool.prometheus.collector import PREFIX
 
@@ -46,6 +48,8 @@ _WANTED: Final[dict[str, str]] = {
 }
 _LARGEST = ("oldest_waiter_seconds", "max_sessions_per_key")  # of several rows together, instead of the sum
 
+_INFO = (PREFIX + _core.GATEWAY_INFO_SERIES[0]).encode()
+
 # A line as most exporters write it; all others are read by read_sample().
 _usual_rest = re.compile(
     rb'gateway_id="(' + ESCAPED + rb')"(?:,(le|reason)="(' + ESCAPED + rb')")?+\} (' + NUMBER + rb")"
@@ -60,9 +64,14 @@ class Scrape:
     """
 
     def __init__(
-        self, columns: dict[str, dict[str, int]] | None = None, rows: dict[str, array[float]] | None = None
+        self,
+        columns: dict[str, dict[str, int]] | None = None,
+        rows: dict[str, array[float]] | None = None,
+        gateway_names: dict[str, str] | None = None,
     ) -> None:
         self.at = time.monotonic()
+        self._gateway_names = gateway_names or {}
+        self._with_name = Counter(self._gateway_names.values())
         # By the series' name without its prefix, then by the value of the label that is kept apart: an index
         # into the rows, which may be shorter.
         self._columns = columns or {}
@@ -77,6 +86,18 @@ class Scrape:
     def gateways(self) -> list[str]:
         """Every gateway that has a row."""
         return [name for name in self._rows if name != ALL]
+
+    def gateway_name(self, gateway: str) -> str | None:
+        """The name of a gateway, where it is known."""
+        return self._gateway_names.get(gateway)
+
+    def shown(self, gateway: str) -> str:
+        """How a gateway is shown: by its name, with its id where another has that name; else by its id."""
+        name = self._gateway_names.get(gateway)
+        if name is None:
+            return gateway
+        is_alone = self._with_name[name] == 1 and (name == gateway or name not in self._rows)
+        return name if is_alone else f"{name} {gateway}"
 
     @property
     def names(self) -> list[str]:
@@ -176,6 +197,7 @@ class _Reader:
         self._is_openmetrics = is_openmetrics
         self._wanted = {(PREFIX + name).encode(): _Series(name) for name in _WANTED}
         self._rows: dict[bytes, array[float]] = {}  # by the label as it is written
+        self._gateway_names: dict[bytes, bytes] = {}  # likewise
         self._width = 0
         self._first: bytes | None = None  # line of somebody else that is no comment
 
@@ -205,6 +227,9 @@ class _Reader:
             if not words:  # empty, or nothing before the brace
                 self.take_first(line)
             return
+        if words[0] == _INFO:
+            self._take_name(read_sample(line, is_openmetrics=self._is_openmetrics).labels)
+            return
         series = self._wanted.get(words[0])
         if series is None:
             self.take_first(line)
@@ -214,6 +239,13 @@ class _Reader:
         if series.label == b"le" and not value:
             raise BadTextError
         self._add(series, labels.get(b"gateway_id", b""), value, float(number))
+
+    def _take_name(self, labels: dict[bytes, bytes]) -> None:
+        gateway, name = labels.get(b"gateway_id", b""), labels.get(b"name", b"")
+        if gateway and name and max(len(gateway), len(name)) <= _MAX_LABEL_BYTES:
+            self._gateway_names[gateway] = name
+        if len(self._gateway_names) > MAX_GATEWAYS:
+            raise CommandError(f"the page has more than {MAX_GATEWAYS:,} gateways")
 
     def take_first(self, line: bytes) -> None:
         """A line of somebody else: the first that is no comment tells whether this is Prometheus text."""
@@ -254,7 +286,12 @@ class _Reader:
             rows[ALL] = self._all()
         elif self._first is not None:
             read_sample(self._first, is_openmetrics=self._is_openmetrics)
-        return Scrape(columns, rows)
+        names = {
+            unescape(gateway): unescape(name)
+            for gateway, name in self._gateway_names.items()
+            if gateway in self._rows
+        }
+        return Scrape(columns, rows, names)
 
     def _all(self) -> array[float]:
         """The row of all gateways together, and of what has none."""

@@ -18,7 +18,7 @@ from .window import Figures, Window
 Line = list[tuple[str, str]]  # text and its style
 
 _MAX_LABEL_CHARS = 300
-_LABEL_WIDTH = 36  # an id that is a UUID
+_LABEL_WIDTH = 36  # an id that is a UUID, where there is no name
 _MIN_LABEL_WIDTH = 12
 _GAP = 2
 _LEAST_BARS, _MOST_BARS = 8, 29
@@ -176,7 +176,7 @@ def table(
         selected: the gateway that is marked.
     """
     rows = [window.figures(gateway) for gateway in (*gateways, ALL)]
-    labels = [*gateways, "all"]
+    labels = [*map(window.new.shown, gateways), "all"]
     cells = (cell_len(safe_text(label, _MAX_LABEL_CHARS)) for label in labels)
     label_width = min(_LABEL_WIDTH, max(len("gateway"), *cells))
     columns = _columns_of(rows, per_second=window.seconds is not None)
@@ -194,7 +194,7 @@ def table(
             lines += [[(f"… {more:,} more", "dim")]] if more else []
             lines.append([])
         text = shorten(label, label_width)
-        mark = "reverse" if label == selected and not is_all else ""
+        mark = "reverse" if not is_all and gateways[index] == selected else ""
         line = [(text + " " * (label_width - cell_len(text)), mark)]
         line += [(of.texts[index].rjust(of.width), of.column.style(row)) for of in columns]
         if bars:

@@ -24,7 +24,7 @@ SIGNS_OF_SEVERAL = (
 _HELP = """
  q        quit; so does Ctrl-C
  s        sort by the next of: acquires, waiters, p99 of waits, failures, name
- /        show only gateways whose id contains what you type; Enter keeps it, Esc ends it
+ /        show only gateways whose name or id has what you type; Enter keeps it, Esc ends it
  ↑ ↓      choose a gateway; also k and j, Page Up and Page Down
  Enter    all about the chosen gateway; Esc goes back
  h ?      this help; Esc goes back
@@ -55,7 +55,7 @@ class View:
         totals: show what happened since the processes started.
         limit: most gateways.
         order: by what they are sorted.
-        having: only ids that contain this.
+        having: only those whose name or id contains this.
         clock: the time of day to show; default now.
     """
 
@@ -188,8 +188,10 @@ class View:
 def _detail(window: Window, gateway: str, history: list[Scrape], width: int) -> list[Line]:
     """All about one gateway."""
     row = window.figures(gateway)
-    lines: list[Line] = [[("", "")], [(shorten(gateway, width), "bold")], [("", "")]]
-    names = [field.name for field in fields(Figures) if field.name != "gateway_id"]
+    name = window.new.gateway_name(gateway)
+    title = gateway if name is None else f"{name}   {gateway}"
+    lines: list[Line] = [[("", "")], [(shorten(title, width), "bold")], [("", "")]]
+    names = [field.name for field in fields(Figures) if field.name not in ("gateway_id", "name")]
     for name in names:
         value = getattr(row, name)
         form = _FORMATS.get(name, duration if name.endswith("_seconds") else number)

@@ -20,6 +20,7 @@ class Figures:
 
     Attributes:
         gateway_id: the label; empty for all gateways.
+        name: of the gateway; None where it is not known.
         acquires_per_second, acquires: answered with a session.
         hit_rate: None without acquires; so are the p99 without events, and saturation without keys.
         acquire_failures: timed out or refused.
@@ -28,6 +29,7 @@ class Figures:
     """
 
     gateway_id: str
+    name: str | None
     acquires: float
     acquires_per_second: float | None
     hit_rate: float | None
@@ -107,6 +109,7 @@ class Window:
         places = now("keys", gateway) * now("max_sessions_per_key", ALL)
         return Figures(
             gateway_id=gateway,
+            name=self.new.gateway_name(gateway),
             acquires=acquires,
             acquires_per_second=acquires / self.seconds if self.seconds else None,
             hit_rate=hits / acquires if acquires else None,
@@ -131,12 +134,17 @@ class Window:
 
         Args:
             order: by what; where that is the same, by name.
-            having: only ids that contain this, whatever the case.
+            having: only those whose name or id contains this, whatever the case.
         """
         of = _ORDERS[order]
         having = having.casefold()
-        found = [gateway for gateway in self.new.gateways if having in gateway.casefold()]
-        return sorted(found, key=lambda gateway: (-of(self, gateway), gateway))
+        shown = self.new.shown
+        found = [
+            gateway
+            for gateway in self.new.gateways
+            if having in gateway.casefold() or having in shown(gateway).casefold()
+        ]
+        return sorted(found, key=lambda gateway: (-of(self, gateway), shown(gateway)))
 
     def acquires(self, gateway: str) -> float:
         """Answered with a session."""

@@ -212,6 +212,42 @@ def test_detail_names_reasons() -> None:
     assert any("no_user 3" in line for line in lines)
 
 
+def info(gateway: str, name: str) -> str:
+    return f'mcp_session_pool_gateway_info{{gateway_id="{gateway}",name="{name}"}} 1\n'
+
+
+def test_gateways_are_shown_by_their_names_where_those_are_known() -> None:
+    first, second, third, fourth = UUIDS[:4]
+    page = "".join(exposition(hits=9, gateway=gateway) for gateway in (first, second, third, fourth, "other"))
+    page += info(first, "weather") + info(second, "twice") + info(third, "twice") + info(fourth, "other")
+    page = info("no row", "ghost") + page
+    new = scraped(page)
+    window = Window(EVER, new)
+    order = window.gateways("name")
+    # Two of one name, and a name that is another's id, have their ids beside it.
+    expected = [f"other {fourth}", "other", f"twice {second}", f"twice {third}", "weather"]
+    assert [new.shown(gateway) for gateway in order] == sorted(expected)
+    lines = plain(table(window, order, 200))
+    assert any(line.startswith("weather ") for line in lines)
+    assert "ghost" not in "\n".join(lines)
+    for having in ("WEATH", first[:9]):
+        assert window.gateways(having=having) == [first]
+    assert [window.figures(gateway).as_json()["name"] for gateway in (first, "other")] == ["weather", None]
+    detail = plain(typed(view_of(new, having="weather"), "enter").lines(80, 60))
+    assert detail[2] == f"weather   {first}"
+
+
+def test_the_chosen_gateway_is_marked_also_where_it_has_a_name() -> None:
+    new = scraped(exposition(hits=9, gateway="g") + info("g", "weather"))
+    marked = [
+        text
+        for line in table(Window(EVER, new), ["g"], 100, selected="g")
+        for text, style in line
+        if style == "reverse"
+    ]
+    assert [text.strip() for text in marked] == ["weather"]
+
+
 def test_help_names_every_key() -> None:
     text = "\n".join(plain(typed(view_of(many()), "?").lines(100, 40)))
     for key in ("q ", "s ", "/ ", "↑ ↓", "Enter", "h ?", "Esc", "Ctrl-C"):

@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.cog.plugins import register_default_plugins
+from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from mcpgateway_pool import PoolCollector
 from mcpgateway_pool.cli.files import RUNBOOK
@@ -150,6 +153,32 @@ def test_the_dashboard_has_variables_for_data_source_job_instance_and_gateway_an
         for target in panel.get("targets", []):
             assert target["datasource"]["uid"] == "${datasource}"
             assert 'job=~"$job", instance=~"$instance"' in target["expr"], target["expr"]
+
+
+# What Grafana's own model of a dashboard leaves to the data source, and to the editor.
+_OF_DATA_SOURCE = re.compile(
+    r"\.annotations\.list\.\d+\.(step|tagKeys|textFormat|titleFormat|useValueForTime)"
+    r"|\.templating\.list\.\d+\.definition"
+)
+
+
+def leaves(value: Any, path: str = "") -> dict[str, Any]:
+    """Every single value of a JSON document, by its path."""
+    if isinstance(value, dict):
+        children = {f"{path}.{name}": child for name, child in value.items()}
+    elif isinstance(value, list):
+        children = {f"{path}.{at}": child for at, child in enumerate(value)}
+    else:
+        return {path: value}
+    return {at: leaf for place, child in children.items() for at, leaf in leaves(child, place).items()}
+
+
+def test_grafanas_own_model_understands_every_value_of_the_dashboard() -> None:
+    register_default_plugins()
+    understood = json.loads(JSONEncoder().encode(Dashboard.from_json(DASHBOARD)))
+    after = leaves(understood)
+    lost = {path for path, value in leaves(DASHBOARD).items() if after.get(path) != value}
+    assert {path for path in lost if not _OF_DATA_SOURCE.fullmatch(path)} == set()
 
 
 def test_the_panels_of_the_dashboard_do_not_overlap_and_have_ids_of_their_own() -> None:
