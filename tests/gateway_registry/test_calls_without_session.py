@@ -179,6 +179,8 @@ def test_deleted_gateway_loses_its_sessions(registered: Registered) -> None:
 def test_gateway_changed_by_another_worker_loses_its_sessions(
     registered: Registered, gateway: AuthenticatingGateway
 ) -> None:
+    if registered.server.transport == "sse":
+        pytest.skip("the gateway's table is looked at every five seconds, whatever the transport")
     assert not registered.call("whoami").failed
     assert registered.count("size") == 1
     connection = sqlite3.connect(gateway.folder / "gateway.db", timeout=30)

@@ -23,7 +23,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -165,6 +165,10 @@ class GatewayProcess(Program):
         # uvicorn's children include Python's resource tracker, which serves nothing.
         return [pid for pid in _children(self.pid) if b"resource_tracker" not in _command_line(pid)]
 
+    def helper_pids(self, worker: int) -> list[int]:
+        """The processes that a worker has started: in 1.1, they evaluate its users' expressions."""
+        return _children(worker)
+
     def start(self) -> None:
         """Start it and wait until every worker answers; GatewayError when it does not in time."""
         if self._process is not None:
@@ -270,8 +274,12 @@ class GatewayProcess(Program):
         said = "Started worker-" if self.launcher == "granian" else "Application startup complete"
         return self.output.count(said) >= self.workers
 
-    def stop(self, timeout: float = 30.0) -> int:
+    def stop(self, timeout: float = 30.0, *, orphans: Collection[int] = ()) -> int:
         """Ask it to end (SIGTERM) and wait.
+
+        Args:
+            timeout: seconds.
+            orphans: processes that it may leave behind: the helpers of a worker that was killed.
 
         Returns:
             Its exit code, negative for a signal.
@@ -289,8 +297,8 @@ class GatewayProcess(Program):
             code = process.wait(timeout)
             # Helpers of the interpreter (its resource tracker) end just after their parent.
             with contextlib.suppress(TimeoutError):
-                wait_until(lambda: not _group_members(process.pid), 5)
-            left = _group_members(process.pid)
+                wait_until(lambda: not _group_members(process.pid, orphans), 5)
+            left = _group_members(process.pid, orphans)
         except subprocess.TimeoutExpired as error:
             raise GatewayError(f"the gateway did not end in {timeout:g} s\n{self.output[-6000:]}") from error
         finally:
@@ -513,8 +521,8 @@ def _command_line(pid: int) -> bytes:
         return b""
 
 
-def _group_members(group: int) -> list[str]:
-    """The processes of a process group that still run, as text for a reader."""
+def _group_members(group: int, but: Collection[int] = ()) -> list[str]:
+    """The processes of a process group that still run, but for some, as text for a reader."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -522,7 +530,7 @@ def _group_members(group: int) -> list[str]:
             fields = (folder / "stat").read_text().rpartition(")")[2].split()
         except OSError:
             continue
-        if int(fields[2]) == group and fields[0] != "Z":
+        if int(fields[2]) == group and fields[0] != "Z" and int(folder.name) not in but:
             command = _command_line(int(folder.name)).replace(b"\0", b" ").decode(errors="replace")
             found.append(f"{folder.name} {command}")
     return found
