@@ -259,6 +259,15 @@ def test_each_room_imports_what_the_architecture_page_allows() -> None:
     assert not wrong
 
 
+def test_every_page_has_its_place_in_the_contents() -> None:
+    text = text_of("docs", "index.md")
+    listed = [
+        line for block in re.findall(r"(?s)```{toctree}\n(.*?)```", text) for line in block.splitlines()
+    ]
+    pages = {path.stem for path in (ROOT / "docs").glob("*.md")} - {"index"}
+    assert sorted(line for line in listed if re.fullmatch(r"\w+", line)) == sorted(pages)
+
+
 def headings_of(path: Path) -> set[str]:
     """The names by which links reach the headings of a page."""
     text = re.sub(r"(?ms)^```.*?^```", "", path.read_text(encoding="utf-8"))
