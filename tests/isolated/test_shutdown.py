@@ -130,3 +130,34 @@ asyncio.run(leave())
 """
     )
     assert (done.returncode, done.stderr) == (7, "")
+
+
+def test_look_ups_that_come_back_while_the_interpreter_ends_do_no_harm():
+    """Each hangs in a system call, and returns when the interpreter has begun to take modules apart."""
+    assert_runs_quietly(
+        """
+        import socket, threading
+        from mcpgateway_pool.upstream.name_lookups import addresses_of
+        reading, writing = os.pipe()
+        begun = threading.Semaphore(0)
+
+        def hanging(host, port, **options):
+            begun.release()
+            os.read(reading, 1)
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+
+        class Waker:
+            def __del__(self, close=os.close, writing=writing, switch=__import__("time").sleep):
+                close(writing)
+                switch(0)  # whoever has returned asks for the GIL
+
+        async def main():
+            callers = [asyncio.ensure_future(addresses_of(f"name{number}", 1)) for number in range(60)]
+            for _ in callers:
+                await asyncio.to_thread(begun.acquire)
+
+        socket.getaddrinfo = hanging
+        sys.waker = Waker()
+        asyncio.run(main())
+        """
+    )
