@@ -211,7 +211,8 @@ class MCPSessionPool(PoolCore):
     @property
     def has_been_used(self) -> bool:
         """Whether an acquire was answered."""
-        return bool(self._hits or self._misses)
+        totals = self._totals()  # not by names that a subclass may have made its own, and not be ready for
+        return bool(totals.get("hits") or totals.get("misses"))
 
     def _forget_loop(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
