@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import shlex
 import shutil
 import subprocess
@@ -25,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import check_dist
+import check_wheels
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHONS = ("3.11", "3.12", "3.13")
@@ -49,8 +49,7 @@ class Target:
     @property
     def is_native(self) -> bool:
         """Whether a Python of this machine can load it."""
-        libc = "gnu" if platform.libc_ver()[0] == "glibc" else "musl"
-        return (self.machine, self.libc) == (platform.machine(), libc)
+        return check_dist.loads_here(f"-{self.platform}.whl")
 
     def variables(self, cache: Path) -> dict[str, str]:
         """What makes setuptools build for it. `cache` is where zig keeps what it compiles of the libc."""
@@ -114,14 +113,7 @@ def build(target: Target, interpreter: Path, sdist: Path, folder: Path) -> Path:
         with tarfile.open(sdist) as archive:
             archive.extractall(tree, filter="data")
         [source] = tree.iterdir()
-        pip: list[str | Path] = [
-            sys.executable,
-            "-m",
-            "pip",
-            "--disable-pip-version-check",
-            "--python",
-            interpreter,
-        ]
+        pip: list[str | Path] = [sys.executable, "-m", "pip", "--python", interpreter]
         option = f"--config-settings=--build-option=--plat-name={target.platform}"
         run([*pip, "wheel", "--no-deps", option, "--wheel-dir", made, source], log, env=variables)
         [wheel] = made.iterdir()
@@ -140,17 +132,13 @@ def make(targets: list[Target], folder: Path) -> dict[Path, Target]:
     [sdist] = folder.glob("*.tar.gz")
     interpreters = {target.python: check_dist.interpreter(target.python) for target in targets}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        builds = [
-            pool.submit(build, target, interpreters[target.python], sdist, folder) for target in targets
-        ]
+        builds = [pool.submit(build, each, interpreters[each.python], sdist, folder) for each in targets]
         wheels = [build.result() for build in builds]
     return dict(zip(wheels, targets, strict=True))
 
 
 def check(wheels: dict[Path, Target], folder: Path) -> list[str]:
     """What is wrong with what was built."""
-    import check_wheels  # needs packages of the group wheels
-
     tools = Path(sys.executable).parent
     commands: list[list[str | Path]] = [
         [tools / "twine", "check", "--strict", *sorted(folder.iterdir())],
@@ -169,8 +157,6 @@ def check(wheels: dict[Path, Target], folder: Path) -> list[str]:
 
 def table(wheels: dict[Path, Target]) -> str:
     """One line for each wheel."""
-    import check_wheels
-
     lines = [("wheel", "KB", "auditwheel grants", "tried here")]
     for wheel, target in wheels.items():
         size = f"{wheel.stat().st_size / 1024:.0f}"

@@ -100,6 +100,11 @@ def fits(wheel: str, machine: str, libc: str) -> bool:
     return any(tag.startswith(kinds) and tag.endswith(f"_{machine}") for tag in tags)
 
 
+def loads_here(wheel: str) -> bool:
+    """Whether a Python of this machine can load a wheel of that file name."""
+    return fits(wheel, platform.machine(), platform.libc_ver()[0] or "musl")
+
+
 def interpreter(version: str | None = None) -> Path:
     """A Python of this machine of that version (3.12), or of any."""
     if version is None:
@@ -140,8 +145,7 @@ def check(folder: Path) -> list[str]:
         return [f"expected one sdist and its wheels in {folder}"]
     problems = [f"{wheel.name}: {problem}" for wheel in wheels for problem in wheel_problems(wheel)]
     problems += [f"{sdists[0].name}: {problem}" for problem in sdist_problems(sdists[0])]
-    libc = "glibc" if platform.libc_ver()[0] == "glibc" else "musl"
-    native = [wheel for wheel in wheels if fits(wheel.name, platform.machine(), libc)]
+    native = [wheel for wheel in wheels if loads_here(wheel.name)]
     if not native:
         problems.append(f"no wheel in {folder} is for this machine")
     if not problems:

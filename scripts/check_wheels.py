@@ -5,6 +5,7 @@ Usage: check_wheels.py WHEEL...
 
 from __future__ import annotations
 
+import functools
 import io
 import subprocess
 import sys
@@ -20,6 +21,7 @@ EXPORTS = {"PyInit__core"}
 MACHINES = {"x86_64": "EM_X86_64", "aarch64": "EM_AARCH64"}
 
 
+@functools.cache
 def auditwheel(wheel: Path) -> Platform | None:
     command: list[str | Path] = [sys.executable, "-m", "auditwheel", "show", wheel]
     return granted(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
