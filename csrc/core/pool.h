@@ -159,7 +159,7 @@ int mgp_pool_answer(struct mgp_pool *pool, struct mgp_ticket ticket);
  * for leak_detection_ns. `trace` says who began it: the reference is the machine's from now on,
  * and given back by one LONG_CHECKOUT or UNTRACKED effect. Once for each lease, right after it
  * was taken. MGP_OK; MGP_ERR_STALE, MGP_ERR_NOMEM: `trace` stays the caller's. */
-int mgp_pool_track(struct mgp_pool *pool, int64_t now_ns, struct mgp_ticket lease, void *trace);
+int mgp_pool_track(struct mgp_pool *pool, int64_t now_ns, struct mgp_ticket ticket, void *trace);
 /* The caller was cancelled before it could take it: the session goes back, counted as
  * a cancellation. MGP_OK or MGP_ERR_STALE. */
 int mgp_pool_undo(struct mgp_pool *pool, int64_t now_ns, struct mgp_ticket ticket);
