@@ -30,34 +30,19 @@ from demo_servers import DemoServer
 from gateway_runs import Level, Run
 
 from support.gateway_process import SWITCH, Answer
-from support.gateway_users import ADMIN, AuthenticatingGateway, as_user
+from support.gateway_users import ADMIN, DefaultGateway, as_user
 
 SIDES = {"without": {}, "with": SWITCH}
 # Its health checks are requests, too, and would count as those of calls.
 SETTINGS = {"HEALTH_CHECK_INTERVAL": "3600"}
-# What our tests set: here the release's own defaults hold.
-LEFT_AT_DEFAULT = frozenset(
-    {
-        "ALLOW_UNAUTHENTICATED_ADMIN",
-        "AUTH_REQUIRED",
-        "CACHE_TYPE",
-        "ENABLE_METRICS",
-        "MCPGATEWAY_ADMIN_API_ENABLED",
-        "MCP_SESSION_POOL_ENABLED",
-    }
-)
 
 
-class Gateway(AuthenticatingGateway, gateway_runs.Gateway):
+class Gateway(DefaultGateway, gateway_runs.Gateway):
     """One that knows its callers, who are all one user with one token."""
 
     def __init__(self, folder: Path, switch: Mapping[str, str]) -> None:
         super().__init__(folder, environment={**SETTINGS, **switch})
         self._user = as_user(ADMIN)
-
-    def _variables(self) -> dict[str, str]:
-        variables = super()._variables()
-        return {name: value for name, value in variables.items() if name not in LEFT_AT_DEFAULT}
 
     def look_up(self, server: str) -> Answer:
         """Call the server's tool."""

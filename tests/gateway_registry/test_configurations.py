@@ -93,12 +93,6 @@ def test_the_release_is_in_the_table_with_its_pythons_and_its_sdk() -> None:
 
 
 @pytest.mark.long("a gateway to boot for each configuration")
-def test_stateful_sessions(tmp_path: Path, server: ServerProcess) -> None:
-    with gateway_of_users(tmp_path, SETTINGS) as gateway, registering(gateway, server) as registered:
-        assert use(registered) == {"without": (3, 0, 1), "with": (3, 0, 1)}
-
-
-@pytest.mark.long("a gateway to boot for each configuration")
 def test_stateful_sessions_in_a_trace(tmp_path: Path, server: ServerProcess) -> None:
     with (
         gateway_of_users(tmp_path, SETTINGS | TRACING) as gateway,

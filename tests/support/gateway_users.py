@@ -25,6 +25,16 @@ OF_USERS = {
     "HEALTH_CHECK_INTERVAL": "3600",
     "ENABLE_HEADER_PASSTHROUGH": "true",
 }
+_LEFT_AT_DEFAULT = frozenset(
+    {
+        "ALLOW_UNAUTHENTICATED_ADMIN",
+        "AUTH_REQUIRED",
+        "CACHE_TYPE",
+        "ENABLE_METRICS",
+        "MCPGATEWAY_ADMIN_API_ENABLED",
+        "MCP_SESSION_POOL_ENABLED",
+    }
+)
 ADMIN = "admin@example.com"
 ANN, BOB = "ann@example.com", "bob@example.com"
 # Not a secret, and what the gateway accepts of an administrator: nothing in sequence.
@@ -121,6 +131,18 @@ class AuthenticatingGateway(GatewayProcess):
         if found is None:
             raise GatewayError(f"GET {path}: HTTP {response.status}, and no redirect")
         return found
+
+
+class DefaultGateway(AuthenticatingGateway):
+    """The same in its release's own default configuration: without what our tests set otherwise."""
+
+    def _variables(self) -> dict[str, str]:
+        variables = super()._variables()
+        return {
+            name: value
+            for name, value in variables.items()
+            if name not in _LEFT_AT_DEFAULT or name in self._environment
+        }
 
 
 @contextmanager

@@ -6,15 +6,18 @@ import ast
 import importlib.metadata
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 import mcpgateway_pool
 from mcpgateway_pool import PoolCollector, _core
+from support import doc_commands, typed_gateway
 
 ROOT = Path(__file__).resolve().parents[2]
 PREFIX = "mcp_session_pool_"
@@ -320,3 +323,46 @@ def test_an_extension_that_does_not_load_says_so_itself(tmp_path: Path) -> None:
     (tmp_path / "mcpgateway_pool").mkdir()
     (tmp_path / "mcpgateway_pool" / "_core.abi3.so").write_bytes(b"no library")
     assert "_core.abi3.so: file too short" in error_of_import_without_extension(tmp_path)
+
+
+def makefile() -> str:
+    return text_of("Makefile")
+
+
+def test_every_command_is_typed_by_a_test_or_is_a_goal_of_the_makefile() -> None:
+    typed = {
+        *typed_gateway.STARTING,
+        *typed_gateway.STARTING_WITH_VARIABLE,
+        *typed_gateway.STARTING_OUR_APP,
+        *typed_gateway.SETTINGS,
+        *typed_gateway.SCRAPING,
+        *typed_gateway.CHECKING,
+        *typed_gateway.WATCHING,
+        # By tests/integration/test_examples.py.
+        *doc_commands.block_with("README.md", "demo_server"),
+        *doc_commands.block_with("README.md", "first_program"),
+    }
+    goals = set(re.findall(r"(?m)^([\w-]+):(?!=)", makefile()))
+    extras = set(importlib.metadata.metadata("mcpgateway-pool").get_all("Provides-Extra") or [])
+    for command, pages in doc_commands.all_commands().items():
+        program, *words = shlex.split(command)
+        if program == "make":
+            [goal, *given] = words
+            assert goal in goals, f"{command} of {pages}"
+            for name in (one.partition("=")[0] for one in given):
+                assert re.search(rf"\$\(?{name}\b|\$\({name}[,)]|[ ,]{name}[,)]", makefile()), (
+                    f"{command}: {name}"
+                )
+        elif program == "pip":
+            requirement = Requirement(words[-1])
+            assert requirement.name == "mcpgateway-pool"
+            assert set(requirement.extras) <= extras, f"{command} of {pages}"
+        else:
+            assert command in typed, f"no test types this: {command} of {pages}"
+
+
+def test_goals_that_pages_name_in_a_sentence_are_there() -> None:
+    goals = set(re.findall(r"(?m)^([\w-]+):(?!=)", makefile()))
+    for page in doc_commands.PAGES:
+        named = set(re.findall(r"`make (\w[\w-]*)[^`]*`", text_of(page)))
+        assert named <= goals, page
