@@ -14,13 +14,14 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from mcpgateway_pool import register_collector, unregister_collector
-from mcpgateway_pool.gateway.registry.calls import calls as calls_module
+from mcpgateway_pool.gateway.registry.calls import callers
 from mcpgateway_pool.gateway.registry.calls.callers import Caller
 from support.fake_upstreams import FakeUpstream
 from support.registry_calls import Call, Make, use
 
 ANN = Caller("tools", ("ann@example.com",), None)
 NOBODY = Caller("tools", (), None)
+ADMINISTRATOR = Caller("tools", ("admin@example.com", "admin@example.com"), None)
 
 
 @pytest.fixture
@@ -50,6 +51,7 @@ def count(gateway_id: str) -> Iterator[Callable[..., float | None]]:
     ("caller", "headers", "is_counted"),
     [
         pytest.param(NOBODY, None, True, id="nobody"),
+        pytest.param(ADMINISTRATOR, None, True, id="by the administrator's name"),
         pytest.param(NOBODY, {"X-Job": "7", "X-Request-Id": "1"}, True, id="headers that say nothing of it"),
         pytest.param(NOBODY, {"X-API-Key": "k"}, False, id="an identity header"),
         pytest.param(ANN, None, False, id="a user"),
@@ -64,7 +66,9 @@ async def test_acquire_without_a_user_and_an_identity_header_is_counted_as_anony
     headers: dict[str, str] | None,
     is_counted: bool,
 ) -> None:
-    monkeypatch.setattr(calls_module, "is_authentication_on", lambda: False)
+    # Without authentication, some calls of nobody have the administrator's name.
+    monkeypatch.setattr(callers.release_settings(), "auth_required", False)
+    monkeypatch.setattr(callers.release_settings(), "platform_admin_email", "admin@example.com")
     registry = make()
     for _ in range(3):  # on a session that is new, and on one that is not
         await use(registry, registry._calls.admit(caller, gateway_id), gateway_id, headers=headers)
@@ -94,7 +98,7 @@ async def test_call_that_goes_the_gateways_own_way_is_counted_by_its_reason(
     caller: Caller | None,
     reason: str | None,
 ) -> None:
-    monkeypatch.setattr(calls_module, "is_authentication_on", lambda: True)
+    monkeypatch.setattr(callers.release_settings(), "auth_required", True)
     calls = make({"CALLS_WITHOUT_SESSION": switch.format(gateway_id)})._calls
     admitted = [calls.admit(caller, gateway_id) for _ in range(2)]
     assert [one is not None for one in admitted] == [reason is None] * 2
@@ -122,6 +126,30 @@ async def test_release_says_that_gateways_changed(
         await subscriber._process_invalidation("registry:tools")
         await subscriber._process_invalidation("registry:gateways")
     assert told == [True]
+
+
+async def test_session_that_was_opened_after_the_release_has_closed_all_stays(
+    make: Make, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = make()
+    changes = registry._calls._changes
+    rows = {"g1": ("old",)}
+    monkeypatch.setattr(changes, "_read", lambda _identifiers: dict(rows))
+
+    async def call_and_look() -> None:
+        await use(registry, registry._calls.admit(ANN, "g1"))
+        await changes.look()
+
+    await call_and_look()
+    rows["g1"] = ("new",)
+    await registry.evict_gateway("g1")
+    for _ in range(3):
+        await call_and_look()
+    assert len(upstream.sessions) == 2
+    rows["g1"] = ("newer",)
+    await call_and_look()
+    await call_and_look()
+    assert len(upstream.sessions) == 3
 
 
 # ---- errors

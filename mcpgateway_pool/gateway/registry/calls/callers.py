@@ -70,19 +70,22 @@ def caller_of(service: str, arguments: Mapping[str, Any], users: Sequence[str], 
 
 
 def authenticated_user() -> str | None:
-    """Who makes the call that is being worked on; None where nobody has proved to be somebody.
-
-    Of several roles the first: it is the authenticated user, whatever the token's rights. Without
-    authentication, releases give the name of their administrator to some calls of nobody, and none to others.
+    """Who makes the call that is being worked on; None where nobody has proved to be somebody. Of several
+    roles the first: it is the authenticated user, whatever the token's rights.
     """
     caller = current.get()
-    if caller is None or not caller.users:
-        return None
-    user = caller.users[0]
-    is_nobody = not is_authentication_on() and user == getattr(
-        release_settings(), "platform_admin_email", None
-    )
-    return None if is_nobody else user
+    users = () if caller is None else known_users(caller)
+    return users[0] if users else None
+
+
+def known_users(caller: Caller) -> tuple[str, ...]:
+    """The users of a caller who have proved to be somebody. Without authentication, releases give the name of
+    their administrator to some calls of nobody, and none to others.
+    """
+    if is_authentication_on():
+        return caller.users
+    administrator = getattr(release_settings(), "platform_admin_email", None)
+    return tuple(user for user in caller.users if user != administrator)
 
 
 def _user_in(value: object) -> str | None:

@@ -18,7 +18,7 @@ from mcpgateway_pool.redact import safe_error, safe_text
 from . import machine_tokens
 from .call_lease import CallLease
 from .call_pool import CallPool
-from .callers import ANONYMOUS, Caller, CallWithoutSession, is_authentication_on
+from .callers import ANONYMOUS, Caller, CallWithoutSession, is_authentication_on, known_users
 from .gateways import ExceptedGateways, GatewayChanges, read_unmatched
 from .keys import key_of, names_identity, split_headers
 
@@ -71,15 +71,16 @@ class Calls:
         if reason is not None or caller is None:
             _core.count_unpooled(gateway_label(gateway_id), reason or "no_user")
             return None
-        if not caller.users:
+        users = known_users(caller)
+        if not users:
+            users = (ANONYMOUS,)
             if not self._has_warned:
                 self._has_warned = True
                 self._log.warning(
                     "mcpgateway-pool: authentication is off (AUTH_REQUIRED=false), so that all callers share"
                     " sessions with the servers"
                 )
-            caller = Caller(caller.service, (ANONYMOUS,), caller.teams)
-        return CallWithoutSession(caller)
+        return CallWithoutSession(Caller(caller.service, users, caller.teams))
 
     async def _warn_of_unmatched(self) -> None:
         """Once: a name that means no gateway is more likely a mistake, and its calls share sessions."""
@@ -128,6 +129,7 @@ class Calls:
     async def evict_gateway(self, gateway_id: str) -> int:
         """Close every session to a gateway; see the registry's."""
         self._excepted.forget()
+        self._changes.forget(gateway_id)
         return await self.pool.evict(BY_GATEWAY, gateway_id)
 
     async def close(self, timeout: float) -> None:

@@ -140,6 +140,10 @@ class GatewayChanges:
         if self._wake is not None:
             self._wake.set()
 
+    def forget(self, gateway_id: str) -> None:
+        """All sessions to this gateway were closed: what came before is no change for those that follow."""
+        self._seen.pop(gateway_id, None)
+
     async def end(self) -> None:
         """Look no more."""
         task, self._task = self._task, None
