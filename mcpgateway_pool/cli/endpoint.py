@@ -100,8 +100,9 @@ def _check_unpooled(newest: Scrape) -> Iterator[Finding]:
             continue
         level, why, advice = _UNPOOLED.get(reason, (hint, safe_text(reason, 40), ""))
         most = max(newest.gateways, key=lambda gateway: newest.get(name, gateway, reason), default="")
+        shown = safe_text(newest.shown(most), 60)
         yield level(
             "calls",
-            f"{count:,.0f} calls passed the pool by ({reason}), most of them to {safe_text(most, 60)}: {why}",
+            f"{count:,.0f} calls passed the pool by ({reason}), most of them to {shown}: {why}",
             advice,
         )

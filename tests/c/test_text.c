@@ -319,6 +319,20 @@ only_gateways_with_a_name_have_an_info_line(void)
 }
 
 static void
+durations_of_a_process_are_seconds(void)
+{
+    start(0, NULL);
+    snapshot.process_words[MGP_PROCESS_ACQUIRE_TIMEOUT_SECONDS] = UINT64_C(2500000000);
+    snapshot.process_words[MGP_PROCESS_PROCESSES] = 3;
+    char *text = text_of(0, MGP_TEXT_CLASSIC, NULL);
+    CHECK(strstr(text, "# TYPE mcp_session_pool_acquire_timeout_seconds gauge\n"
+                       "mcp_session_pool_acquire_timeout_seconds 2.5\n") != NULL);
+    CHECK(strstr(text, "\nmcp_session_pool_processes 3.0\n") != NULL);
+    free(text);
+    end();
+}
+
+static void
 longest_text_stays_within_its_bound(void)
 {
     char label[257];
@@ -362,6 +376,7 @@ main(void)
     RUN(number_reads_back_as_what_it_was);
     RUN(families_have_their_heads_also_without_rows);
     RUN(only_gateways_with_a_name_have_an_info_line);
+    RUN(durations_of_a_process_are_seconds);
     RUN(lines_have_labels_and_values);
     RUN(histogram_is_cumulative_and_ends_with_count_and_sum);
     RUN(only_what_is_selected_is_written);

@@ -127,6 +127,7 @@ def test_alerts_name_gateways_by_their_names_or_else_by_their_ids(prometheus: Pr
     assert wait_until(lambda: names("McpSessionPoolServerDown") == {"down": "down"}, 20)
 
 
+@pytest.mark.long("a second Prometheus, and a target that changes under it")
 def test_alerts_of_targets_fire_where_the_pool_is_shown_no_more(tmp_path: Path) -> None:
     shown = [b"mcp_session_pool_max_sessions_per_key 10\nother 1\n"]
 

@@ -231,11 +231,12 @@ def test_doctor_says_how_many_calls_pass_the_pool_by_why_and_what_to_set(
     run: Run, reason: str, level: str, why: str, advice: str
 ) -> None:
     page = exposition() + UNPOOLED.format("little", reason, 2) + UNPOOLED.format("much", reason, 1500)
+    page += 'mcp_session_pool_gateway_info{gateway_id="much",name="Weather"} 1\n'
     with serving(page + UNPOOLED.format("much", "other", 0)) as endpoint:
         _, out, _ = run("doctor", "--json", "--url", endpoint.url)
     [finding] = [found for found in json.loads(out)["findings"] if found["what"] == "calls"]
     assert finding["level"] == level
-    assert finding["text"].startswith(f"1,502 calls passed the pool by ({reason}), most of them to much: ")
+    assert finding["text"].startswith(f"1,502 calls passed the pool by ({reason}), most of them to Weather: ")
     assert why in finding["text"]
     assert advice in finding["advice"]
 
