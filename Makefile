@@ -162,7 +162,7 @@ simulate: $(VENV)/.group-plots ## the pool machine alone, in C, with 1,000 to 10
 simulate-affinity: $(VENV)/.installed $(VENV)/.group-test ## what session affinity asks of Redis, call by call
 	$(BIN)/python -P benchmarks/simulation/affinity.py
 
-faults: $(VENV)/.installed $(VENV)-sdk2/.installed ## what callers meet when servers break, beside the gateway's own pool
+faults: $(VENV)/.installed $(VENV)-sdk2/.installed ## what callers meet when servers break, compared with the gateway's own pool
 	$(BIN)/python -P benchmarks/faults.py --sdk2-python $(VENV)-sdk2/bin/python
 
 plots: $(VENV)/.installed $(VENV)/.group-plots ## draw the dashboard from the demo into docs/images (needs prometheus)

@@ -1,5 +1,5 @@
-"""What callers meet when servers break: this package's pool on both generations of the MCP SDK beside the
-gateway's own pool, and what opening and keeping a session costs. Prints tables in Markdown.
+"""What callers meet when servers break: this package's pool on both generations of the MCP SDK compared with
+the gateway's own pool, and what opening and keeping a session costs. Prints tables in Markdown.
 
 Every fault of ``tests/support/fault_cases.py`` runs in a process of its own, so that what hangs there
 disturbs nothing else. A call that has no end in ``LIMIT_SECONDS`` counts as hanging. Takes some minutes.
@@ -184,7 +184,7 @@ def fault_table(sides: list[tuple[str, str, str]], only: str, jobs: int) -> None
 
 
 def cost_table(pythons: list[str], rounds: int, count: int) -> None:
-    """Shared TLS contexts beside one per session, taking turns."""
+    """Shared TLS contexts compared with one per session, taking turns."""
     print("\n| SDK | | shared TLS context | one per session | ratio |\n|---|---|---|---|---|")
     for python in pythons:
         both: dict[str, list[dict[str, Any]]] = {"shared": [], "own": []}

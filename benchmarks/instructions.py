@@ -137,8 +137,10 @@ def count(side: str, python: str, names: Sequence[str], times: int) -> dict[str,
 
 
 def overview(found: dict[str, Profile], others: dict[str, Profile], times: int) -> list[list[str]]:
-    """One line for each operation; the first of the others does nothing, and all are set beside it."""
-    lines = [["operation", "instructions", "beside nothing", "in calls of the extension", "its own code"]]
+    """One line for each operation; the first of the others does nothing, and all are compared with it."""
+    lines = [
+        ["operation", "instructions", "compared with nothing", "in calls of the extension", "its own code"]
+    ]
     lines[0].append("cache misses (data, level 1)")
     floor = others[NOTHING]
     for title, profile in {**others, **found}.items():

@@ -1,4 +1,4 @@
-"""The environment of the peer: the gateway with its own pool, from PyPI, beside nothing else."""
+"""The environment of the peer: the gateway with its own pool, from PyPI, and nothing else."""
 
 from __future__ import annotations
 

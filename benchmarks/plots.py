@@ -46,7 +46,7 @@ def short(value: float, _: object = None) -> str:
 
 
 def colours_of(names: list[str]) -> dict[str, str]:
-    """Blue is this pool, whatever stands beside it."""
+    """Blue is this pool, whatever it is compared with."""
     left = {kind: list(shades) for kind, shades in COLOURS.items()}
     return {name: left["ours" if name.startswith(curves.OURS) else "others"].pop(0) for name in names}
 
@@ -80,7 +80,7 @@ def draw_curve(name: str, found: dict[str, dict[int, float]]) -> None:
     figure, axes = plt.subplots(figsize=(8, 4.4), layout="constrained")
     for line, colour in colours_of(list(found)).items():
         points = found[line]
-        if len(points) == 1:  # of no size: what all others are seen beside
+        if len(points) == 1:  # of no size: what all others are compared with
             axes.axhline(next(iter(points.values())) * factor, color=colour, linestyle="--", label=line)
         else:
             seconds = [value * factor for value in points.values()]

@@ -1,5 +1,5 @@
-"""The registry of 1.0.0 and later beside the gateway's own, in one run and in turns: what a caller sees of
-evictions, renewed tokens, error answers and refusals.
+"""The registry of 1.0.0 and later compared with the gateway's own, in one run and in turns: what a caller
+sees of evictions, renewed tokens, error answers and refusals.
 
 One command, one table; the environment is that of a gateway with this package. Times hold for this machine
 and this moment only.

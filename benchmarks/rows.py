@@ -1,4 +1,4 @@
-"""A row of the table: what is measured, beside what, what is to be reached, and whether it is."""
+"""A row of the table: what is measured, compared with what, what is to be reached, and whether it is."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Row:
-    """A figure of the project beside another one.
+    """A figure of the project compared with another one.
 
     ``goal`` says how they are compared and what ``target`` means: ``faster`` at least so many times,
     ``slower`` at most so many times, ``more`` at most so much more, ``below`` at most so much, whatever the

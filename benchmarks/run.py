@@ -1,7 +1,7 @@
-"""Measures the pool beside the gateway's own one: one command, one table. Takes some minutes.
+"""Measures the pool compared with the gateway's own one: one command, one table. Takes some minutes.
 
 Each side runs in a process of its own. They take turns, round by round, so that whatever else the machine
-does hits both alike; a comparison is the median over the rounds, and beside it stands its spread, from the
+does hits both alike; a comparison is the median over the rounds, and the next column has its spread, from the
 lowest round to the highest. Figures in seconds are medians, and hold for this machine and this moment only:
 quote ratios. What calls through the real gateway are like is measured by ``gateway.py``.
 """

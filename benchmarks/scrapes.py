@@ -1,4 +1,4 @@
-"""Scrapes of many gateways: the series as native metrics of prometheus_client, beside the pool's own."""
+"""Scrapes of many gateways: the series as native metrics of prometheus_client, and the pool's own."""
 
 from __future__ import annotations
 

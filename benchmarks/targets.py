@@ -297,7 +297,7 @@ def memory(scale: Scale) -> list[Row]:
 
 
 def scrapes(scale: Scale) -> list[Row]:
-    """One page, beside the same series as native metrics of prometheus_client."""
+    """One page, compared with the same series as native metrics of prometheus_client."""
     # Both by prometheus_client.generate_latest() but where C writes the text.
     kinds: list[tuple[str, str, int, Goal, float | None]] = [
         ("the pool's collector", "collector", scale.gateways[0], "slower", 0.6),

@@ -141,7 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     tested = options.tested or ROOT / f".venv-gateway-{like}"
     make_environment(options.environment, release, like)
     family = find_family(release)
-    print(f"\n{PACKAGE} {release}, beside {like}")
+    print(f"\n{PACKAGE} {release}, compared with {like}")
     if family is None:
         family = FAMILIES[-1]
         print(f"!!! {release} belongs to no supported family: the gateway would keep its own {family.what}")
