@@ -35,13 +35,15 @@ mgp_pool_has_place_to_spare(const struct mgp_pool *pool, const struct mgp_key *k
     return key == NULL || (key->queue == NULL && mgp_key_has_room(pool, key));
 }
 
-/* The same for one that nobody asked for: another creation may begin beside it. */
+/* The same for one that nobody asked for: another creation may begin beside it, and there is a
+ * session that it is to be like. */
 static bool
 may_begin(const struct mgp_pool *pool, const struct mgp_key *key)
 {
+    uint32_t opened = key->active + key->idle + key->checking + key->closing;
     const struct mgp_endpoint *endpoint = key->endpoint;
     uint32_t limit = pool->config.max_creating_per_endpoint;
-    return !pool->is_closed && !key->is_retiring && !key->is_single_use &&
+    return !pool->is_closed && !key->is_retiring && !key->is_single_use && opened > 0 &&
            !mgp_breaker_is_open(&endpoint->breaker) && endpoint->ahead < ahead_limit(pool) &&
            (limit == 0 || endpoint->creating + 1 < limit) && mgp_pool_has_place_to_spare(pool, key);
 }

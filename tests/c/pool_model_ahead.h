@@ -77,6 +77,7 @@ judge_ahead(int key, struct mgp_session *core)
     CHECK(!keys[key].is_retiring && !specs[key].is_single_use && is_in_use(key));
     CHECK(count_waiters(key) == 0 && key_has_room(key) && pool_has_room());
     CHECK(endpoints[endpoint].state == MGP_BREAKER_CLOSED);
+    CHECK(count_sessions(key, MGP_SESSION_GONE) > count_sessions(key, MGP_SESSION_CREATING));
     CHECK(limit == 0 || count_creating_at(endpoint) + 1 < limit);
     CHECK(count_ahead_at(endpoint) < (limit == 0 || limit > 32 ? 8 : limit < 8 ? 1 : limit / 4));
     if (core->is_replacement) {

@@ -389,6 +389,25 @@ reserve_without_a_place_is_tried_again_later(void)
     pool_end();
 }
 
+/* There is nothing that it could be like: it would fail at once, and count as a failure. */
+static void
+key_without_a_session_keeps_nothing(void)
+{
+    pool_start(config_of_reserve(1));
+    struct caller *c1 = pool_open(1), *c2 = pool_acquire(1);
+    pool_release(c1, MGP_VERDICT_BROKEN);
+    pool_close_ended(c1->opened);
+    CHECK_EFFECTS("close s1 broken, gone s1");
+    CHECK(pool_counts().creating == 1);
+    pool_upkeep();
+    CHECK_EFFECTS("");
+    pool_create(c2);
+    pool_advance(RETRY);
+    pool_upkeep();
+    CHECK_EFFECTS("create c3");
+    pool_end();
+}
+
 static void
 key_that_nobody_uses_keeps_nothing(void)
 {
@@ -617,6 +636,7 @@ main(void)
     RUN(create_effect_names_the_session_of_its_key_that_was_used_last);
     RUN(key_in_use_keeps_so_many_idle);
     RUN(reserve_without_a_place_is_tried_again_later);
+    RUN(key_without_a_session_keeps_nothing);
     RUN(key_that_nobody_uses_keeps_nothing);
     RUN(warm_begins_one_creation_after_the_other_until_there_are_enough);
     RUN(warm_says_why_it_begins_nothing);
