@@ -23,6 +23,7 @@ COUNTERS = (
     "health_checks",
     "health_check_failures",
     "circuit_breaker_trips",
+    "long_checkouts",
 )
 ENDINGS = ("acquire_timeouts", "acquire_cancellations")
 
@@ -100,6 +101,7 @@ def audit(oracle: Oracle, pool: MCPSessionPool, keys: Iterable[Key]) -> None:
         audit_demand(oracle)
         oracle.fairness.judge(oracle)
     audit_order(oracle)
+    oracle.long_checkouts.audit(oracle.now)
     audit_now(oracle, pool)
     audit_counters(oracle, pool)
 

@@ -24,6 +24,7 @@ from mcpgateway_pool import (
 )
 from mcpgateway_pool.tasks import CANCEL_GRACE_SECONDS
 from model.controlled import Connection, ControlledPool, Operation, current_caller
+from model.long_checkouts import LongCheckouts
 from model.loop import SteppedLoop, no_polling
 
 GATEWAY = "interleavings"
@@ -45,6 +46,7 @@ class Scenario:
         warms: how many sessions of the first key are warmed, from some point on.
         min_idle: how many each key keeps ready; ``ttl``: the lifetime of a session, before whose end it is
             replaced.
+        leak: for how long a session may be checked out, 0: for ever.
     """
 
     keys: str
@@ -58,6 +60,7 @@ class Scenario:
     warms: int = 0
     min_idle: int = 0
     ttl: float = LONG
+    leak: float = 0.0
 
 
 class Actor:
@@ -99,6 +102,7 @@ class PoolWorld:
         self.connections: dict[Connection, str] = {}
         self.closes: Counter[Connection] = Counter()
         self.closing_since: dict[Connection, float] = {}
+        self.long_checkouts = LongCheckouts(scenario.leak)
         self.errors: list[BaseException] = []
         self.is_over = False
         self.stack = ExitStack()
@@ -111,6 +115,7 @@ class PoolWorld:
             max_total_sessions=scenario.total,
             session_ttl_seconds=scenario.ttl,
             min_idle=scenario.min_idle,
+            leak_detection_seconds=scenario.leak,
             idle_pool_eviction_seconds=LONG,
             health_check_interval_seconds=LONG,
             circuit_breaker_threshold=1000,
@@ -147,6 +152,7 @@ class PoolWorld:
                 await asyncio.sleep(0)
             finally:
                 self.holders.pop(pooled.session, None)
+                self.long_checkouts.ended(pooled.session, self.loop.now)
                 if not self.is_over:
                     await self.pool.release(pooled, discard=self.scenario.discards)
         except AssertionError as error:
@@ -166,6 +172,7 @@ class PoolWorld:
         assert self.connections[connection] == "open"
         actor.is_answered = True
         self.holders[connection] = actor
+        self.long_checkouts.began(connection, self.loop.now)
         return pooled
 
     def _judge_order(self, served: Actor) -> None:
@@ -218,8 +225,12 @@ class PoolWorld:
         self.connections[connection] = "gone" if error else "open"
 
     def close_decided(self, connection: Connection, reason: str) -> None:
-        if self.event != "closed":
-            assert connection not in self.holders, f"closing {connection} in use: {reason}"
+        if connection in self.holders:
+            assert self.event == "closed", f"closing {connection} in use: {reason}"
+            self.long_checkouts.ended(connection, self.loop.now)
+
+    def checkout_reported(self, connection: Connection) -> None:
+        self.long_checkouts.reported(connection, self.loop.now)
 
     def close_begun(self, connection: Connection) -> None:
         self.closes[connection] += 1
@@ -319,6 +330,7 @@ class PoolWorld:
                 state,
                 self.closing_since[connection] if state == "closing" else 0.0,
                 self.holders[connection].name if connection in self.holders else "",
+                self.long_checkouts.seen(connection),
             )
             for connection, state in self.connections.items()
         )
@@ -432,6 +444,7 @@ class PoolWorld:
         assert not any(busy.values()), busy
         assert counts["idle"] == open_now
         assert totals["creates"] == open_now + sum(totals["evictions"].values())
+        self.long_checkouts.audit(self.loop.now)
         assert totals["hits"] + totals["misses"] == sum(actor.is_answered for actor in self.actors)
         assert not self.pool._tasks
 

@@ -25,6 +25,7 @@ from model.ahead import Nobody, count_opened, is_for_nobody, judge
 from model.breaker import EPSILON, Breaker
 from model.controlled import Connection
 from model.fairness import Fairness
+from model.long_checkouts import LongCheckouts
 
 
 class Key(NamedTuple):
@@ -139,6 +140,7 @@ class Oracle:
         self.is_closed = False
         self.is_raced = False
         self.fairness = Fairness()
+        self.long_checkouts = LongCheckouts(settings["leak_detection_seconds"])
         self.has_supplied = False
         self._arrivals = 0
 
@@ -297,6 +299,7 @@ class Oracle:
         session.holder = caller
         session.used_at = session.used_at_most = self.now
         session.lease_epoch = self.epochs[session.key.url]
+        self.long_checkouts.began(connection, self.now)
         self.served.append(caller)
         self.count(caller.key, "misses" if is_own else "hits")
 
@@ -359,6 +362,7 @@ class Oracle:
         assert session.holder is not None
         session.holder.session = None
         session.holder = None
+        self.long_checkouts.ended(session.connection, self.now)
         session.state = State.IDLE
         session.used_at = session.used_at_most = session.verified_at = self.now
         session.epoch = max(session.epoch, session.lease_epoch)
@@ -386,8 +390,13 @@ class Oracle:
             if session.holder is not None:
                 session.holder.session = None
                 session.holder = None
+                self.long_checkouts.ended(session.connection, self.now)
 
     # ---- the pool's doings
+
+    def checkout_reported(self, connection: Connection) -> None:
+        self.long_checkouts.reported(connection, self.now)
+        self.count(self.sessions[connection].key, "long_checkouts")
 
     def nobody(self, like: Connection) -> Nobody:
         return Nobody(self.sessions[like].key)

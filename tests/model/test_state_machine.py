@@ -57,6 +57,7 @@ REACHED = [
     "circuit_breaker_trips",
     "acquire_timeouts",
     "acquire_cancellations",
+    "long_checkouts",
     *(f"acquire_rejections {reason}" for reason in ("circuit_open", "exhausted", "queue_full")),
     *(
         f"evictions {reason}"
@@ -101,6 +102,7 @@ def limits() -> st.SearchStrategy[dict[str, Any]]:
             "idle_pool_eviction_seconds": st.sampled_from([24.0, 500.0]),
             "min_idle": st.sampled_from([0, 0, 1]),
             "replace_sessions": st.booleans(),
+            "leak_detection_seconds": st.sampled_from([0.0, 7.0, 15.0]),
         }
     )
 
