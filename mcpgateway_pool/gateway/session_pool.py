@@ -159,6 +159,7 @@ def init_mcp_session_pool(
     global _mcp_session_pool  # noqa: PLW0603 - as above
     environment = own_settings.read_all()
     environment.use_retention()
+    environment.check_min_idle(max_sessions_per_key, "MCP_SESSION_POOL_MAX_PER_KEY")
     options = environment.of_pool()
     if max_total_keys is not None:
         options["max_total_keys"] = max_total_keys

@@ -59,6 +59,12 @@ class GatewaySettings:
         max_waiters: MCPGATEWAY_POOL_MAX_WAITERS: callers waiting for one key, default 0, unlimited.
         max_total_sessions: MCPGATEWAY_POOL_MAX_TOTAL_SESSIONS: default 0, unlimited.
         max_total_keys: MCPGATEWAY_POOL_MAX_TOTAL_KEYS: default 0, unlimited.
+        min_idle: MCPGATEWAY_POOL_MIN_IDLE: sessions that are kept ready for each key in use, default 0; from
+            1.0.0 on for calls without a downstream session only, as is the next.
+        replace_sessions: MCPGATEWAY_POOL_REPLACE_SESSIONS: whether a session in use is replaced in the
+            background before its lifetime ends; default true.
+        leak_detection_seconds: MCPGATEWAY_POOL_LEAK_DETECTION_SECONDS: a session that is checked out for
+            longer is warned of, with the stack that acquired it; default 0, never.
         gateway_names: MCPGATEWAY_POOL_GATEWAY_NAMES: whether the series say the names of gateways beside
             their ids; default true.
         shared_tls: MCPGATEWAY_POOL_SHARED_TLS: whether sessions share one TLS context; default true.
@@ -104,6 +110,9 @@ class GatewaySettings:
     max_waiters: int = 0
     max_total_sessions: int = 0
     max_total_keys: int = 0
+    min_idle: int = 0
+    replace_sessions: bool = True
+    leak_detection_seconds: float = 0.0
     gateway_names: bool = True
     shared_tls: bool = True
     connect_timeout_seconds: float = config.DEFAULT_NETWORK.connect_timeout_seconds
@@ -133,18 +142,38 @@ class GatewaySettings:
         """How connections to servers notice that nobody is there any more."""
         return config.NetworkSettings(**{name: getattr(self, name) for name in _OF_NETWORK})
 
+    def check_min_idle(self, limit: int, variable: str) -> None:
+        """Refuse to keep more sessions ready for a key than it may have.
+
+        Args:
+            limit: on the sessions of a key.
+            variable: the environment variable of that.
+
+        Raises:
+            SettingError: there are to be more.
+        """
+        if self.min_idle > limit:
+            raise SettingError(
+                f"{variable_of('min_idle')} must be at most {variable}, which is {limit}, not {self.min_idle}"
+            )
+
     def of_pool(self) -> dict[str, Any]:
         """Those that the pool's constructor takes, where they differ from its defaults."""
-        options = {
-            name: getattr(self, name)
-            for name in ("isolation", "max_waiters", "max_total_sessions", "max_total_keys")
-            if getattr(self, name) != _DEFAULTS[name]
-        }
+        options = {name: getattr(self, name) for name in _OF_POOL if getattr(self, name) != _DEFAULTS[name]}
         if self.network != config.DEFAULT_NETWORK:
             options["network"] = self.network
         return options
 
 
+_OF_POOL = (
+    "isolation",
+    "max_waiters",
+    "max_total_sessions",
+    "max_total_keys",
+    "min_idle",
+    "replace_sessions",
+    "leak_detection_seconds",
+)
 _OF_NETWORK = tuple(setting.name for setting in fields(config.NetworkSettings))
 _DEFAULTS: dict[str, Any] = {setting.name: setting.default for setting in fields(GatewaySettings)}
 
@@ -232,6 +261,9 @@ _PARSERS: dict[str, Callable[[str, str], Any]] = {
     "max_waiters": _count,
     "max_total_sessions": _count,
     "max_total_keys": _count,
+    "min_idle": _count,
+    "replace_sessions": _boolean,
+    "leak_detection_seconds": _seconds,
     "gateway_names": _boolean,
     "shared_tls": _boolean,
     "connect_timeout_seconds": _duration,

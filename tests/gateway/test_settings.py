@@ -49,12 +49,25 @@ def test_what_differs_from_the_defaults_goes_to_the_pool() -> None:
         "MCPGATEWAY_POOL_MAX_WAITERS": "100",
         "MCPGATEWAY_POOL_MAX_TOTAL_SESSIONS": "200",
         "MCPGATEWAY_POOL_MAX_TOTAL_KEYS": "0",
+        "MCPGATEWAY_POOL_MIN_IDLE": "2",
+        "MCPGATEWAY_POOL_REPLACE_SESSIONS": "off",
+        "MCPGATEWAY_POOL_LEAK_DETECTION_SECONDS": "2.5",
     }
     assert settings.read_all(environ).of_pool() == {
         "isolation": "session",
         "max_waiters": 100,
         "max_total_sessions": 200,
+        "min_idle": 2,
+        "replace_sessions": False,
+        "leak_detection_seconds": 2.5,
     }
+
+
+def test_no_more_can_be_kept_ready_for_a_key_than_it_may_have() -> None:
+    given = settings.read_all({"MCPGATEWAY_POOL_MIN_IDLE": "3"})
+    given.check_min_idle(3, "LIMIT")
+    with pytest.raises(settings.SettingError, match="MIN_IDLE must be at most LIMIT, which is 2, not 3"):
+        given.check_min_idle(2, "LIMIT")
 
 
 def test_the_settings_of_the_network_go_to_the_pool_together() -> None:
@@ -87,6 +100,9 @@ def test_the_settings_of_the_network_go_to_the_pool_together() -> None:
         ("connect_timeout_seconds", "0", "MCPGATEWAY_POOL_CONNECT_TIMEOUT_SECONDS must be more than 0"),
         ("tcp_keepalive_probes", "0", "MCPGATEWAY_POOL_TCP_KEEPALIVE_PROBES must be at least 1"),
         ("idle_connection_seconds", "-1", "MCPGATEWAY_POOL_IDLE_CONNECTION_SECONDS must be a number of"),
+        ("min_idle", "-1", "MCPGATEWAY_POOL_MIN_IDLE must be a whole number"),
+        ("replace_sessions", "often", "MCPGATEWAY_POOL_REPLACE_SESSIONS must be true or false"),
+        ("leak_detection_seconds", "nan", "MCPGATEWAY_POOL_LEAK_DETECTION_SECONDS must be a number of"),
         ("max_total_sessions", "9" * 20, "MCPGATEWAY_POOL_MAX_TOTAL_SESSIONS must be a whole number"),
     ],
 )

@@ -165,6 +165,7 @@ class RegistryPool(MCPSessionPool):
             "health_checks_per_second": 0,  # the release checks at hand-out only
             "cleanup_timeout_seconds": registry._shutdown_timeout_seconds,
             "replace_sessions": False,  # what a downstream session left in its session is in no other
+            "leak_detection_seconds": settings.leak_detection_seconds,
         }
 
     def _calls_at_once(self, settings: GatewaySettings) -> int:

@@ -13,7 +13,7 @@ from mcpgateway_pool import _core, config
 from mcpgateway_pool.config import TransportType
 from mcpgateway_pool.gateway.registry.registry_pool import BY_DOWNSTREAM_SESSION, RegistryPool
 from mcpgateway_pool.gateway.registry.session_watch import SessionWatch
-from mcpgateway_pool.gateway.settings import GatewaySettings
+from mcpgateway_pool.gateway.settings import GatewaySettings, variable_of
 
 from .call_watch import CallRequests, CallWatch
 from .schemas import forgive_old_schemas
@@ -70,12 +70,14 @@ class CallPool(RegistryPool):
     on_opened: Callable[[str], None] | None = None
 
     def _limits(self, settings: GatewaySettings) -> dict[str, Any]:
+        settings.check_min_idle(settings.max_sessions_per_key, variable_of("max_sessions_per_key"))
         limits = super()._limits(settings)
         limits.update(
             max_sessions_per_key=settings.max_sessions_per_key,
             health_check_interval_seconds=max(1.0, self._registry._idle_validation_seconds),
             health_checks_per_second=10,
-            replace_sessions=True,
+            min_idle=settings.min_idle,
+            replace_sessions=settings.replace_sessions,
         )
         for name, setting, default in (
             ("session_ttl_seconds", settings.session_ttl_seconds, SESSION_TTL_SECONDS),
