@@ -52,7 +52,6 @@ LONG = [
     Scenario("a", limit=2, ttl=4.0, jumps=2, failures=1),
     Scenario("ab", total=2, limit=2, min_idle=1, jumps=1),
     Scenario("aa", leak=5.0, jumps=1, cancels=1),
-    Scenario("a", limit=2, leak=5.0, jumps=2, event="drain"),
 ]
 SCENARIOS = [
     *SHORT,
