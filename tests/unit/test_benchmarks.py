@@ -182,6 +182,13 @@ def test_amounts_have_the_unit_of_their_size(module: Any, amount: float, unit: s
     assert module("rows").amount_text(amount, unit) == text
 
 
+@pytest.mark.parametrize(("part", "value"), [(0.5, 50), (0.99, 99), (1, 100)])
+def test_a_quantile_is_the_least_value_that_so_many_do_not_exceed(
+    module: Any, part: float, value: int
+) -> None:
+    assert module("steady").quantile(range(1, 101), part) == value
+
+
 def test_tables_line_up_and_are_valid_markdown(module: Any) -> None:
     tables, lines = module("tables"), [["what", "time"], ["a longer one", "1 s"]]
     assert tables.plain(lines) == "what          time\na longer one  1 s"
