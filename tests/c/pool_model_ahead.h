@@ -3,7 +3,7 @@
 #ifndef MGP_TESTS_POOL_MODEL_AHEAD_H
 #define MGP_TESTS_POOL_MODEL_AHEAD_H
 
-#include "pool_model.h"
+#include "pool_model_changes.h"
 
 /* ---- what the machine may open ------------------------------------------------------ */
 

@@ -4,8 +4,8 @@
 #ifndef MGP_TESTS_POOL_MODEL_JUDGE_H
 #define MGP_TESTS_POOL_MODEL_JUDGE_H
 
-#include "pool_model.h"
 #include "pool_model_ahead.h"
+#include "pool_model_changes.h"
 
 /* ---- after an operation: what else the machine did -------------------------------- */
 

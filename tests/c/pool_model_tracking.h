@@ -3,7 +3,7 @@
 #ifndef MGP_TESTS_POOL_MODEL_TRACKING_H
 #define MGP_TESTS_POOL_MODEL_TRACKING_H
 
-#include "pool_model.h"
+#include "pool_model_changes.h"
 
 static void
 do_track(struct lease *lease)

@@ -1,12 +1,12 @@
 /* Random operations against a naive model of what the pool promises.
  *
  * The model (pool_model.h) predicts the answer of each operation, what becomes of the
- * session or waiter that the operation names, and every counter (pool_model_operations.h).
- * What else the machine did (whom it granted what, which idle sessions it checked or
- * closed) is read from its structs; the model judges whether it was allowed to, and then
- * whether it left something undone (pool_model_judge.h, pool_model_ahead.h,
- * pool_model_tracking.h). So where several decisions are
- * right, none is prescribed.
+ * session or waiter that the operation names, and every counter (pool_model_acquire.h,
+ * pool_model_operations.h). What else the machine did (whom it granted what, which idle
+ * sessions it checked or closed) is read from its structs; the model judges whether it was
+ * allowed to, and then whether it left something undone (pool_model_judge.h,
+ * pool_model_ahead.h, pool_model_tracking.h). So where several decisions are right, none is
+ * prescribed.
  *
  *   MGP_TEST_OPERATIONS=100000000   a long run; `make check-long` shares it between two processes
  *   MGP_TEST_SEED=12345             other numbers; a failure says which seed replays its run */
@@ -19,7 +19,7 @@
 
 #include "failing_alloc.h"
 #include "harness.h"
-#include "pool_model.h"
+#include "pool_model_changes.h"
 #include "pool_model_judge.h"
 #include "pool_model_operations.h"
 #include "pool_model_tracking.h"
