@@ -10,7 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mcpgateway_pool import MCPSessionPool, TransportType
+from mcpgateway_pool import MCPSessionPool, TransportType, _core
+from mcpgateway_pool.pool.session_context import AcquireArguments
+from mcpgateway_pool.pool.waiting import acquire_slowly
 from support.fakes import URL, FakePool, assert_adds_up, assert_at_rest, turns
 
 SSE, HTTP = TransportType.SSE, TransportType.STREAMABLE_HTTP
@@ -567,6 +569,26 @@ async def test_anonymous_is_counted_once_where_a_hook_calls_the_default(name: st
     await key_of(pool, headers={"authorization": "a"})
     assert pool.get_metrics()["anonymous_identity_count"] == 3
     assert pool.count("keys") == 2
+
+
+async def test_acquire_of_a_named_key_is_anonymous_where_its_caller_says_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    pool = FakePool()
+    for user, is_anonymous in (("nobody", True), ("somebody", False)):
+        key = (URL, None, HTTP, user, "g")
+        pending = _core.acquire(pool, *key, is_anonymous)
+        pooled = await acquire_slowly(pool, pending, AcquireArguments(URL, None, HTTP, None, None, user, "g"))
+        for _ in range(2):
+            await pool.release(pooled)
+            pooled = _core.acquire(pool, *key, is_anonymous)
+        await pool.release(pooled)
+    assert pool.count("anonymous_acquires") == 3
+    assert pool.count("hits") == 4
+    assert caplog.records == []  # who says so warns in its own words
+    for wrong in ((), (True, True)):
+        with pytest.raises(TypeError, match="expected 6 arguments"):
+            _core.acquire(pool, URL, None, HTTP, "nobody", *(("g",) if wrong else ()), *wrong)
 
 
 def test_identity_hash_is_sha256_or_anonymous_and_counts_when_called_directly():
