@@ -155,7 +155,7 @@ def draw(panels: list[dict[str, Any]], lines: list[list[Line]], target: Path) ->
         figure.savefig(picture, dpi=90)
         plt.close(figure)
     # A palette: a third of the size, and nothing to be seen of it.
-    Image.open(picture).convert("RGB").quantize(96).save(target, optimize=True)
+    Image.open(picture).convert("RGB").quantize(256).save(target, optimize=True)
 
 
 def main() -> int:
