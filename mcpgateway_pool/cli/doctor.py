@@ -22,6 +22,7 @@ from .fetch import Source
 from .findings import Finding, fine, hint, problem, warning
 
 SWITCH = "MCPGATEWAY_POOL_ENABLED"
+ENDPOINT = "ENABLE_METRICS"
 
 
 def run(source: Source | None, *, metrics_dir: str | None, as_json: bool) -> int:
@@ -112,6 +113,7 @@ def _check_gateway() -> Iterator[Finding]:
     yield fine("gateway", f"ContextForge {release.version}; replaced: {release.family.replaced}")
     if release.family.what == "registry":
         yield from _check_calls()
+        yield from check_shown()
 
 
 def _check_calls() -> Iterator[Finding]:
@@ -126,6 +128,20 @@ def _check_calls() -> Iterator[Finding]:
         yield fine("calls", switch.described())
     else:
         yield hint("calls", f"{switch.described()}: each opens a session of its own")
+
+
+def check_shown(env_file: Path = Path(".env")) -> Iterator[Finding]:
+    """Whether the gateway shows its series, which from 1.0.0 on it does only where it is told to."""
+    value = os.environ.get(ENDPOINT)
+    if value is None and _named_in(env_file, ENDPOINT):
+        return  # the gateway reads it there in time
+    # As the gateway reads it.
+    if (value or "").strip().lower() not in {"true", "1", "yes", "on", "t", "y"}:
+        yield warning(
+            "endpoint",
+            f"{ENDPOINT} is not true in this environment: the gateway answers scrapes with 503",
+            f"export {ENDPOINT}=true where the gateway starts",
+        )
 
 
 def _check_settings() -> Iterator[Finding]:
@@ -156,7 +172,7 @@ def _check_switch() -> Iterator[Finding]:
         yield from _check_hook()
     elif SWITCH in os.environ:
         yield warning("switch", f"{SWITCH} is set to false", f"export {SWITCH}=true")
-    elif _named_in(Path(".env")):
+    elif _named_in(Path(".env"), SWITCH):
         yield problem(
             "switch",
             f"{SWITCH} stands in .env only, which the gateway reads too late",
@@ -183,11 +199,11 @@ def _check_hook() -> Iterator[Finding]:
         )
 
 
-def _named_in(path: Path) -> bool:
-    """Whether an environment file sets the switch."""
+def _named_in(path: Path, variable: str) -> bool:
+    """Whether an environment file sets a variable."""
     try:
         lines = path.read_text("utf-8", errors="replace").splitlines()
     except OSError:
         return False
     names = (line.strip().removeprefix("export ").partition("=")[0].strip() for line in lines)
-    return SWITCH in names
+    return variable in names

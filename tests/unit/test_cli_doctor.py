@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from mcpgateway_pool.cli import doctor
 from support.command import Run, command, exposition
 from support.endpoint import Answer, serving
 
@@ -249,3 +250,20 @@ def test_doctor_and_top_read_a_page_of_a_thousand_gateways(run: Run) -> None:
         code, out, _ = run("top", "--once", "--totals", endpoint.url)
     assert code == 0
     assert sum(line.startswith("gateway-") for line in out.splitlines()) == 1000
+
+
+@pytest.mark.parametrize(
+    ("value", "in_file", "is_told"),
+    [(None, "", True), ("false", "", True), ("true", "", False), ("True", "", False), (None, "=true", False)],
+)
+def test_a_gateway_that_shows_no_series_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, value: str | None, in_file: str, is_told: bool
+) -> None:
+    monkeypatch.delenv(doctor.ENDPOINT, raising=False)
+    if value is not None:
+        monkeypatch.setenv(doctor.ENDPOINT, value)
+    env_file = tmp_path / ".env"
+    env_file.write_text(f"{doctor.ENDPOINT}{in_file}\n" if in_file else "")
+    found = list(doctor.check_shown(env_file))
+    assert [finding.level for finding in found] == ["warning"] * is_told
+    assert all("503" in finding.text for finding in found)
