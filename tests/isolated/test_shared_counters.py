@@ -235,6 +235,18 @@ def test_forgotten_gateway_goes_from_all_workers_and_the_archive_at_one_moment(
         assert scraper.errors.read_text() + living.errors.read_text() == ""
 
 
+def test_worker_that_is_never_scraped_hears_of_it_with_its_upkeep(directory: Path, tmp_path: Path):
+    with workers(directory, tmp_path, 2) as [scraper, other]:
+        for worker in (scraper, other):
+            worker.ask("use", "g", 3)
+            worker.ask("drain")
+        assert scraper.ask("forget", "g") is False
+        assert scraper.scrape()[HITS + "g"] == 4
+        other.ask("later", 6)
+        assert scraper.scrape()[HITS + "g"] == 4  # the other's is frozen, and this scrape folds it
+        assert HITS + "g" not in scraper.scrape()
+
+
 def test_gateway_that_was_never_used_is_forgotten_at_once(directory: Path, tmp_path: Path):
     with workers(directory, tmp_path, 1) as [worker]:
         worker.ask("use", "other", 1)

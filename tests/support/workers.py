@@ -21,8 +21,9 @@ _ANSWER_SECONDS = 40
 _SERVE = """
 import json, signal, warnings
 warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12: forking while threads run
-from mcpgateway_pool import PoolCollector, forget_gateway, set_metrics_retention
-pool = FakePool(max_sessions_per_key=50, max_total_sessions=100)
+from mcpgateway_pool import PoolCollector, forget_gateway
+clock = FakeClock()
+pool = FakePool(max_sessions_per_key=50, max_total_sessions=100, clock=clock)
 held = []
 
 def scrape():
@@ -56,12 +57,13 @@ async def many(prefix, count):
     for number in range(int(count)):
         await use(f"{prefix}{number}", 1)
 
+async def later(seconds):
+    clock.advance(float(seconds))
+    await upkeep(pool)
+
 async def drain():
     held.clear()
     await pool.drain_all()
-
-async def retention(seconds):
-    set_metrics_retention(float(seconds))
 
 async def forget(gateway):
     return forget_gateway(gateway)
@@ -71,7 +73,7 @@ async def show():
 
 async def serve():
     commands = {"use": use, "hold": hold, "killed_children": killed_children, "many": many, "forget": forget,
-                "scrape": show, "drain": drain, "retention": retention}
+                "scrape": show, "drain": drain, "later": later}
     print(json.dumps("ready"), flush=True)
     for line in iter(sys.stdin.readline, ""):
         name, *arguments = line.split()
@@ -110,7 +112,7 @@ class Worker:
         """Give it a command, and do not wait for the answer.
 
         The commands: use GATEWAY TIMES, hold GATEWAY, many PREFIX COUNT, killed_children GATEWAY COUNT,
-        forget GATEWAY, drain, retention SECONDS, scrape.
+        forget GATEWAY, drain, later SECONDS, scrape.
         """
         assert self.process.stdin is not None
         self.process.stdin.write(" ".join(map(str, words)) + "\n")
