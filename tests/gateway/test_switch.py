@@ -288,6 +288,23 @@ def test_the_hook_puts_the_stand_in_in_the_gateways_place(run: Run) -> None:
     run(CHECKS + dedent(code), enabled="true")
 
 
+def test_names_of_gateways_are_not_read_where_that_is_switched_off(run: Run) -> None:
+    code = f"""
+    import {POOL_MODULE}
+    from mcpgateway_pool.gateway import install, uninstall
+    from mcpgateway_pool.prometheus.gateway_names import NAMES
+    import os
+    assert NAMES._read is None
+    uninstall()
+    del os.environ["MCPGATEWAY_POOL_GATEWAY_NAMES"]
+    install()
+    assert NAMES._read is not None
+    uninstall()
+    assert NAMES._read is None
+    """
+    run(code, enabled="true", environment={"MCPGATEWAY_POOL_GATEWAY_NAMES": "false"})
+
+
 def test_install_after_the_gateway_was_imported_rebinds_what_it_had_bound(run: Run) -> None:
     code = """
     from mcpgateway.services import gateway_service, mcp_session_pool as stock, resource_service, tool_service
