@@ -48,6 +48,11 @@ def _gateway_of(pooled: Any) -> str:
 
 def begin_close(pool: Pool, pooled: Any, ticket: Ticket, reason: str) -> asyncio.Task[None] | None:
     """The machine has decided to close a session. None where there is no loop to do it in."""
+    if pool._loop is None or pool._loop.is_closed():
+        return None
+    task = pool._spawn(close(pool, pooled, ticket), close.__name__)
+    task.add_done_callback(partial(_when_done, pool._close_ended, ticket))
+    # Last: a log that raises must not keep it from being closed.
     if reason == "leaked":
         pool._warn(
             "a session of gateway %s to %s was dropped without a release, and is closed: release() it, or"
@@ -55,10 +60,6 @@ def begin_close(pool: Pool, pooled: Any, ticket: Ticket, reason: str) -> asyncio
             _gateway_of(pooled),
             url_of(pooled),
         )
-    if pool._loop is None or pool._loop.is_closed():
-        return None
-    task = pool._spawn(close(pool, pooled, ticket), close.__name__)
-    task.add_done_callback(partial(_when_done, pool._close_ended, ticket))
     pool._log().debug("closing a session of %s: %s", url_of(pooled), reason)
     return task
 
