@@ -137,6 +137,10 @@ class MCPSessionPool(PoolCore):
     _circuit_breaker_trips: int
     _pool_keys_evicted: int
     _sessions_reaped: int
+    _evictions: int
+    _anonymous_identity_count: int
+    _pools: views.KeysView
+    _active: views.KeysView
 
     def __init__(
         self,
@@ -353,20 +357,10 @@ class MCPSessionPool(PoolCore):
 
         Arguments as of :meth:`acquire`. The headers are copied now.
         """
-        if timeout is not None:
-            config.duration("timeout", timeout)
-        return Server(
-            self,
-            AcquireArguments(
-                url,
-                config.copied_headers(headers),
-                transport_type,
-                httpx_client_factory,
-                timeout,
-                user_identity,
-                gateway_id,
-            ),
+        arguments = AcquireArguments.to_keep(
+            url, headers, transport_type, httpx_client_factory, timeout, user_identity, gateway_id
         )
+        return Server(self, arguments)
 
     async def warm(
         self,
@@ -393,22 +387,10 @@ class MCPSessionPool(PoolCore):
             PoolClosedError, CircuitOpenError: as of :meth:`acquire`.
             Exception: why the first one could not be opened, where there is none now.
         """
-        if timeout is not None:
-            config.duration("timeout", timeout)
-        config.count("sessions", sessions)
-        return await warm(
-            self,
-            AcquireArguments(
-                url,
-                config.copied_headers(headers),
-                transport_type,
-                httpx_client_factory,
-                timeout,
-                user_identity,
-                gateway_id,
-            ),
-            sessions,
+        arguments = AcquireArguments.to_keep(
+            url, headers, transport_type, httpx_client_factory, timeout, user_identity, gateway_id
         )
+        return await warm(self, arguments, config.count("sessions", sessions))
 
     # ---- open, drain and close
 
@@ -663,22 +645,6 @@ class MCPSessionPool(PoolCore):
 
     def __repr__(self) -> str:
         return describe(self)
-
-    @property
-    def _pools(self) -> views.KeysView:
-        return views.KeysView(self, active=False)
-
-    @property
-    def _active(self) -> views.KeysView:
-        return views.KeysView(self, active=True)
-
-    @property
-    def _anonymous_identity_count(self) -> int:
-        return int(self._totals()["anonymous_acquires"]) + self._direct_anonymous_count
-
-    @property
-    def _evictions(self) -> int:
-        return sum(self._totals()["evictions"].values())
 
 
 def _is_loop_running() -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mcpgateway_pool import config
 from mcpgateway_pool._core import VERDICT_GOOD, Pending, PooledSession, SessionContextCore
 from mcpgateway_pool._core import enter as _enter
 from mcpgateway_pool._core import leave as _leave
@@ -39,6 +40,27 @@ class AcquireArguments(NamedTuple):
     user_identity: str | None
     gateway_id: str | None
     wait_timeout: float | None = None
+
+    @classmethod
+    def to_keep(
+        cls,
+        url: str,
+        headers: Mapping[str, str] | None,
+        transport_type: TransportType,
+        httpx_client_factory: Callable[..., Any] | None,
+        timeout: float | None,
+        user_identity: str | None,
+        gateway_id: str | None,
+    ) -> AcquireArguments:
+        """For acquires to come, with a copy of the headers.
+
+        Raises:
+            TypeError, ValueError: a bad time-out, or headers that are no mapping.
+        """
+        if timeout is not None:
+            config.duration("timeout", timeout)
+        copied = config.copied_headers(headers)
+        return cls(url, copied, transport_type, httpx_client_factory, timeout, user_identity, gateway_id)
 
     def copy(self, pending: Pending) -> AcquireArguments:
         """The same with headers of its own: those that decided the key, whatever becomes of the caller's

@@ -6,6 +6,7 @@ import hashlib
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mcpgateway_pool.redact import safe_url
@@ -203,6 +204,16 @@ def add_read_views(cls: type[MCPSessionPool]) -> None:
     def of_settings(name: str) -> property:
         return property(lambda self: getattr(self._settings, name))
 
+    def evictions(self: MCPSessionPool) -> int:
+        return sum(self._totals()["evictions"].values())
+
+    def anonymous(self: MCPSessionPool) -> int:
+        return int(self._totals()["anonymous_acquires"]) + self._direct_anonymous_count
+
+    cls._evictions = property(evictions)  # type: ignore[assignment]
+    cls._anonymous_identity_count = property(anonymous)  # type: ignore[assignment]
+    cls._pools = property(partial(KeysView, active=False))  # type: ignore[assignment]
+    cls._active = property(partial(KeysView, active=True))  # type: ignore[assignment]
     for name, stem in _COUNTERS.items():
         setattr(cls, name, of_totals(stem))
     for name, key in _COUNTS.items():
