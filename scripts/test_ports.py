@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -95,11 +96,13 @@ def aarch64_root(folder: Path) -> None:
     subprocess.run(["debootstrap", *options, DEBIAN, folder], check=True, stdout=subprocess.DEVNULL)
     for package in sorted((folder / "var/cache/apt/archives").glob("*.deb")):
         subprocess.run(["dpkg", "-x", package, folder], check=True)
+    shutil.rmtree(folder / "dev")  # qemu then takes this machine's, which has terminals
 
 
 def aarch64_python(root: Path) -> Path:
     """A program that runs that Debian's Python, also for what a test starts with sys.executable."""
-    real, wrapper = root / f"usr/bin/python{AARCH64_PYTHON}", root / "python"
+    real = root / f"usr/bin/python{AARCH64_PYTHON}"
+    wrapper = real.with_name("python")  # beside it, so that it finds its library without being told
     wrapper.write_text(f'#!/bin/sh\nexec qemu-aarch64-static -L {root} -0 "$0" {real} "$@"\n')
     wrapper.chmod(0o755)
     return wrapper
@@ -113,20 +116,20 @@ def unit_tests(selection: list[str]) -> bool:
     pip: list[str | Path] = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
     with tempfile.TemporaryDirectory(prefix="aarch64-") as name:
         folder = Path(name)
-        root, packages, wheels = folder / "root", folder / "packages", folder / "wheels"
+        root, wheels = folder / "root", folder / "wheels"
         wheels.mkdir()
         [wheel] = build_wheels.make([target], wheels)
         aarch64_root(root)
+        packages = root / "usr/lib/python3/dist-packages"
         platforms = [f"--platform=manylinux_{version}_aarch64" for version in ("2_28", "2_17")]
         python = [f"--python-version={AARCH64_PYTHON}", "--implementation=cp", "--only-binary=:all:"]
         group = [f"--group={ROOT / 'pyproject.toml'}:test"]
         install = [*pip, "install", "--target", packages, *platforms, *python, *group, wheel]
         subprocess.run(install, check=True)
-        home = {"PYTHONHOME": str(root / "usr"), "PYTHONPATH": str(packages), "PYTHONDONTWRITEBYTECODE": "1"}
         pytest = ["-P", "-m", "pytest", "-p", "no:cacheprovider", "-m", "not long and not release_build"]
         limits = ["--timeout=1200", "-o", "faulthandler_timeout=1300"]
         tests = selection or [str(ROOT / "tests" / "unit")]
-        return run([aarch64_python(root), *pytest, *limits, *tests], home)
+        return run([aarch64_python(root), *pytest, *limits, *tests], {"PYTHONDONTWRITEBYTECODE": "1"})
 
 
 def main() -> int:

@@ -52,7 +52,7 @@ _INFO = (PREFIX + _core.GATEWAY_INFO_SERIES[0]).encode()
 
 # A line as most exporters write it; all others are read by read_sample().
 _usual_rest = re.compile(
-    rb'gateway_id="(' + ESCAPED + rb')"(?:,(le|reason)="(' + ESCAPED + rb')")?+\} (' + NUMBER + rb")"
+    rb'gateway_id="(' + ESCAPED + rb')"(?:,(le|reason)="(' + ESCAPED + rb')")?\} (' + NUMBER + rb")"
 ).fullmatch
 
 
