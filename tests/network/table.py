@@ -95,13 +95,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ]
     outcomes = {run: outcome for run, outcome in kept(options.keep).items() if run in runs}
     missing = [run for run in runs if run not in outcomes]
-    with ThreadPoolExecutor(options.jobs) as threads:
-        done = threads.map(lambda run: outcome_of(pythons[run[2]], run[1], run[0]), missing)
-        for run, outcome in zip(missing, done, strict=True):
-            outcomes[run] = outcome
-            if options.keep is not None:
-                options.keep.mkdir(parents=True, exist_ok=True)
-                (options.keep / f"{'-'.join(run)}.json").write_text(json.dumps(outcome), encoding="utf-8")
+    for jobs, runs_alone in ((options.jobs, False), (1, True)):
+        now = [run for run in missing if EXPECTED[run[0]].runs_alone is runs_alone]
+        with ThreadPoolExecutor(jobs) as threads:
+            done = threads.map(lambda run: outcome_of(pythons[run[2]], run[1], run[0]), now)
+            for run, outcome in zip(now, done, strict=True):
+                outcomes[run] = outcome
+                if options.keep is not None:
+                    options.keep.mkdir(parents=True, exist_ok=True)
+                    path = options.keep / f"{'-'.join(run)}.json"
+                    path.write_text(json.dumps(outcome), encoding="utf-8")
     print(table(outcomes, kept(options.before)))
     wrong = {run: problems for run in runs if (problems := wrong_with(outcomes[run], is_fast=False))}
     for run, problems in wrong.items():
