@@ -19,7 +19,7 @@ def rss():
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 async def measure(once, rounds=14, times=60):
-    # The first rounds warm up: caches, arenas, tables, specialised code; the last four are compared.
+    # The first rounds warm up: caches, arenas, tables, specialised code; the later half is compared.
     numbers = []
     for number in range(rounds):
         for _ in range(times):
@@ -27,9 +27,9 @@ async def measure(once, rounds=14, times=60):
         await turns(20)
         gc.collect()
         numbers.append((len(gc.get_objects()), sys.getallocatedblocks(), rss()))
-    # What leaks grows in every round; caches of the interpreter and the allocator may take a step in one.
+    # What leaks grows in every round; caches of the interpreter and the allocator take a step in some.
     objects, blocks, memory = (
-        min(later - earlier for earlier, later in itertools.pairwise(row)) for row in zip(*numbers[-4:])
+        min(later - earlier for earlier, later in itertools.pairwise(row)) for row in zip(*numbers[rounds // 2 :])
     )
     assert objects < times / 3, numbers
     assert blocks < times / 2, numbers
