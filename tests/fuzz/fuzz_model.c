@@ -59,16 +59,25 @@ harness_random(void)
     return z ^ (z >> 31);
 }
 
-size_t
-harness_random_below(size_t bound)
+static uint64_t
+choose_below(uint64_t bound)
 {
     if (bound <= 1) {
         return 0;
     }
-    if (next_choice < RECORD_BYTES) {
-        return record[next_choice++] % bound;
-    }
-    return (size_t)(harness_random() % bound);
+    return (next_choice < RECORD_BYTES ? record[next_choice++] : harness_random()) % bound;
+}
+
+size_t
+harness_random_below(size_t bound)
+{
+    return (size_t)choose_below(bound);
+}
+
+int64_t
+harness_random_ns_below(int64_t bound_ns)
+{
+    return (int64_t)choose_below((uint64_t)bound_ns);
 }
 
 void
