@@ -29,7 +29,8 @@ async def measure(once, rounds=14, times=60):
         numbers.append((len(gc.get_objects()), sys.getallocatedblocks(), rss()))
     # What leaks grows in every round; caches of the interpreter and the allocator take a step in some.
     objects, blocks, memory = (
-        min(later - earlier for earlier, later in itertools.pairwise(row)) for row in zip(*numbers[rounds // 2 :])
+        min(later - earlier for earlier, later in itertools.pairwise(row))
+        for row in zip(*numbers[rounds // 2 :])
     )
     assert objects < times / 3, numbers
     assert blocks < times / 2, numbers
