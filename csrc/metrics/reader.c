@@ -111,6 +111,25 @@ counts_are_possible(const struct mgp_file_header *header, uint64_t row_count)
            header->taken_count <= MGP_FILE_MAX_ROWS && header->request_count <= MGP_FILE_MAX_ROWS;
 }
 
+/* Of a file whose first `got` bytes are in the buffer: how many rows it says that it has. */
+static enum mgp_flaw
+header_judge(const struct mgp_reader *reader, ssize_t got, enum mgp_file_kind kind,
+             uint64_t *row_count)
+{
+    if (got < MGP_FILE_HEADER_BYTES) {
+        return got < 0 ? MGP_FLAW_SYSTEM : MGP_FLAW_TRUNCATED;
+    }
+    const struct mgp_file_header *header = (const void *)reader->buffer;
+    enum mgp_flaw flaw = preamble_judge(&header->preamble);
+    if (flaw != MGP_FLAW_NONE) {
+        return flaw;
+    }
+    *row_count = plain(&header->row_count);
+    return header->preamble.kind == (uint32_t)kind && counts_are_possible(header, *row_count)
+               ? MGP_FLAW_NONE
+               : MGP_FLAW_DAMAGED;
+}
+
 static size_t
 tail_size(const struct mgp_file_header *header)
 {
@@ -165,20 +184,14 @@ load_once(struct mgp_reader *reader, int fd, enum mgp_file_kind kind)
     if (flaw != MGP_FLAW_NONE) {
         return flaw;
     }
+    uint64_t row_count;
     ssize_t got = read_at(fd, reader->buffer, size, 0);
-    if (got < MGP_FILE_HEADER_BYTES) {
-        return got < 0 ? MGP_FLAW_SYSTEM : MGP_FLAW_TRUNCATED;
-    }
-    const struct mgp_file_header *header = (const void *)reader->buffer;
-    flaw = preamble_judge(&header->preamble);
+    flaw = header_judge(reader, got, kind, &row_count);
     if (flaw != MGP_FLAW_NONE) {
         return flaw;
     }
-    uint64_t row_count = plain(&header->row_count);
+    const struct mgp_file_header *header = (const void *)reader->buffer;
     size_t left = (size_t)got - MGP_FILE_HEADER_BYTES;
-    if (header->preamble.kind != (uint32_t)kind || !counts_are_possible(header, row_count)) {
-        return MGP_FLAW_DAMAGED;
-    }
     bool has_tail = kind == MGP_FILE_ARCHIVE;
     if (row_count * sizeof(struct mgp_file_row) + (has_tail ? tail_size(header) : 0) > left) {
         return MGP_FLAW_TRUNCATED;
@@ -198,21 +211,14 @@ load_tail(struct mgp_reader *reader, int fd)
     if (flaw != MGP_FLAW_NONE) {
         return flaw;
     }
+    uint64_t row_count;
     ssize_t got = read_at(fd, reader->buffer, MGP_FILE_HEADER_BYTES, 0);
-    if (got < MGP_FILE_HEADER_BYTES) {
-        return got < 0 ? MGP_FLAW_SYSTEM : MGP_FLAW_TRUNCATED;
-    }
-    const struct mgp_file_header *header = (const void *)reader->buffer;
-    flaw = preamble_judge(&header->preamble);
+    flaw = header_judge(reader, got, MGP_FILE_ARCHIVE, &row_count);
     if (flaw != MGP_FLAW_NONE) {
         return flaw;
     }
-    uint64_t row_count = plain(&header->row_count);
-    if (header->preamble.kind != MGP_FILE_ARCHIVE || !counts_are_possible(header, row_count)) {
-        return MGP_FLAW_DAMAGED;
-    }
     off_t offset = MGP_FILE_HEADER_BYTES + (off_t)(row_count * sizeof(struct mgp_file_row));
-    size_t size = tail_size(header);
+    size_t size = tail_size((const void *)reader->buffer);
     flaw = reserve(reader, MGP_FILE_HEADER_BYTES + size); /* may be another buffer */
     if (flaw != MGP_FLAW_NONE) {
         return flaw;
