@@ -46,6 +46,14 @@ pool_config(void)
     };
 }
 
+struct mgp_config
+pool_config_long_lived(void)
+{
+    struct mgp_config config = pool_config();
+    config.lifetime_ns = 100000 * SECOND;
+    return config;
+}
+
 void
 pool_name(char *name, struct mgp_bytes *bytes, const char *prefix, int number)
 {

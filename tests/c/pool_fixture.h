@@ -46,6 +46,8 @@ struct caller {
  * limit; a breaker of 5 failures and 60 s; lifetime 300 s; idle time-out 600 s; health
  * interval 60 s; 10 checks per second. */
 struct mgp_config pool_config(void);
+/* The same, but no lifetime ends while a test lasts. */
+struct mgp_config pool_config_long_lived(void);
 void pool_start(struct mgp_config config);
 /* Abandons the pool and checks that every session was given back once and all memory freed. */
 void pool_end(void);

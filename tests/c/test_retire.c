@@ -3,18 +3,10 @@
 
 #define INTERVAL (60 * SECOND)
 
-static struct mgp_config
-config_long_lived(void)
-{
-    struct mgp_config config = pool_config();
-    config.lifetime_ns = 100000 * SECOND;
-    return config;
-}
-
 static void
 retired_idle_session_is_closed_at_once(void)
 {
-    pool_start(config_long_lived());
+    pool_start(pool_config_long_lived());
     struct opened *s1 = pool_open_idle(1);
     pool_retire(s1);
     CHECK_EFFECTS("close s1 manual");
@@ -25,7 +17,7 @@ retired_idle_session_is_closed_at_once(void)
 static void
 retired_session_in_use_is_closed_when_its_last_lease_ends_and_not_handed_out_before(void)
 {
-    struct mgp_config config = config_long_lived();
+    struct mgp_config config = pool_config_long_lived();
     config.max_sessions_per_key = 1;
     config.max_leases_per_session = 3;
     pool_start(config);
@@ -46,7 +38,7 @@ retired_session_in_use_is_closed_when_its_last_lease_ends_and_not_handed_out_bef
 static void
 retired_session_keeps_no_place_of_its_key_from_its_first_moment_to_its_last(void)
 {
-    struct mgp_config config = config_long_lived();
+    struct mgp_config config = pool_config_long_lived();
     config.max_sessions_per_key = 1;
     pool_start(config);
     struct caller *c1 = pool_open(1), *c2 = pool_acquire(1);
@@ -69,7 +61,7 @@ retired_session_keeps_no_place_of_its_key_from_its_first_moment_to_its_last(void
 static void
 retired_session_counts_in_the_pool_until_it_is_closed(void)
 {
-    struct mgp_config config = config_long_lived();
+    struct mgp_config config = pool_config_long_lived();
     config.max_sessions_per_key = 1;
     config.max_total_sessions = 1;
     pool_start(config);
@@ -87,7 +79,7 @@ retired_session_counts_in_the_pool_until_it_is_closed(void)
 static void
 retired_session_under_a_check_is_closed_after_it(void)
 {
-    pool_start(config_long_lived());
+    pool_start(pool_config_long_lived());
     struct opened *s1 = pool_open_idle(1);
     pool_advance(INTERVAL);
     pool_upkeep();

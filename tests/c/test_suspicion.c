@@ -27,7 +27,7 @@ after_suspicion_each_older_idle_session_is_checked_once_before_its_next_hand_out
 static void
 session_that_passed_after_suspicion_is_not_checked_again(void)
 {
-    pool_start(config_long_lived());
+    pool_start(pool_config_long_lived());
     struct opened *s1 = pool_open_idle(1);
     pool_suspect(s1);
     struct caller *c2 = pool_acquire(1);
@@ -73,7 +73,7 @@ session_in_use_during_suspicion_is_checked_when_it_comes_back(void)
 static void
 session_opened_after_suspicion_comes_before_those_that_need_a_check(void)
 {
-    pool_start(config_long_lived());
+    pool_start(pool_config_long_lived());
     struct opened *s1 = pool_open_idle(1);
     struct caller *c2 = pool_acquire(1);
     struct caller *c3 = pool_open(1);
@@ -126,7 +126,7 @@ session_doubted_in_use_is_checked_when_it_comes_back(void)
 static void
 longer_lease_of_a_shared_session_does_not_make_it_suspect_again(void)
 {
-    struct mgp_config config = config_long_lived();
+    struct mgp_config config = pool_config_long_lived();
     config.max_leases_per_session = 2;
     pool_start(config);
     struct caller *c1 = pool_open(1);
@@ -142,7 +142,7 @@ longer_lease_of_a_shared_session_does_not_make_it_suspect_again(void)
 static void
 without_background_checks_a_session_is_checked_at_hand_out_alone(void)
 {
-    struct mgp_config config = config_long_lived();
+    struct mgp_config config = pool_config_long_lived();
     config.checks_per_second = 0;
     pool_start(config);
     open_idle_sessions(1, 1);

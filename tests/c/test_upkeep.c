@@ -74,7 +74,7 @@ session_in_use_outlives_its_lifetime_until_it_comes_back(void)
 static void
 session_unused_for_the_idle_timeout_is_closed_least_recently_used_first(void)
 {
-    struct mgp_config config = config_long_lived();
+    struct mgp_config config = pool_config_long_lived();
     config.health_interval_ns = 10000 * SECOND;
     pool_start(config);
     (void)pool_open_idle(1); /* s1 */
@@ -134,7 +134,7 @@ work_is_done_in_slices_of_the_budget(void)
 static void
 idle_session_is_checked_at_the_health_interval(void)
 {
-    pool_start(config_long_lived());
+    pool_start(pool_config_long_lived());
     struct opened *s1 = pool_open_idle(1);
     CHECK(mgp_pool_next_deadline(pool) == now_ns + INTERVAL);
     pool_advance(INTERVAL - 1);
@@ -159,7 +159,7 @@ idle_session_is_checked_at_the_health_interval(void)
 static void
 session_that_fails_its_check_is_closed(void)
 {
-    pool_start(config_long_lived());
+    pool_start(pool_config_long_lived());
     struct opened *s1 = pool_open_idle(1);
     pool_advance(INTERVAL);
     pool_upkeep();
@@ -174,7 +174,7 @@ session_that_fails_its_check_is_closed(void)
 static void
 only_keys_used_within_two_intervals_are_checked(void)
 {
-    pool_start(config_long_lived());
+    pool_start(pool_config_long_lived());
     (void)pool_open_idle(1); /* s1 */
     (void)pool_open_idle(2); /* s2 */
     struct opened *s2 = pool_session(2);
@@ -217,7 +217,7 @@ static void
 check_is_no_use_of_a_session(void)
 {
     struct mgp_session_times times;
-    pool_start(config_long_lived());
+    pool_start(pool_config_long_lived());
     int64_t start_ns = now_ns;
     struct opened *s1 = pool_open_idle(1);
     for (int i = 0; i < 3; i++) {
@@ -237,7 +237,7 @@ check_is_no_use_of_a_session(void)
 static void
 checks_do_not_keep_an_unused_session_from_its_idle_timeout(void)
 {
-    struct mgp_config config = config_long_lived();
+    struct mgp_config config = pool_config_long_lived();
     config.idle_timeout_ns = 3 * INTERVAL;
     pool_start(config);
     open_idle_sessions(1, 2);
@@ -261,7 +261,7 @@ checks_do_not_keep_an_unused_session_from_its_idle_timeout(void)
 static void
 checked_session_does_not_come_before_more_recently_used_ones(void)
 {
-    pool_start(config_long_lived());
+    pool_start(pool_config_long_lived());
     struct caller *c1 = pool_open(1), *c2 = pool_open(1), *c3 = pool_open(1);
     pool_release(c1, MGP_VERDICT_GOOD);
     pool_advance(SECOND);
@@ -284,7 +284,7 @@ checked_session_does_not_come_before_more_recently_used_ones(void)
 static void
 session_that_needs_a_check_does_not_hide_a_fresh_one(void)
 {
-    pool_start(config_long_lived());
+    pool_start(pool_config_long_lived());
     open_idle_sessions(1, 2);
     pool_advance(INTERVAL);
     pool_upkeep();
@@ -300,7 +300,7 @@ session_that_needs_a_check_does_not_hide_a_fresh_one(void)
 static void
 idle_timeout_during_a_check_is_acted_on_after_it(void)
 {
-    struct mgp_config config = config_long_lived();
+    struct mgp_config config = pool_config_long_lived();
     config.idle_timeout_ns = INTERVAL + SECOND;
     pool_start(config);
     struct opened *s1 = pool_open_idle(1);
@@ -339,7 +339,7 @@ lifetime_that_ends_during_a_check_closes_the_session_after_it(void)
 static void
 session_not_checked_in_time_is_checked_at_hand_out(void)
 {
-    pool_start(config_long_lived());
+    pool_start(pool_config_long_lived());
     struct opened *s1 = pool_open_idle(1);
     pool_advance(INTERVAL);
     CHECK(pool_try_acquire(1) == NULL);
@@ -356,7 +356,7 @@ session_not_checked_in_time_is_checked_at_hand_out(void)
 static void
 caller_with_a_failed_check_creates_instead_of_trying_all_idle_sessions(void)
 {
-    pool_start(config_long_lived());
+    pool_start(pool_config_long_lived());
     open_idle_sessions(1, 5);
     pool_advance(INTERVAL);
     CHECK(pool_acquire(1)->answer == MGP_ANSWER_WAIT); /* c6 */
@@ -403,7 +403,7 @@ each_waiter_gets_a_check_of_its_own(void)
 static void
 oldest_waiter_gets_the_first_session_that_passes(void)
 {
-    pool_start(config_long_lived());
+    pool_start(pool_config_long_lived());
     struct opened *s1 = pool_open_idle(1);
     pool_advance(INTERVAL);
     CHECK(pool_acquire(1)->answer == MGP_ANSWER_WAIT); /* c2 */

@@ -8,17 +8,9 @@
 #define INTERVAL (60 * SECOND)
 
 static struct mgp_config
-config_long_lived(void)
-{
-    struct mgp_config config = pool_config();
-    config.lifetime_ns = 100000 * SECOND;
-    return config;
-}
-
-static struct mgp_config
 config_per_key(uint32_t max_sessions_per_key)
 {
-    struct mgp_config config = config_long_lived();
+    struct mgp_config config = pool_config_long_lived();
     config.max_sessions_per_key = max_sessions_per_key;
     return config;
 }
