@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -496,6 +497,28 @@ fold_locked(struct folding *folding, int directory)
     return status;
 }
 
+/* Whoever has it has a descriptor of the lock. A child that is forked in this moment would inherit that, and
+ * keep the lock as long as it lives: so a fork waits until there is none. */
+static pthread_mutex_t lock_descriptor = PTHREAD_MUTEX_INITIALIZER;
+
+static void
+before_fork(void)
+{
+    (void)pthread_mutex_lock(&lock_descriptor);
+}
+
+static void
+after_fork(void)
+{
+    (void)pthread_mutex_unlock(&lock_descriptor);
+}
+
+int
+mgp_archive_watch_forks(void)
+{
+    return pthread_atfork(before_fork, after_fork, after_fork);
+}
+
 /* Locks the file beside the archive: MGP_OK, and `lock` holds it; else MGP_ERR_BUSY or
  * MGP_ERR_SYSTEM and errno. */
 static int
@@ -503,21 +526,19 @@ take_lock(struct folding *folding, int directory, struct mgp_anchor *lock)
 {
     enum mgp_flaw flaw;
     int status = MGP_ERR_SYSTEM;
-    int *fd = folding->job->lock_fd;
-    *fd = mgp_file_open(directory, MGP_FILE_LOCK_NAME, O_RDWR | O_CREAT, &flaw);
-    if (*fd < 0) {
+    int fd = mgp_file_open(directory, MGP_FILE_LOCK_NAME, O_RDWR | O_CREAT, &flaw);
+    if (fd < 0) {
         mgp_problems_add(folding->job->problems, MGP_FILE_LOCK_NAME, flaw);
         return MGP_ERR_BUSY;
     }
-    if (mgp_file_lock(*fd) < 0) {
+    if (mgp_file_lock(fd) < 0) {
         status = errno == EAGAIN || errno == EACCES ? MGP_ERR_BUSY : MGP_ERR_SYSTEM;
-    } else if (fstat(*fd, &folding->lock) == 0 && mgp_anchor_set(lock, *fd) == 0) {
+    } else if (fstat(fd, &folding->lock) == 0 && mgp_anchor_set(lock, fd) == 0) {
         /* It may have been removed between open() and lock: that one nobody else tries to lock. */
         status = still_has_lock(folding, directory) ? MGP_OK : MGP_ERR_BUSY;
     }
     int error = errno;
-    close(*fd);
-    *fd = -1;
+    close(fd);
     errno = error;
     return status;
 }
@@ -526,7 +547,9 @@ static int
 lock_and_fold(struct folding *folding, int directory)
 {
     struct mgp_anchor lock = {NULL};
+    before_fork();
     int status = take_lock(folding, directory, &lock);
+    after_fork();
     if (status >= 0) {
         status = fold_locked(folding, directory);
     }
@@ -580,13 +603,4 @@ mgp_archive_fold(const struct mgp_archive_job *job, size_t *pending)
     mgp_free(folding.pending.bytes);
     close(directory);
     return status;
-}
-
-void
-mgp_archive_after_fork(int *lock_fd)
-{
-    if (*lock_fd >= 0) {
-        close(*lock_fd); /* without unlocking: the parent has just locked it */
-        *lock_fd = -1;
-    }
 }

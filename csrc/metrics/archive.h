@@ -35,9 +35,6 @@ struct mgp_archive_job {
     /* Rows of this process are in no file, so that nobody knows which labels are counted in still:
      * none is forgotten. */
     bool has_hidden_rows;
-    /* The lock's descriptor while there is one, else -1: a child that is forked in this moment must
-     * close it, or it would keep the lock. Written by mgp_archive_fold() only. */
-    int *lock_fd;
     struct mgp_problems *problems;
 };
 
@@ -46,7 +43,8 @@ struct mgp_archive_job {
  * problem: nothing is lost then, and nothing was counted twice. */
 int mgp_archive_fold(const struct mgp_archive_job *job, size_t *pending);
 
-/* In a forked child, with the parent's `lock_fd`. */
-void mgp_archive_after_fork(int *lock_fd);
+/* Once in a process that folds in one thread and forks in another: a child does not keep the lock of a
+ * folding that was under way. 0 or an errno. */
+int mgp_archive_watch_forks(void);
 
 #endif

@@ -263,7 +263,7 @@ core_exec(PyObject *module)
 #ifdef MGP_DEBUG
     use_python_memory();
 #endif
-    if (py_machines_watch_forks() < 0 || make_hash_key(state) < 0 || intern_names(state) < 0 ||
+    if (py_watch_forks() < 0 || make_hash_key(state) < 0 || intern_names(state) < 0 ||
         import_names(state) < 0) {
         return -1;
     }

@@ -19,7 +19,6 @@ py_counters_init(py_state *state)
     }
     mgp_rows_init(&state->rows, state->hash_key, MGP_ROWS_DEFAULT_MAX);
     state->has_rows = true;
-    state->fold_fd = -1;
     return 0;
 }
 
@@ -40,7 +39,6 @@ int
 py_counters_after_fork(py_state *state)
 {
     mgp_rows_after_fork(&state->rows);
-    mgp_archive_after_fork(&state->fold_fd);
     /* Another thread of the parent may hold the old lock for ever: it is left alone. */
     state->fold_lock = PyThread_allocate_lock();
     if (state->fold_lock == NULL) {
@@ -447,7 +445,6 @@ py_module_fold(PyObject *module, PyObject *forgotten)
         .now_s = now_s(),
         .retention_s = state->rows.forgetting.retention_s,
         .has_hidden_rows = state->rows.failure.flaw != MGP_FLAW_NONE,
-        .lock_fd = &state->fold_fd,
         .problems = &problems,
     };
     if (!PyThread_acquire_lock(state->fold_lock, NOWAIT_LOCK)) {

@@ -2,6 +2,8 @@
 
 #include <pthread.h>
 
+#include "../metrics/archive.h"
+
 static uint64_t last_number; /* under the GIL */
 uint64_t py_machine_first_own = 1;
 
@@ -13,14 +15,19 @@ disown_machines(void)
 }
 
 int
-py_machines_watch_forks(void)
+py_watch_forks(void)
 {
-    static bool is_watched;
-    if (!is_watched && pthread_atfork(NULL, NULL, disown_machines) != 0) {
+    static bool machines_are_watched, archive_is_watched;
+    if (!machines_are_watched) {
+        machines_are_watched = pthread_atfork(NULL, NULL, disown_machines) == 0;
+    }
+    if (!archive_is_watched) {
+        archive_is_watched = mgp_archive_watch_forks() == 0;
+    }
+    if (!machines_are_watched || !archive_is_watched) {
         PyErr_NoMemory();
         return -1;
     }
-    is_watched = true;
     return 0;
 }
 

@@ -67,9 +67,8 @@ typedef struct {
     struct mgp_rows rows;
     bool has_rows;
 
-    /* Shared counters; all of it under the GIL, but fold_fd, while somebody folds. */
+    /* Shared counters; all of it under the GIL. */
     PyThread_type_lock fold_lock; /* never waited for */
-    int fold_fd;                  /* see struct mgp_archive_job */
     bool has_finished;            /* the last snapshot saw files that can be folded */
     struct mgp_problems problems; /* not reported yet */
 } py_state;
@@ -78,10 +77,12 @@ py_state *py_state_of_type(PyTypeObject *type); /* of any type of this module */
 
 extern struct PyModuleDef py_module_definition;
 
+/* Once for all modules: what must happen at a fork. 0, or -1 with an exception. */
+int py_watch_forks(void);
+
 /* ---- machines: each pool machine has a number of its own, and so have the handles that name
  * something of it. After a fork, those of before are the parent's: the rows that they count in
  * are shared with it. The child sees that before any of its Python code runs. ---- */
-int py_machines_watch_forks(void); /* once; 0 or -1 with an exception */
 uint64_t py_machine_next_number(void);
 
 extern uint64_t py_machine_first_own; /* of this process */

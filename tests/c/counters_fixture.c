@@ -206,7 +206,6 @@ counters_scrape_sum(size_t word)
 int
 counters_fold_without(const char *label)
 {
-    int lock_fd = -1;
     struct mgp_label labels[] = {{label, label == NULL ? 0 : strlen(label)}};
     struct mgp_archive_job job = {
         .path = directory,
@@ -216,14 +215,12 @@ counters_fold_without(const char *label)
         .forgotten_count = label == NULL ? 0 : 1,
         .now_s = counters_now_s,
         .retention_s = counters_retention_s,
-        .lock_fd = &lock_fd,
         .problems = &problems,
     };
     problems.count = 0;
     size_t pending;
     int status = mgp_archive_fold(&job, &pending);
     counters_pending = pending;
-    CHECK(lock_fd == -1);
     return status;
 }
 

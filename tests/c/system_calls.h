@@ -21,6 +21,8 @@
 /* Before a call: its name, and the path's last part where it has one, else "". What it returns
  * is the call's errno; 0: the call is made. NULL: all calls are made. */
 static int (*system_call_before)(const char *call, const char *name);
+/* After an openat() that was made, with the path. */
+static void (*system_call_after_open)(const char *path);
 /* After a pread() that was made, with what it read. */
 static void (*system_call_after_pread)(void *bytes, ssize_t size, off_t offset);
 
@@ -62,7 +64,11 @@ openat(int directory, const char *path, int flags, ...)
         va_end(arguments);
     }
     FAIL_IF(system_call_error((flags & O_CREAT) != 0 ? "create" : "open", path));
-    return real_openat(directory, path, flags, mode);
+    int fd = real_openat(directory, path, flags, mode);
+    if (system_call_after_open != NULL) {
+        system_call_after_open(path);
+    }
+    return fd;
 }
 
 ssize_t

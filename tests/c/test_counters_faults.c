@@ -1,6 +1,8 @@
 /* Shared counters where a system call fails, and where a process is killed at each step of what
  * it does to the directory. */
 #define _GNU_SOURCE
+#include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/wait.h>
@@ -29,6 +31,7 @@ static void
 end(void)
 {
     system_call_before = NULL;
+    system_call_after_open = NULL;
     system_call_after_pread = NULL;
     counters_directory_remove();
     failing_alloc_uninstall();
@@ -329,6 +332,59 @@ archive_is_complete_on_the_disk_before_it_takes_its_name_and_files_go(void)
     end();
 }
 
+/* ---- another thread forks ---- */
+
+static pthread_t forking;
+static pid_t forked_child;
+static int has_forked[2], child_may_end[2];
+
+static void *
+forking_thread(void *unused)
+{
+    (void)unused;
+    forked_child = fork();
+    CHECK(forked_child >= 0);
+    if (forked_child == 0) {
+        char byte;
+        alarm(20); /* never left behind */
+        close(child_may_end[1]);
+        (void)!read(child_may_end[0], &byte, 1);
+        raise(SIGKILL); /* valgrind looks for leaks in those that end by themselves */
+    }
+    CHECK(write(has_forked[1], "x", 1) == 1);
+    return NULL;
+}
+
+static void
+fork_when_the_lock_is_open(const char *path)
+{
+    if (strcmp(path, MGP_FILE_LOCK_NAME) == 0) {
+        system_call_after_open = NULL;
+        CHECK(pthread_create(&forking, NULL, forking_thread, NULL) == 0);
+        /* Now, or when there is no descriptor any more: that is not waited for. */
+        struct pollfd forks = {.fd = has_forked[0], .events = POLLIN};
+        (void)poll(&forks, 1, 300);
+    }
+}
+
+static void
+child_that_is_forked_while_the_lock_is_taken_does_not_keep_it(void)
+{
+    start();
+    CHECK(mgp_archive_watch_forks() == 0);
+    CHECK(pipe(has_forked) == 0 && pipe(child_may_end) == 0);
+    system_call_after_open = fork_when_the_lock_is_open;
+    CHECK(counters_fold() == MGP_OK);
+    CHECK(pthread_join(forking, NULL) == 0);
+    CHECK(counters_fold() == MGP_OK);
+    close(child_may_end[1]);
+    CHECK(waitpid(forked_child, NULL, 0) == forked_child);
+    close(child_may_end[0]);
+    close(has_forked[0]);
+    close(has_forked[1]);
+    end();
+}
+
 /* ---- each step fails; each step is the last ---- */
 
 static size_t step_count, last_step;
@@ -583,6 +639,7 @@ main(void)
     RUN(who_has_locked_a_file_that_was_replaced_does_not_fold);
     RUN(who_has_opened_a_lock_that_was_replaced_touches_nothing);
     RUN(lock_of_who_folds_is_on_no_descriptor_that_others_could_close);
+    RUN(child_that_is_forked_while_the_lock_is_taken_does_not_keep_it);
     RUN(archive_is_complete_on_the_disk_before_it_takes_its_name_and_files_go);
     RUN(folding_that_is_killed_at_any_step_counts_everything_once);
     RUN(folding_whose_every_step_fails_counts_everything_once);

@@ -38,12 +38,10 @@ folding_thread(void *directory)
     static struct mgp_problems problems;
     while (mgp_atomic_load(&threads_done) < 2) {
         size_t pending;
-        int lock_fd = -1;
         const struct mgp_archive_job job = {.path = directory,
                                             .hash_key = {1, 2},
                                             .max_rows = 10,
                                             .now_s = 1000,
-                                            .lock_fd = &lock_fd,
                                             .problems = &problems};
         CHECK(mgp_archive_fold(&job, &pending) == MGP_OK);
         CHECK(problems.count == 0);

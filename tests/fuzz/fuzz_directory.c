@@ -306,7 +306,6 @@ fold(size_t max_rows, bool forgets)
 {
     static const struct mgp_label forgotten[] = {{FORGOTTEN, sizeof(FORGOTTEN) - 1}};
     struct mgp_problems problems = {.count = 0};
-    int lock_fd = -1;
     struct mgp_archive_job job = {
         .path = directory,
         .hash_key = hash_key,
@@ -314,12 +313,10 @@ fold(size_t max_rows, bool forgets)
         .forgotten = forgotten,
         .forgotten_count = forgets ? 1 : 0,
         .now_s = 1000,
-        .lock_fd = &lock_fd,
         .problems = &problems,
     };
     size_t pending;
     int status = mgp_archive_fold(&job, &pending);
-    CHECK(lock_fd == -1);
     return status;
 }
 
