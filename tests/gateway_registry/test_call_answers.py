@@ -19,7 +19,7 @@ import pytest
 from servers.process import ServerProcess
 from servers.waiting import until
 from support.gateway_process import SWITCH, Answer
-from support.gateway_users import ANN, AUTHENTICATED, AuthenticatingGateway, as_user
+from support.gateway_users import ADMIN, ANN, AUTHENTICATED, AuthenticatingGateway, as_user
 from support.registered import Registered, registering
 
 pytestmark = pytest.mark.long("another boot: the gateway's own answers, beside those of pooled calls")
@@ -230,6 +230,26 @@ def test_failed_call_is_told_as_without_a_pool(twins: Twins, fault: dict[str, An
     assert pooled == own
     assert not calling("echo", text="after")(twins.pooled).failed
     assert twins.pooled.count("active_sessions") == 0
+
+
+@pytest.mark.parametrize("code", [401, 404, 500])
+def test_refused_opening_is_told_as_without_a_pool(twins: Twins, code: int) -> None:
+    if SDK_VERSION.startswith("1."):
+        pytest.skip("on the SDK 1.x, the gateway waits for a server until its time is over")
+    method = "GET" if twins.pooled.server.transport == "sse" else "POST"
+
+    def refuse(one: Registered) -> Any:
+        one.server.fault(kind="status", status=code, body="no", count=1000, http=method)
+        try:  # a user who has no session yet
+            return comparable(one, one.gateway.call(one.name, "echo", as_user(ADMIN), text="refused"))
+        finally:
+            one.server.fault(kind="clear")
+
+    failures = twins.pooled.count("create_failures_total")
+    told = refuse(twins.pooled)
+    assert told == refuse(twins.own)
+    assert str(code) in json.dumps(told)
+    assert twins.pooled.count("create_failures_total") == failures + 1
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,10 @@ class CallWatch(SessionWatch):
         for name, value in call.headers.items():
             request.headers[name] = value
         if request.method == "GET" and self._is_sse:
-            return await self._noting_failure(inner, request, **options)
+            response = await self._noting_failure(inner, request, **options)
+            if self._errors is not None:
+                self._errors.answered_stream(response)
+            return response
         if request.method != "POST" or not _is_request(request):
             return await inner(request, **options)
         _extend_read_timeout(request, call.read_seconds)

@@ -36,6 +36,7 @@ class ReleaseErrors:
     def __init__(self, client: Any | None) -> None:
         self._hook: Any = None
         self._failure: Exception | None = None
+        self._refusal: Exception | None = None
         self._translate: Callable[[Exception], Exception | None] | None = None
         if client is None:
             return
@@ -59,12 +60,21 @@ class ReleaseErrors:
         """The HTTP client raised this: on the SDK 2.x it ends a session of the call's own."""
         self._failure = failure
 
+    def answered_stream(self, response: Any) -> None:
+        """The answer to the GET that opens a session over SSE: the SDK raises where that is an error."""
+        try:
+            response.raise_for_status()
+        except sdk.http_library().HTTPStatusError as error:
+            self._refusal = error
+
     def of_opening(self, failure: Exception | None) -> Exception | None:
         """What would leave a session of the call's own that could not be opened; None: what the release says.
 
         Args:
             failure: the last POST of the handshake met it; None: it has met none.
         """
+        if self._refusal is not None:
+            return grouped(self._refusal)
         failure = failure or self._failure
         if sdk.generation() == 1 or failure is None:
             return None
