@@ -722,6 +722,24 @@ async def test_last_reference_dropped_in_another_thread_is_reclaimed():
     await assert_all_places_usable(pool)
 
 
+async def test_close_hook_that_releases_a_reclaimed_session_releases_nothing():
+    pool = FakePool(max_sessions_per_key=1)
+    close = pool._close_session
+
+    async def release_and_close(pooled: Any) -> None:
+        await pool.release(pooled)
+        await close(pooled)
+
+    pool._close_session = release_and_close  # type: ignore[method-assign]
+    pooled = await pool.acquire(URL)
+    del pooled
+    await until(lambda: pool.closed_sessions)
+    await turns()
+    assert pool.evictions == {"leaked": 1}
+    assert pool.count("closing") == 0
+    await assert_all_places_usable(pool)
+
+
 async def test_many_sessions_dropped_at_once_are_all_reclaimed():
     pool = FakePool(max_sessions_per_key=50)
     taken = [await pool.acquire(URL) for _ in range(50)]
