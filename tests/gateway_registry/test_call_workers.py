@@ -65,13 +65,19 @@ def test_workers_pool_calls_show_one_sum_and_lose_no_count_with_a_worker_that_is
         for name in ("hits_total", "misses_total", "size"):
             assert len({count(scrape, name, identifier) for scrape in scrapes}) == 1
 
-        # A worker by which granian has replaced one leaves its helpers, too, without this package as well.
-        if launcher != "granian":
-            victim = gateway.worker_pids()[0]
-            orphans = gateway.helper_pids(victim)  # which the gateway without this package leaves, too
-            os.kill(victim, signal.SIGKILL)
-            wait_until(lambda: victim not in gateway.worker_pids(), 60)
-            answers = gateway.call_many(CALLS, 6, "server", "whoami")
-            assert failures(answers) == []
-            assert_adds_up(gateway.samples(), identifier, 2 * CALLS)
-            assert gateway.stop(orphans=orphans) in (0, -signal.SIGTERM)
+        victim = gateway.worker_pids()[0]
+        helpers = gateway.helper_pids(victim)
+        os.kill(victim, signal.SIGKILL)
+        wait_until(lambda: victim not in gateway.worker_pids(), 60)
+        answers = gateway.call_many(CALLS, 6, "server", "whoami")
+        assert failures(answers) == []
+        assert_adds_up(gateway.samples(), identifier, 2 * CALLS)
+
+        def helpers_of_all() -> list[list[int]]:
+            return [gateway.helper_pids(worker) for worker in gateway.worker_pids()]
+
+        orphans = set(helpers)  # without this package, they are left, too
+        if launcher == "granian":  # a worker by which it has replaced one leaves its helpers when it ends
+            wait_until(lambda: [len(one) for one in helpers_of_all()] == [len(helpers)] * workers, 60)
+            orphans.update(*helpers_of_all())
+        assert gateway.stop(orphans=orphans) in (0, -signal.SIGTERM)
