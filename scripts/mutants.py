@@ -105,9 +105,10 @@ def summary(judged: Sequence[Judged], seed: int, seconds: float) -> str:
     """The score and the survivors."""
     counts = Counter(each.verdict.outcome for each in judged)
     caught, survived = counts[Outcome.CAUGHT], counts[Outcome.SURVIVED]
-    lines = [f"{each}" for each in judged if each.verdict.outcome is Outcome.SURVIVED]
-    if lines:
-        lines.insert(0, "survivors:")
+    lines = []
+    for outcome, title in ((Outcome.SURVIVED, "survivors"), (Outcome.UNREACHED, "reached by no test")):
+        found = [f"{each}" for each in judged if each.verdict.outcome is outcome]
+        lines += [f"{title}:", *found] if found else []
     lines += [
         f"    (judged by {each.verdict.tests} of {each.verdict.all_tests} tests) {each.mutation.path}:"
         f"{each.mutation.line}"

@@ -165,4 +165,7 @@ def test_score_counts_what_tests_could_see(mutants: ModuleType) -> None:
     assert "seed 7" in text
     assert "x.py:2 f [" in text
     assert "1 listed as equivalent" in text
+    assert text.count("x.py:2 f [") == 2
+    assert text.index("survivors:") < text.index("reached by no test:") < text.rindex("x.py:2 f [")
+    assert "reached by no test:" not in mutants.summary(judged(outcome.CAUGHT), 7, 60.0)
     assert mutants.score_of([]) == 0
