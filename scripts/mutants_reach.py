@@ -203,6 +203,7 @@ class Surveyor:
             "programs",
             f"BUILD={build}",
             "CFLAGS=--coverage -Wno-error",
+            f"LDFLAGS={GCOV_LINK}",  # for children that are killed: harness_note_reached()
         ]
         run_or_raise([*make, f"TESTS={' '.join(names)}"], self._tree)
         for name in names:

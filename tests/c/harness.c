@@ -1,11 +1,15 @@
 #include "harness.h"
 
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define DEFAULT_SEED 20240229
+
+/* Of libgcov, where the program is linked with it. */
+__attribute__((weak)) void __gcov_dump(void);
 
 static const char *running = "(no claim)";
 static unsigned claims;
@@ -49,6 +53,22 @@ harness_end(void)
 {
     printf("%u claims hold (MGP_TEST_SEED=%" PRIu64 ")\n", claims, harness_seed());
     return claims == 0;
+}
+
+void
+harness_note_reached(void)
+{
+    if (__gcov_dump != NULL) {
+        __gcov_dump();
+    }
+}
+
+_Noreturn void
+harness_end_child(void)
+{
+    harness_note_reached();
+    (void)raise(SIGKILL);
+    abort();
 }
 
 void

@@ -37,6 +37,12 @@ void harness_run(const char *claim, void (*test)(void));
 /* Prints the number of claims that held; returns what main() returns. */
 int harness_end(void);
 
+/* What a forked child does before its parent may kill it: says what it has reached, where the program was
+ * built to count that (gcov would say so at exit()). */
+void harness_note_reached(void);
+/* How a forked child ends: killed, as valgrind looks for leaks in those that end by themselves. */
+_Noreturn void harness_end_child(void);
+
 /* Random numbers (splitmix64), the same in every run: each claim starts anew from
  * the seed, which MGP_TEST_SEED overrides. For one thread only. */
 uint64_t harness_random(void);

@@ -167,6 +167,67 @@ one_file_cannot_be_unlinked(const char *call, const char *name)
 }
 
 static void
+fold_another_process(const char *path)
+{
+    if (strcmp(path, archive_name(MGP_NAME_ARCHIVE)) == 0) {
+        system_call_after_open = NULL; /* folding opens it, too */
+        counters_finished("a", 1);
+        CHECK(counters_fold() == MGP_OK);
+        system_call_after_open = fold_another_process;
+    }
+}
+
+static void
+scrape_gives_up_where_others_fold_all_the_time(void)
+{
+    struct mgp_snapshot snapshot;
+    struct mgp_problems problems = {.count = 0};
+    bool has_finished;
+    start();
+    counters_finished("a", 1);
+    CHECK(counters_fold() == MGP_OK);
+    system_call_after_open = fold_another_process;
+    errno = 0;
+    CHECK(mgp_directory_read(counters_path("."), none, (struct mgp_siphash_key){1, 2}, &snapshot,
+                             &has_finished, &problems) == MGP_ERR_SYSTEM);
+    CHECK(errno == EAGAIN);
+    mgp_snapshot_fini(&snapshot);
+    system_call_after_open = NULL;
+    CHECK(counters_scrape_word("a", HITS) > 2);
+    end();
+}
+
+static const char *damaged_name;
+
+static void
+damage_file(const char *path)
+{
+    if (strcmp(path, damaged_name) == 0) {
+        system_call_after_open = NULL;
+        int fd = open(counters_path(archive_name(MGP_NAME_ARCHIVE)), O_WRONLY);
+        CHECK(fd >= 0 && pwrite(fd, "x", 1, 0) == 1);
+        close(fd);
+    }
+}
+
+static void
+archive_that_is_damaged_while_the_others_are_read_is_not_counted(void)
+{
+    struct mgp_snapshot snapshot;
+    start();
+    counters_finished("a", 1);
+    CHECK(counters_fold() == MGP_OK);
+    damaged_name = process_name(counters_finished("b", 2));
+    system_call_after_open = damage_file;
+    struct mgp_problems *problems = counters_scrape(&snapshot, NULL);
+    CHECK(problems->count == 1 && problems->list[0].flaw == MGP_FLAW_MAGIC);
+    CHECK(counters_read(&snapshot, "a", HITS) == 0);
+    CHECK(counters_read(&snapshot, "b", HITS) == 2);
+    mgp_snapshot_fini(&snapshot);
+    end();
+}
+
+static void
 file_that_cannot_be_unlinked_is_never_folded_again(void)
 {
     start();
@@ -349,7 +410,7 @@ forking_thread(void *unused)
         alarm(20); /* never left behind */
         close(child_may_end[1]);
         (void)!read(child_may_end[0], &byte, 1);
-        raise(SIGKILL); /* valgrind looks for leaks in those that end by themselves */
+        harness_end_child();
     }
     CHECK(write(has_forked[1], "x", 1) == 1);
     return NULL;
@@ -404,7 +465,7 @@ stop_at_step(const char *call, const char *name)
         return 0;
     }
     if (step_error == 0) {
-        raise(SIGKILL);
+        harness_end_child();
     }
     return step_error;
 }
@@ -428,7 +489,7 @@ kill_before_step(size_t step, void (*run)(void))
         run();
         system_call_before = NULL;
         CHECK(write(has_ended[1], "x", 1) == 1);
-        raise(SIGKILL); /* valgrind looks for leaks in those that end by themselves */
+        harness_end_child();
     }
     CHECK(waitpid(child, &status, 0) == child);
     CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
@@ -635,6 +696,8 @@ main(void)
 {
     RUN(archive_that_cannot_be_read_for_the_moment_stays_where_it_is);
     RUN(file_that_changes_while_it_is_read_is_read_again);
+    RUN(scrape_gives_up_where_others_fold_all_the_time);
+    RUN(archive_that_is_damaged_while_the_others_are_read_is_not_counted);
     RUN(file_that_cannot_be_unlinked_is_never_folded_again);
     RUN(who_has_locked_a_file_that_was_replaced_does_not_fold);
     RUN(who_has_opened_a_lock_that_was_replaced_touches_nothing);

@@ -59,9 +59,55 @@ memory_that_is_missing_for_one_file_does_not_harm_the_next(void)
     failing_alloc_uninstall();
 }
 
+/* A file of another version, or of another program, may say that it is as long as it likes. */
+static void
+header_is_judged_before_memory_is_spent_on_the_file(void)
+{
+    struct mgp_rows rows;
+    struct mgp_file_preamble preamble;
+    struct mgp_reader reader;
+    failing_alloc_install();
+    counters_directory_new();
+    counters_process_start(&rows);
+    counters_add(&rows, "a", HITS, 1);
+    int fd = open(counters_path_of(&rows), O_RDWR | O_CLOEXEC);
+    CHECK(fd >= 0 && pread(fd, &preamble, sizeof(preamble), 0) == (ssize_t)sizeof(preamble));
+    const struct mgp_file_preamble good = preamble;
+    struct {
+        struct mgp_file_preamble preamble;
+        enum mgp_flaw flaw;
+    } cases[] = {{good, MGP_FLAW_MAGIC},   {good, MGP_FLAW_VERSION},  {good, MGP_FLAW_VERSION},
+                 {good, MGP_FLAW_VERSION}, {good, MGP_FLAW_VERSION},  {good, MGP_FLAW_VERSION},
+                 {good, MGP_FLAW_DAMAGED}, {good, MGP_FLAW_NO_MEMORY}};
+    cases[0].preamble.magic++;
+    cases[1].preamble.version++;
+    cases[2].preamble.fingerprint++;
+    cases[3].preamble.word_count++;
+    cases[4].preamble.process_word_count++;
+    cases[5].preamble.row_bytes++;
+    for (size_t i = 0; i < 6; i++) {
+        cases[i].preamble.checksum = mgp_preamble_checksum(&cases[i].preamble);
+    }
+    cases[6].preamble.checksum++;
+    failing_alloc_fail_from(1);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        mgp_reader_init(&reader);
+        CHECK(pwrite(fd, &cases[i].preamble, sizeof(preamble), 0) == (ssize_t)sizeof(preamble));
+        CHECK(mgp_reader_load(&reader, fd, MGP_FILE_PROCESS, NULL, MGP_LIFE_FINISHED) ==
+              cases[i].flaw);
+        mgp_reader_fini(&reader);
+    }
+    failing_alloc_fail_at(0);
+    close(fd);
+    mgp_rows_fini(&rows);
+    counters_directory_remove();
+    failing_alloc_uninstall();
+}
+
 int
 main(void)
 {
     RUN(memory_that_is_missing_for_one_file_does_not_harm_the_next);
+    RUN(header_is_judged_before_memory_is_spent_on_the_file);
     return harness_end();
 }

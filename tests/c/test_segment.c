@@ -453,7 +453,7 @@ what_a_process_had_open_counts_as_evicted_when_it_has_ended(void)
     end();
 }
 
-/* Children end like this only: valgrind looks for leaks in those that end by themselves. */
+/* Children end like this only, as by harness_end_child(). */
 static void
 kill_child(pid_t child)
 {
@@ -479,6 +479,7 @@ forked_child_has_a_file_of_its_own_and_does_not_keep_its_parent_alive(void)
         mgp_rows_after_fork(&rows);
         counters_add(&rows, "a", HITS, 10);
         counters_add(&rows, "a", MGP_WORD_WAITERS, 1);
+        harness_note_reached();
         CHECK(write(ready[1], "x", 1) == 1);
         pause();
     }
