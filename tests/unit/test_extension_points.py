@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import weakref
 from typing import Any
 
 import pytest
@@ -70,6 +71,29 @@ async def test_an_extractor_given_later_decides_the_identity():
             pass
     assert seen
     assert len(pool._keys()) == 1
+    await pool.close_all()
+
+
+class SomeHeaders(dict[str, str]):
+    """Something whose end a weak reference tells."""
+
+
+@pytest.mark.parametrize("is_changed", [False, True])
+@pytest.mark.parametrize(
+    "ahead", [{}, {"min_idle": 1}, {"replace_sessions": True}], ids=["none", "idle", "replaced"]
+)
+async def test_headers_of_a_caller_are_kept_only_where_sessions_are_opened_ahead(
+    ahead: dict[str, Any], is_changed: bool
+):
+    pool = FakePool() if is_changed else FakePool(**ahead)
+    if is_changed:
+        pool._configure(**core_settings(pool, **ahead))
+    await pool.release(await pool.acquire(URL, {"authorization": "a", "x-trace": "0"}))
+    headers = SomeHeaders({"authorization": "a", "x-trace": "1"})
+    gone = weakref.ref(headers)
+    await pool.release(await pool.acquire(URL, headers))
+    del headers
+    assert (gone() is None) == (not ahead)
     await pool.close_all()
 
 

@@ -194,6 +194,18 @@ async def test_identity_headers_of_the_settings_decide():
     assert await key_of(pool, headers={"authorization": "b"}) == await key_of(pool)
 
 
+@pytest.mark.parametrize("length", range(1, 41))
+def test_a_header_is_an_identity_header_by_its_whole_name(length: int):
+    name = "x-who-is-the-caller-of-this-very-gateway"[:length]
+    pool = FakePool(identity_headers=[name])
+    anonymous = pool._compute_identity_hash({})
+    assert pool._compute_identity_hash({name: "a"}) == pool._compute_identity_hash({name.upper(): "a"})
+    assert pool._compute_identity_hash({name: "a"}) != anonymous
+    others = [name[:at] + "_" + name[at + 1 :] for at in range(length)]
+    for other in (*others, f"{name}s", name[:-1]):
+        assert pool._compute_identity_hash({other: "a"}) == anonymous, other
+
+
 async def test_many_identity_headers_of_one_length_stay_apart():
     names = [f"x-header-{number:03}" for number in range(255)]
     pool = FakePool(identity_headers=names)
@@ -567,8 +579,9 @@ async def test_anonymous_is_counted_once_where_a_hook_calls_the_default(name: st
     for _ in range(3):
         await key_of(pool)
     await key_of(pool, headers={"authorization": "a"})
-    assert pool.get_metrics()["anonymous_identity_count"] == 3
-    assert pool.count("keys") == 2
+    await key_of(pool, user_identity="a")
+    assert pool.get_metrics()["anonymous_identity_count"] == pool.count("anonymous_acquires") == 3
+    assert pool.count("keys") == 3
 
 
 async def test_acquire_of_a_named_key_is_anonymous_where_its_caller_says_so(

@@ -325,14 +325,22 @@ async def test_a_report_that_raises_harms_nobody(monkeypatch: pytest.MonkeyPatch
 # ---- the setting
 
 
-async def test_it_is_off_by_default_and_asks_for_no_stack():
-    pool = PlainPool(clock=FakeClock())
-    pool._trace_of_caller = lambda: pytest.fail("nobody wants it")  # type: ignore[method-assign]
+class KeyOfItsOwn(PlainPool):
+    def _make_pool_key(self, *args: Any) -> Any:
+        return super()._make_pool_key(*args)
+
+
+@pytest.mark.parametrize("pool_class", [PlainPool, KeyOfItsOwn])
+async def test_it_is_off_by_default_and_asks_for_no_stack(pool_class: type[PlainPool]):
+    pool = pool_class(clock=FakeClock())
+    asked: list[None] = []  # an exception would be dropped: no acquire fails for want of its stack
+    pool._trace_of_caller = lambda: asked.append(None)  # type: ignore[assignment,method-assign]
     pooled = await the_code_that_forgets(pool)
     pool.settings.clock.advance(1e6)  # type: ignore[union-attr]
     await upkeep(pool)
     assert pool.settings.leak_detection_seconds == 0
     assert pool.count("long_checkouts") == 0
+    assert asked == []
     assert isinstance(pooled, PooledSession)
     await pool.release(pooled)
     await pool.close()

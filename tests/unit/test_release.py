@@ -135,6 +135,17 @@ async def test_session_that_died_in_use_is_closed_as_broken(how: str):
     assert_at_rest(pool)
 
 
+async def test_session_that_is_said_to_be_open_is_kept():
+    pool = FakePool()
+    pooled = await pool.acquire(URL)
+    pooled._closed = False
+    assert not pooled.is_closed
+    await pool.release(pooled)
+    assert await pool.acquire(URL) is pooled
+    await pool.release(pooled)
+    assert pool.closed_sessions == []
+
+
 async def test_idle_session_whose_owner_ends_is_closed_with_no_traffic():
     pool = FakePool()
     ending: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -550,6 +561,55 @@ async def test_block_whose_acquire_was_overridden_to_give_a_foreign_object_relea
     async with pool.session(URL) as made:
         assert made == "made elsewhere"
     pool.release.assert_awaited_once_with("made elsewhere", discard=False)
+
+
+class CountsReleases(PlainPool):
+    """Its release() is a subclass's own, and its acquire() gives what ``given`` is, if anything."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.released: list[tuple[Any, bool]] = []
+        self.given: Any = None
+
+    async def acquire(self, *args: Any, **kwargs: Any) -> Any:
+        return self.given or await super().acquire(*args, **kwargs)
+
+    async def release(self, pooled: Any, *, discard: bool = False) -> None:
+        self.released.append((pooled, discard))
+        await super().release(pooled, discard=discard)
+
+
+@pytest.mark.parametrize("discard", [False, True])
+async def test_block_does_not_release_again_what_was_released_inside_it(discard: bool):
+    pool = CountsReleases()
+    async with pool.session(URL) as pooled:
+        await pool.release(pooled, discard=discard)
+        await turns()
+    assert pool.released == [(pooled, discard)]
+    assert pool.closed_sessions == ([pooled] if discard else [])
+    await turns()
+    assert_at_rest(pool)
+
+
+@pytest.mark.parametrize("is_taken", [False, True])
+async def test_block_whose_acquire_was_overridden_to_give_an_idle_session_takes_it_from_nobody(
+    is_taken: bool,
+):
+    pool = CountsReleases(max_sessions_per_key=1)
+    idle = await pool.acquire(URL)
+    await pool.release(idle)
+    pool.released.clear()
+    pool.given = idle
+    async with pool.session(URL):
+        pool.given = None
+        if is_taken:
+            assert await pool.acquire(URL) is idle
+    assert pool.released == ([] if is_taken else [(idle, False)])
+    assert pool.count("active") == is_taken
+    if is_taken:
+        await pool.release(idle)
+    await turns()
+    assert_at_rest(pool)
 
 
 @both_ways

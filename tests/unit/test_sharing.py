@@ -28,13 +28,13 @@ def shared_pool(max_leases: int = 3, **settings: Any) -> FakePool:
     return pool
 
 
-async def lease(pool: FakePool, user: str = "u1", gateway: str = "g1") -> tuple[Any, Any]:
+async def lease(pool: FakePool, user: str | None = "u1", gateway: str | None = "g1") -> tuple[Any, Any]:
     """A session and the ticket of this checkout."""
     pooled = await pool.acquire(URL, user_identity=user, gateway_id=gateway)
     return pooled, pool._lease_ticket(pooled)
 
 
-async def use(pool: FakePool, user: str = "u1", gateway: str = "g1") -> Any:
+async def use(pool: FakePool, user: str | None = "u1", gateway: str | None = "g1") -> Any:
     pooled, ticket = await lease(pool, user, gateway)
     assert pool._release_lease(ticket, VERDICT_GOOD) is None
     return pooled
@@ -160,6 +160,18 @@ async def test_group_evicts_exactly_its_keys() -> None:
     assert [session for session in sessions.values() if session not in pool.closed_sessions] == kept
     assert pool.evictions == {"manual": 4}
     assert pool.count("keys") == 2
+    await pool.close_all()
+
+
+async def test_sessions_without_a_user_or_a_gateway_are_in_no_group() -> None:
+    pool = shared_pool()
+    for user, gateway in ((None, "g1"), ("u1", None), ("", "")):
+        await use(pool, user, gateway)
+    for group in (USER, GATEWAY):
+        for name in ("", "\0", "None"):
+            assert pool._evict_group(group, name) == 0
+    assert pool.closed_sessions == []
+    assert pool._evict_group(USER, "u1") == pool._evict_group(GATEWAY, "g1") == 1
     await pool.close_all()
 
 

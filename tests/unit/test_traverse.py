@@ -7,6 +7,8 @@ from __future__ import annotations
 import gc
 from typing import Any
 
+import pytest
+
 from mcpgateway_pool import (
     PoolClosedError,
     PooledSession,
@@ -43,6 +45,18 @@ def test_module_holds_its_types_and_what_it_has_looked_up() -> None:
     functions = (gateway_label, safe_url, is_known_to_be_closed)
     for looked_up in (*errors, TransportType, *TransportType, *functions):
         assert id(looked_up) in held, looked_up
+
+
+def test_nobody_makes_or_changes_internal_types() -> None:
+    pooled = PooledSession(object(), None, "http://a", TransportType.SSE, {}, "")
+    (connection,) = (type(held) for held in gc.get_referents(pooled) if "_Connection" in str(type(held)))
+    for each in (connection, _core.Pending, _core.Ticket, _core.SessionContextCore):
+        with pytest.raises(TypeError, match="cannot create"):
+            each()
+        with pytest.raises(TypeError, match="immutable"):
+            each.surprise = 1  # type: ignore[union-attr]
+    with pytest.raises(TypeError, match="immutable"):
+        _core.PoolCore.surprise = 1  # type: ignore[attr-defined]
 
 
 def test_session_holds_what_it_was_made_of() -> None:
