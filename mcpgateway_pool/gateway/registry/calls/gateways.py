@@ -128,6 +128,7 @@ class GatewayChanges:
     def opened(self, gateway_id: str) -> None:
         """A session to this gateway was opened: what the database says of it now is what it depends on."""
         if self._task is None or self._task.done():
+            self._seen.clear()  # nobody has looked for a while, because nothing was open
             self._wake = asyncio.Event()
             self._task = asyncio.get_running_loop().create_task(
                 self._run(), name="mcpgateway-pool-changes", context=contextvars.Context()
