@@ -113,7 +113,7 @@ class Reach:
         if not found and mutation.function:
             first, last = mutation.statement
             found = set().union(*(lines.get(line, ()) for line in range(first, min(last, mutation.line) + 1)))
-        if not found and self._is_outside(mutation):
+        if self._is_outside(mutation):
             found = set().union(*lines.values())
         return sorted((self.tests[number] for number in found), key=lambda test: (test.seconds, test.name))
 

@@ -169,3 +169,23 @@ def test_score_counts_what_tests_could_see(mutants: ModuleType) -> None:
     assert text.index("survivors:") < text.index("reached by no test:") < text.rindex("x.py:2 f [")
     assert "reached by no test:" not in mutants.summary(judged(outcome.CAUGHT), 7, 60.0)
     assert mutants.score_of([]) == 0
+
+
+def test_what_stands_outside_of_functions_is_judged_by_whoever_reaches_the_file(mutants: ModuleType) -> None:
+    """Not only by those in whose process the module happened to be imported."""
+    reach_module = importlib.import_module("mutants_reach")
+    reach = reach_module.Reach()
+    reach.add(
+        "python",
+        {
+            "tests": [["imports", 3.0], ["calls", 1.0], ["of another file", 2.0]],
+            "lines": {"a.py": {"1": [0], "4": [1]}, "b.py": {"1": [2]}},
+        },
+    )
+    source = b"LIMIT = 3\n\ndef f():\n    return LIMIT + 1\n"
+    judged = {
+        mutation.line: [test.name for test in reach.tests_for(mutation)]
+        for site in sites_of(mutants, "a.py", source)
+        for mutation in site
+    }
+    assert judged == {1: ["calls", "imports"], 4: ["calls"]}
