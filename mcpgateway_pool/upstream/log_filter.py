@@ -26,6 +26,7 @@ _LOGGERS = (
     "mcp.client.session",
     "mcp.client.sse",
     "mcp.client.streamable_http",
+    "mcp.shared.dispatcher",
     "mcp.shared.jsonrpc_dispatcher",
     "mcp.shared.session",
     *(

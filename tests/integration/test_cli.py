@@ -9,11 +9,14 @@ import signal
 import subprocess
 import sys
 import urllib.parse
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from mcpgateway_pool.cli.scrape import parse
+from servers.waiting import wait_until
 from support.examples import processes_left
 
 COMMAND = [sys.executable, "-P", "-m", "mcpgateway_pool.cli"]
@@ -42,6 +45,9 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             lines = [demo.stdout.readline() for _ in range(4)]
             found = re.fullmatch(r"series  (http://127\.0\.0\.1:\d+/metrics)\n", lines[0])
             assert found is not None, lines
+            for line, path, gateway in ((lines[1], "mcp", "search"), (lines[2], "sse", "weather")):
+                shown = rf"server  http://127\.0\.0\.1:[1-9]\d*/{path}  \(gateway {gateway}\)\n"
+                assert re.fullmatch(shown, line), lines
             yield found.group(1)
             assert demo.poll() is None
             demo.send_signal(signal.SIGINT)
@@ -58,6 +64,15 @@ def test_top_once_shows_both_gateways_of_the_demo(url: str) -> None:
     assert {"search", "weather", "all"} <= {
         line.split()[0] for line in done.stdout.splitlines() if line.split()
     }
+
+
+def test_both_servers_of_the_demo_answer_calls(url: str) -> None:
+    def hits() -> set[str]:
+        with urllib.request.urlopen(url, timeout=30) as answer:
+            scrape = parse("text/plain", [answer.read()])
+        return {gateway for gateway in scrape.gateways if scrape.get("hits_total", gateway) > 0}
+
+    assert wait_until(lambda: hits() >= {"search", "weather"}, 60)
 
 
 def test_top_json_goes_on_until_it_is_stopped(url: str) -> None:

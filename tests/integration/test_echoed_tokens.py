@@ -4,10 +4,13 @@ library, whatever their loggers' levels.
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import contextlib
+import importlib
+import inspect
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -103,6 +106,37 @@ async def test_whatever_holds_it(answer: Answer, logger: str, caplog: pytest.Log
             with contextlib.suppress(Exception):
                 await asyncio.wait_for(pooled.session.call_tool("echo", {}), AT_ONCE)
     assert_shows_nothing(caplog, logger)
+
+
+def sdk_modules(*names: str) -> Iterator[str]:
+    """These modules of the SDK, and those of its client's and shared ones that they import."""
+    seen: set[str] = set()
+    left = list(names)
+    while left:
+        name = left.pop()
+        if name in seen or not name.startswith(("mcp.client.", "mcp.shared.")):
+            continue
+        seen.add(name)
+        with contextlib.suppress(ModuleNotFoundError):  # a name of a module, not a module
+            code = inspect.getsource(importlib.import_module(name))
+            yield name
+            for node in ast.walk(ast.parse(code)):
+                if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                    left += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+                elif isinstance(node, ast.Import):
+                    left += [alias.name for alias in node.names]
+
+
+def test_each_logger_of_what_the_transports_import_has_the_filter() -> None:
+    modules = list(sdk_modules("mcp.client.session", "mcp.client.sse", "mcp.client.streamable_http"))
+    loggers = {
+        value.name
+        for name in modules
+        for value in vars(importlib.import_module(name)).values()
+        if isinstance(value, logging.Logger)
+    }
+    assert {"client", "mcp.client.sse", "mcp.client.streamable_http"} <= loggers
+    assert loggers <= set(log_filter._LOGGERS)
 
 
 async def test_records_of_others_pass_as_they_are_and_nothing_stays_behind(

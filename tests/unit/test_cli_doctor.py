@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -123,6 +124,20 @@ def test_doctor_warns_of_a_directory_that_others_can_read(run: Run, directory: P
     code, found = findings(run, "--metrics-dir", str(directory))
     assert code == 0
     assert any(text.startswith("warning: ") and "mode 0755" in text for text in found["counters"])
+
+
+@pytest.mark.parametrize(
+    ("block", "blocks", "is_enough"),
+    [(4096, 4096, True), (4096, 4095, False), (1, 2**24, True), (1, 2**24 - 1, False)],
+)
+def test_doctor_warns_of_less_than_16_mebibytes_that_are_free_to_this_user(
+    run: Run, directory: Path, monkeypatch: pytest.MonkeyPatch, block: int, blocks: int, is_enough: bool
+) -> None:
+    space = SimpleNamespace(f_frsize=block, f_bsize=2 * block, f_bavail=blocks, f_bfree=2**30, f_blocks=2**30)
+    monkeypatch.setattr(os, "statvfs", lambda _: space)
+    code, found = findings(run, "--metrics-dir", str(directory))
+    warned = [text for text in found["counters"] if text.startswith("warning: ") and "16 MiB" in text]
+    assert (code, len(warned)) == (0, 0 if is_enough else 1)
 
 
 def test_doctor_says_that_a_missing_directory_will_be_made(run: Run, tmp_path: Path) -> None:

@@ -206,6 +206,14 @@ def test_a_line_without_end_is_refused_before_it_fills_the_memory() -> None:
     assert taken <= 2 * MAX_LINE_BYTES
 
 
+@pytest.mark.parametrize("sizes", [[2**20], [1, 2**20 - 1], [2**20 - 1, 1]])
+def test_a_line_has_a_mebibyte_at_most_however_it_comes(sizes: list[int]) -> None:
+    parts = [b"x" * size for size in sizes]
+    assert list(blocks_of([*parts, b"\n"])) == [[b"x" * 2**20]]
+    with pytest.raises(BadTextError):
+        list(blocks_of([*parts, b"x", b"\n"]))
+
+
 SERIES = {  # the label that is kept apart, and how gateways come together
     "hits_total": ("", sum),
     "size": ("", sum),

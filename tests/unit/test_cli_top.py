@@ -206,6 +206,17 @@ def test_the_chosen_gateway_is_in_sight_and_is_shown_in_detail() -> None:
     assert any(line.startswith(order[-1]) for line in plain(view.lines(200, 15)))
 
 
+def test_a_page_is_as_many_as_are_in_sight_and_one_at_least() -> None:
+    order = shown(view_of(many()))
+    for height in (None, 1, 15, 24):
+        view = view_of(many())
+        lines = [] if height is None else plain(view.lines(200, height))
+        page = max(1, sum(line.startswith("0000") for line in lines))
+        typed(view, "down", "page down", "page down", "page up", "enter")
+        assert order[page] in plain(view.lines(200, 60))[2]
+    assert page > 10
+
+
 def test_detail_names_reasons() -> None:
     page = exposition(hits=1) + 'mcp_session_pool_unpooled_calls_total{gateway_id="g",reason="no_user"} 3\n'
     lines = plain(typed(view_of(scraped(page)), "enter").lines(80, 60))

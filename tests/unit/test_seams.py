@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import inspect
+import pkgutil
 import re
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
+import mcpgateway_pool
 from mcpgateway_pool import MCPSessionPool, _core
 from mcpgateway_pool.config import Settings
 from mcpgateway_pool.pool.session_context import AcquireArguments
@@ -291,3 +295,45 @@ def test_the_registrys_pool_is_made_with_arguments_that_the_constructor_has() ->
         }
         assert named
         assert named <= CONSTRUCTOR.keys()
+
+
+# ---- defaults: what a docstring says of one is what it is
+
+
+def modules() -> Iterator[ModuleType]:
+    """All that need no gateway."""
+    for found in pkgutil.walk_packages(mcpgateway_pool.__path__, "mcpgateway_pool."):
+        if not found.name.startswith("mcpgateway_pool.gateway") and not found.name.endswith("__main__"):
+            yield importlib.import_module(found.name)
+
+
+def described_in(module: ModuleType) -> Iterator[Any]:
+    """The functions and classes of a module, and the methods of these."""
+    for owner in vars(module).values():
+        if getattr(owner, "__module__", "") == module.__name__ and (
+            inspect.isclass(owner) or inspect.isfunction(owner)
+        ):
+            yield owner
+            yield from filter(inspect.isfunction, vars(owner).values())
+
+
+def documented_defaults(documented: Any) -> dict[str, object]:
+    """The defaults that the entries of a docstring say, by name: numbers, True and False."""
+    found: dict[str, object] = {}
+    entry = re.compile(r"^ +(\w+): ((?:.+\n?)(?:^ {8,}.+\n?)*)", re.MULTILINE)
+    for name, text in entry.findall(inspect.getdoc(documented) or ""):
+        said = re.search(r"\bdefault:? (\d[\d,.]*\d|\d|True|False)\b", " ".join(text.split()))
+        if said is not None:
+            found[name] = ast.literal_eval(said[1].replace(",", ""))
+    return found
+
+
+def test_defaults_are_those_that_docstrings_say() -> None:
+    compared = 0
+    for documented in (documented for module in modules() for documented in described_in(module)):
+        for name, said in documented_defaults(documented).items():
+            default = inspect.signature(documented).parameters[name].default
+            if default is not None:  # for which stands what the text says
+                assert default == said, (documented, name)
+                compared += 1
+    assert compared > 30
