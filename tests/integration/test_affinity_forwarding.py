@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import socket
 import time
@@ -67,6 +68,45 @@ async def test_the_owner_executes_a_request_and_its_answer_comes_back(two: tuple
     assert request.pop("response_channel").startswith("mcpgw:pool_rpc_response:")
     assert request == {**RPC, "type": "rpc_forward", "mcp_session_id": "s-1"}
     assert forwarded(one) == (1, 0, 0)
+
+
+async def test_an_operator_can_follow_a_request_from_worker_to_worker(
+    two: tuple[Worker, Worker], caplog: pytest.LogCaptureFixture
+) -> None:
+    one, _ = two
+
+    async def told(request: Awaitable[object], level: int) -> dict[str, list[str]]:
+        """The lines, in order for each worker."""
+        caplog.clear()
+        with caplog.at_level(level):
+            assert await request is not None
+        lines = [record.message for record in caplog.records if "AFFINITY] Worker host-" in record.message]
+        return {
+            name: [line for line in lines if f"Worker {name} |" in line] for name in ("host-a:1", "host-b:1")
+        }
+
+    begin, end = "[AFFINITY] Worker {} | Session s-1... | ", "Method: tools/call | "
+    assert await told(one.forward("s-1"), logging.INFO) == {
+        "host-a:1": [
+            begin.format("host-a:1") + end + "Owner: host-b:1 → forwarding",
+            begin.format("host-a:1") + end + "Published to worker host-b:1",
+        ],
+        "host-b:1": [
+            begin.format("host-b:1") + end + "Received forwarded request, executing locally",
+            begin.format("host-b:1") + end + "Forwarded execution completed successfully",
+        ],
+    }
+    begin = begin.replace("AFF", "HTTP_AFF")
+    assert await told(http(one), logging.DEBUG) == {
+        "host-a:1": [
+            begin.format("host-a:1") + "POST /mcp | Owner: host-b:1 → forwarding",
+            begin.format("host-a:1") + "POST /mcp | Published to worker host-b:1",
+        ],
+        "host-b:1": [
+            begin.format("host-b:1") + "Received forwarded HTTP request: POST",
+            begin.format("host-b:1") + "Executed locally: 202",
+        ],
+    }
 
 
 async def test_the_owner_and_a_session_without_one_are_served_locally(two: tuple[Worker, Worker]) -> None:

@@ -757,6 +757,33 @@ def test_what_is_seen_is_told_once_and_survives_what_the_listener_raises() -> No
     run(test)
 
 
+@pytest.mark.parametrize(
+    ("before", "told"),
+    [
+        ([], []),
+        ([DOUBTFUL], [DOUBTFUL]),
+        ([DOUBTFUL, FAILING], [FAILING]),
+        ([FAILING, DOUBTFUL], [FAILING]),
+        ([FAILING, LOST, DOUBTFUL], [LOST]),
+    ],
+    ids=str,
+)
+def test_who_listens_late_is_told_the_gravest_that_was_seen(
+    streamable: ServerProcess, before: list[Verdict], told: list[Verdict]
+) -> None:
+    async def test() -> None:
+        async with opened(streamable) as owner:
+            for seen in before:
+                owner.judged(seen, "said by the test")
+            late: list[Verdict] = []
+            owner.on_verdict(late.append)
+            assert late == []
+            await asyncio.sleep(0)
+            assert late == told
+
+    run(test)
+
+
 # ---- a creation that fails
 
 

@@ -24,6 +24,7 @@ class SilentRedis:
     def __init__(self, *silent: str) -> None:
         self._silent = silent
         self.begun: list[str] = []
+        self.read_bounds: list[float] = []
         self._messages: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
 
     def pubsub(self) -> SilentRedis:
@@ -34,9 +35,10 @@ class SilentRedis:
         if name in self._silent:
             await asyncio.Event().wait()
 
-    async def subscribe(self, channel: str) -> None:
+    async def subscribe(self, *channels: str) -> None:
         await self._command("subscribe")
-        self._messages.put_nowait({"type": "subscribe", "channel": channel})
+        for channel in channels:
+            self._messages.put_nowait({"type": "subscribe", "channel": channel})
 
     async def unsubscribe(self, *_: str) -> None:
         await self._command("unsubscribe")
@@ -48,7 +50,8 @@ class SilentRedis:
         await self._command("publish")
         return 1
 
-    async def get_message(self, **_: object) -> dict[str, Any]:
+    async def get_message(self, *, timeout: float, **_: object) -> dict[str, Any]:
+        self.read_bounds.append(timeout)
         return await self._messages.get()
 
 
@@ -111,6 +114,23 @@ async def test_refusal_that_is_never_published_ends_in_time(
     request = {"type": kind, "response_channel": "c", "req_id": 1}
     await ends(affinity_with(client)._listener._refuse(client, request, "shutting down"))
     assert client.begun == ["publish"]
+
+
+@pytest.mark.parametrize("who", ["listens", "waits for an answer"])
+async def test_who_reads_looks_up_each_second_whether_it_is_to_end(who: str) -> None:
+    client = SilentRedis()
+    affinity = affinity_with(client)
+
+    async def wait_for_an_answer() -> None:
+        async with affinity._forwarding._replies.expect(client, "one") as answer:
+            await answer
+
+    reading = affinity.start_rpc_listener() if who == "listens" else wait_for_an_answer()
+    task = asyncio.create_task(reading)
+    await ends(wait_for(lambda: len(client.read_bounds) > 0))
+    task.cancel()
+    await ends(asyncio.wait({task}))  # type: ignore[arg-type]
+    assert all(0 < bound <= 1 for bound in client.read_bounds)
 
 
 async def wait_for(condition: Callable[[], bool]) -> None:

@@ -11,11 +11,11 @@ from unittest.mock import AsyncMock
 import pytest
 
 from mcpgateway_pool import MCPSessionPool
-from mcpgateway_pool.affinity import AffinitySettings, SessionAffinity
+from mcpgateway_pool.affinity import AffinitySettings, SessionAffinity, execution, listener
 from support.fakes import FakeClock
 
 
-def new_affinity(client: Any) -> SessionAffinity:
+def new_affinity(client: Any, host: object | None = None) -> SessionAffinity:
     async def execute(_request: dict[str, Any]) -> dict[str, Any]:
         raise AssertionError("nothing is forwarded here")
 
@@ -26,6 +26,7 @@ def new_affinity(client: Any) -> SessionAffinity:
         execute_rpc=execute,
         execute_http=execute,
         logger=lambda: logging.getLogger(__name__),
+        host=host,
     )
 
 
@@ -107,3 +108,83 @@ def test_metrics_of_a_pool_without_affinity_have_the_same_names_and_are_zero() -
     assert shown == new_affinity(None).get_metrics()
     assert set(shown.values()) == {0}
     assert len(shown) == 7
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """How long was slept. Nothing takes longer than a turn of the loop."""
+    slept: list[float] = []
+    sleep = asyncio.sleep
+
+    async def note(seconds: float) -> None:
+        if seconds:
+            slept.append(seconds)
+        await sleep(0)
+
+    monkeypatch.setattr(asyncio, "sleep", note)
+    return slept
+
+
+@pytest.mark.parametrize(("part", "first", "last"), [(0.5, 0.05, 2.5), (1.0, 0.1, 5.0)])
+async def test_a_listener_that_lost_redis_tries_again_ever_later_and_warns_once_each_time(
+    pauses: list[float], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+    part: float, first: float, last: float,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("random.uniform", lambda low, high: {0.5: low, 1.0: high}[part])
+    host = SimpleNamespace(_closed=False)
+    client = AsyncMock()
+    client.pubsub = lambda: pubsub
+    pubsub = AsyncMock()
+    failures = iter([*[ConnectionError("lost")] * 9, None, *[ConnectionError("lost")] * 2])
+
+    async def subscribe(*_: str) -> None:
+        error = next(failures, StopAsyncIteration)
+        if error is StopAsyncIteration:
+            host._closed = True
+        if error is not None:
+            raise ConnectionError("lost")
+
+    pubsub.subscribe = subscribe
+    pubsub.get_message.side_effect = ConnectionError("lost while it listened")
+    affinity = new_affinity(client, host)
+    with caplog.at_level(logging.DEBUG):
+        await asyncio.wait_for(affinity.start_rpc_listener(), 20)
+    doubled = [first * 2**number for number in range(6)]
+    assert pauses[:9] == pytest.approx([*doubled, last, last, last])
+    assert pauses[9:12] == pytest.approx(doubled[:3]), "once it has listened, it begins anew"
+    failed = [record.levelname for record in caplog.records if "listener failed" in record.message]
+    assert failed == ["WARNING", *["DEBUG"] * 8, "WARNING", *["DEBUG"] * 3]
+
+
+async def test_as_many_requests_are_remembered_as_is_said_and_the_oldest_is_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(listener, "_MAX_SEEN", 3)
+    listening = new_affinity(None)._listener
+    requests = [("channel", f"answer-{number}") for number in range(4)]
+    assert not any(map(listening._was_seen, requests[:3]))
+    assert all(map(listening._was_seen, requests[:3]))
+    assert not listening._was_seen(requests[3])
+    assert all(map(listening._was_seen, requests[1:]))
+    assert not listening._was_seen(requests[0])
+    assert not listening._was_seen(("another channel", requests[3][1]))
+
+
+@pytest.mark.parametrize("attempts", [1, 2, 5])
+async def test_an_answer_that_nobody_gets_is_published_as_often_as_is_said_with_pauses_between(
+    pauses: list[float], attempts: int
+) -> None:
+    client = AsyncMock()
+    client.publish.side_effect = [0, ConnectionError("lost"), *[0] * 9]
+    answering = new_affinity(client)._execution
+    await answering.answer(client, {"response_channel": "c"}, {"result": 1}, attempts=attempts)
+    assert client.publish.await_count == attempts
+    assert pauses == pytest.approx([execution._FIRST_PAUSE_SECONDS * 2**n for n in range(attempts - 1)])
+
+
+async def test_an_answer_that_somebody_gets_is_published_no_more(pauses: list[float]) -> None:
+    client = AsyncMock()
+    client.publish.side_effect = [0, 1, 1]
+    await new_affinity(client)._execution.answer(client, {"response_channel": "c"}, {"result": 1})
+    assert client.publish.await_count == 2
+    assert len(pauses) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import weakref
 from contextvars import ContextVar
 from typing import Any
@@ -387,6 +388,37 @@ async def test_a_reserve_that_cannot_be_opened_is_tried_again_later() -> None:
     pool.create_error = None
     await pool.near_the_end(6.0)
     assert pool.count("idle") == 1
+    await pool.release(held)
+    await pool.close()
+
+
+async def test_a_session_that_could_not_be_opened_ahead_is_logged_and_its_error_let_go(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Refused(ConnectionRefusedError): ...
+
+    caplog.set_level(logging.DEBUG)
+    pool = SeenPool(min_idle=1, replace_sessions=False)
+    held = await pool.acquire(URL)
+    gc.collect()
+    gc.disable()  # nothing may wait for it
+    try:
+        pool.create_error = Refused("closed by the test")
+        error = weakref.ref(pool.create_error)
+        await upkeep(pool)
+        pool.create_error = None
+        await turns()
+        assert error() is None
+    finally:
+        gc.enable()
+
+    def said() -> list[str]:
+        return [record.message for record in caplog.records if "ahead of need" in record.message]
+
+    assert said() == ["a session could not be opened ahead of need: Refused: closed by the test"]
+    await pool.near_the_end(6.0)
+    assert pool.count("idle") == 1
+    assert len(said()) == 1
     await pool.release(held)
     await pool.close()
 

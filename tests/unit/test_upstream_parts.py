@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import threading
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -242,12 +242,18 @@ async def test_what_is_no_client_is_refused_clearly_and_counts_for_no_breaker(cl
 # ---- headers
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["Content-Length", "transfer-encoding", "CONNECTION", "Host", "Expect", "mcp-protocol-version", "TE"],
-)
-def test_what_frames_a_message_is_not_sent(name: str) -> None:
-    assert set(upstream_headers({name: "5", "X-Own": "1"})) == {"Accept", "X-Own"}
+# RFC 9110, of the message or of one connection; and what each session has for itself.
+FRAMES = """Content-Length Content-Type Content-Encoding Transfer-Encoding Connection Keep-Alive
+    Proxy-Connection TE Trailer Upgrade Host Expect"""
+OF_THE_SESSION = "X-MCP-Session-Id MCP-Session-Id MCP-Protocol-Version Last-Event-ID"
+
+
+@pytest.mark.parametrize("change", [str, str.lower, str.upper], ids=["usual", "lower", "upper"])
+@pytest.mark.parametrize("name", [*FRAMES.split(), *OF_THE_SESSION.split()])
+def test_what_frames_a_message_or_is_of_a_session_is_not_sent(
+    name: str, change: Callable[[str], str]
+) -> None:
+    assert set(upstream_headers({change(name): "5", "X-Own": "1"})) == {"Accept", "X-Own"}
 
 
 def test_values_that_were_sent_are_taken_out_of_any_text() -> None:
