@@ -306,3 +306,29 @@ def test_ids_and_names_of_the_database_are_known(release: ModuleType) -> None:
         assert read_unmatched(frozenset()) == []
     finally:  # in an empty database, all gateways of other tests would be deleted ones
         db.Base.metadata.drop_all(db.engine)
+
+
+# ---- a release that authenticates nobody
+
+
+@pytest.mark.parametrize("is_on", [False, True])
+async def test_without_authentication_all_callers_are_one_which_is_warned_of_once(
+    release: ModuleType, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, is_on: bool
+) -> None:
+    from mcpgateway.config import settings as release_settings
+
+    monkeypatch.setattr(release_settings, "auth_required", is_on)
+    registry = release.UpstreamSessionRegistry()
+    with caplog.at_level(logging.WARNING, registry._calls._log.name):
+        nobody = [registry._calls.admit(Caller("tools", (), teams), "g1") for teams in (None, ("red",), None)]
+        ann = registry._calls.admit(ANN, "g1")
+    await registry.close_all()
+    warned = [record for record in caplog.records if "AUTH_REQUIRED=false" in record.getMessage()]
+    assert ann.caller == ANN
+    if is_on:
+        assert nobody == [None] * 3
+        assert warned == []
+    else:
+        assert [call.caller.is_anonymous for call in nobody] == [True] * 3
+        assert [call.caller.teams for call in nobody] == [None, ("red",), None]
+        assert [record.levelname for record in warned] == ["WARNING"]

@@ -70,10 +70,12 @@ async def test_session_that_does_not_end_keeps_nobody_waiting_once_it_is_evicted
     second = Call(registry)
     await second.begun.wait()
     assert not eviction.done()
+    told = first.is_closed, second.session.is_closed
     await second.end()
     for session in (first, second.session):
         session.session.owner.cancel()
     assert await eviction == 1
+    assert told == (True, False)  # whoever still had the old one could know
 
 
 @pytest.mark.parametrize("is_open", [True, False], ids=["open", "being opened"])
