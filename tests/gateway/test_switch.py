@@ -309,6 +309,7 @@ def test_install_after_the_gateway_was_imported_rebinds_what_it_had_bound(run: R
     code = """
     from mcpgateway.services import gateway_service, mcp_session_pool as stock, resource_service, tool_service
     belongs(stock)
+    stock.METHOD_NOT_FOUND = tool_service.of_its_own = 7  # one object, which says nothing of numbers
     before = {name: dict(vars(sys.modules[name])) for name in EARLY}
     assert shown() == 0
 
@@ -328,6 +329,7 @@ def test_install_after_the_gateway_was_imported_rebinds_what_it_had_bound(run: R
     assert install() and install() and is_installed()
     stand_in = sys.modules[STAND_IN]
     belongs(stand_in)
+    assert stand_in.METHOD_NOT_FOUND != tool_service.of_its_own == 7
     assert len(said.lines) == 1, said.lines
     assert shown() == 1
 
