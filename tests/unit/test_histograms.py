@@ -294,6 +294,9 @@ def test_buckets_cannot_be_chosen_once_the_file_of_shared_counters_is_made(tmp_p
     assert output == "buckets must be set before the first pool of the process is made\n"
 
 
+LEAP_YEAR = 366 * 86_400
+
+
 @pytest.mark.parametrize(
     ("bounds", "message"),
     [
@@ -305,10 +308,12 @@ def test_buckets_cannot_be_chosen_once_the_file_of_shared_counters_is_made(tmp_p
         ([float("nan")], "more than 0"),
         ([1, float("inf"), 2], "more than 0"),
         ([1e9], "at most a year"),
+        ([LEAP_YEAR + 1], "at most a year"),
         ([1, 1], "ascend"),
         ([2, 1], "ascend"),
         ([1e-10], "ascend"),
         ([1, 1 + 1e-10], "ascend"),
+        ([LEAP_YEAR, 1], "ascend"),  # the first is one
     ],
 )
 def test_bounds_that_make_no_histogram_are_refused(bounds: Any, message: str):

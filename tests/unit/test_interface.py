@@ -94,6 +94,15 @@ async def test_open_says_that_the_sdk_is_missing_and_async_with_leaves_that_to_t
     await FakePool().open()  # which opens no session by it
 
 
+async def test_what_a_pool_knows_is_in_slots_which_makes_its_methods_quicker() -> None:
+    pool = MCPSessionPool()
+    await pool.open()
+    with pytest.raises(Exception, match=r"127\.0\.0\.1"):
+        await pool.acquire("http://127.0.0.1:9/mcp", user_identity="u")
+    await pool.close()
+    assert vars(pool) == {}
+
+
 def test_each_pool_has_a_name_of_its_own() -> None:
     names = [MCPSessionPool().name for _ in range(3)]
     assert len(set(names)) == 3

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import subprocess
+import sys
 import threading
 import zlib
 from collections.abc import AsyncIterator, Callable
@@ -311,6 +313,33 @@ def test_a_pool_that_is_made_before_its_loop_runs_imports_the_sdk_at_once() -> N
     sdk._sdk.cache_clear()
     MCPSessionPool()
     assert sdk.is_loaded()
+
+
+CONNECTS = """
+import asyncio, sys
+from mcpgateway_pool import MCPSessionPool, TransportType
+from mcpgateway_pool.upstream import sdk
+
+async def main():
+    async with MCPSessionPool() as pool:
+        for transport in TransportType:
+            try:
+                await pool.acquire("http://127.0.0.1:9/mcp", transport_type=transport, user_identity="u")
+            except Exception:
+                pass
+
+sdk.load()
+before = set(sys.modules)
+asyncio.run(main())
+print(*sorted({name.partition(".")[0] for name in set(sys.modules) - before} - sys.stdlib_module_names))
+"""
+
+
+@pytest.mark.long("an interpreter of its own imports the SDK")
+def test_once_the_sdk_is_loaded_no_connection_imports_anything_more() -> None:
+    command = [sys.executable, "-P", "-c", CONNECTS]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split() == []
 
 
 async def test_a_pool_that_is_made_within_its_loop_imports_the_sdk_aside(
