@@ -65,6 +65,25 @@ nothing_to_fold_makes_no_archive(void)
 }
 
 static void
+what_is_no_directory_is_a_problem_that_names_nothing_in_it(void)
+{
+    char path[1024];
+    struct mgp_problems problems = {.count = 0};
+    size_t pending = 1;
+    start();
+    char name[MGP_FILE_NAME_BYTES];
+    mgp_file_name(name, MGP_NAME_PROCESS, counters_finished("a", 1));
+    (void)snprintf(path, sizeof(path), "%s", counters_path(name));
+    struct mgp_archive_job job = {.path = path, .problems = &problems};
+    CHECK(mgp_archive_fold(&job, &pending) == MGP_ERR_SYSTEM);
+    CHECK(problems.count == 1 && problems.list[0].flaw == MGP_FLAW_SYSTEM);
+    CHECK(problems.list[0].name[0] == '\0' && problems.list[0].error == ENOTDIR);
+    CHECK(pending == 0);
+    CHECK(counters_scrape_word("a", HITS) == 1);
+    end();
+}
+
+static void
 finished_processes_go_into_one_archive(void)
 {
     start();
@@ -473,6 +492,7 @@ int
 main(void)
 {
     RUN(nothing_to_fold_makes_no_archive);
+    RUN(what_is_no_directory_is_a_problem_that_names_nothing_in_it);
     RUN(finished_processes_go_into_one_archive);
     RUN(restarts_grow_neither_the_directory_nor_the_archive);
     RUN(living_process_is_not_folded);

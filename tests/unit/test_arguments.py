@@ -447,6 +447,7 @@ def test_pooled_session_takes_every_field_by_keyword():
     pooled = PooledSession(**FIELDS)
     for name, value in FIELDS.items():
         assert getattr(pooled, name) == value, name
+    assert make(_closed=True).is_closed
     assert pooled.owner_task is FIELDS["_owner_task"]
     assert pooled.shutdown_event is FIELDS["_shutdown_event"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import sys
 import weakref
 from contextvars import ContextVar
 from typing import Any
@@ -431,6 +432,29 @@ async def test_the_reserve_of_a_key_that_nobody_uses_ends_with_it() -> None:
     for _ in range(30):
         await pool.near_the_end(10.0)
     assert (pool.count("keys"), pool.count("idle")) == (0, 0)
+
+
+@pytest.mark.parametrize("error", [ValueError, MemoryError, RecursionError])
+async def test_a_reserve_whose_opening_cannot_begin_is_told_and_keeps_no_place(
+    error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda each: told.append(each.exc_type))
+
+    def fails(*_: Any) -> Any:
+        raise error
+
+    pool = FakePool(max_sessions_per_key=2, min_idle=1)
+    pool._on_create = fails  # type: ignore[method-assign]
+    held = await pool.acquire(URL)
+    await upkeep(pool)
+    # A want of memory, or of stack, is over a little later: that is nobody's fault.
+    assert set(told) == ({ValueError} if error is ValueError else set())
+    assert pool.count("creating") == 0
+    second = await pool.acquire(URL)
+    for pooled in (held, second):
+        await pool.release(pooled)
+    await pool.close()
 
 
 async def test_the_pools_timer_opens_the_reserve() -> None:
