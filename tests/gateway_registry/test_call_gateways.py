@@ -13,6 +13,7 @@ import pytest
 
 from mcpgateway_pool.gateway.registry.calls import gateways
 from mcpgateway_pool.gateway.registry.calls.gateways import GatewayChanges, read_connections, read_names
+from support.fakes import turns
 
 WHO_CALLS: contextvars.ContextVar[str] = contextvars.ContextVar("who_calls", default="nobody")
 PATIENCE_SECONDS = 10.0
@@ -73,11 +74,6 @@ class Database:
 def looking() -> list[asyncio.Task[Any]]:
     """The tasks that look."""
     return [task for task in asyncio.all_tasks() if task.get_name() == "mcpgateway-pool-changes"]
-
-
-async def settled() -> None:
-    for _ in range(10):
-        await asyncio.sleep(0)
 
 
 @pytest.fixture
@@ -175,13 +171,13 @@ async def test_a_gateway_may_come_back_changed_when_nobody_looked_in_the_meantim
     database.sessions.clear()
     if ends == "nothing is open":
         database.changes.notice()
-        await settled()
+        await turns()
     else:
         await database.changes.end()
     reads = len(database.readers)
     database.rows["g1"] = "changed"
     database.changes.notice()
-    await settled()
+    await turns()
     assert len(database.readers) == reads
     database.open("g1")
     await database.looked()
@@ -217,14 +213,14 @@ async def test_it_is_looked_again_without_a_word_of_the_release(
 async def test_nobody_looks_where_nothing_is_open(database: Database) -> None:
     database.changes.notice()
     await database.changes.look()
-    await settled()
+    await turns()
     assert database.readers == []
     database.open("g1")
     await database.looked()
     assert len(looking()) == 1
     database.sessions.clear()
     database.changes.notice()
-    await settled()
+    await turns()
     assert looking() == []
 
 
@@ -237,7 +233,7 @@ async def test_who_looks_is_nobody_whoever_opened_the_session(database: Database
 
 async def test_the_end_leaves_no_task_behind_also_in_the_midst_of_a_look(database: Database) -> None:
     database.open("g1")
-    await settled()
+    await turns()
     assert len(looking()) == 1
     await database.changes.end()
     assert looking() == []

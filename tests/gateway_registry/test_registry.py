@@ -13,7 +13,8 @@ import pytest
 from mcpgateway_pool import CircuitOpenError, PoolExhaustedError
 from mcpgateway_pool.gateway.settings import SettingError
 from support.fake_upstreams import URL, FakeUpstream
-from support.registry_calls import Call, Make, acquire, evictions, in_use, turns, use
+from support.fakes import turns
+from support.registry_calls import Call, Make, acquire, evictions, in_use, use
 
 # ---- the surface
 

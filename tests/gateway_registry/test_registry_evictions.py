@@ -8,7 +8,8 @@ import gc
 import pytest
 
 from support.fake_upstreams import FakeUpstream
-from support.registry_calls import Call, Make, evictions, turns, use
+from support.fakes import turns
+from support.registry_calls import Call, Make, evictions, use
 
 
 async def test_evictions_close_exactly_what_they_name(make: Make, upstream: FakeUpstream) -> None:

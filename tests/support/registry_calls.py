@@ -27,11 +27,6 @@ async def use(registry: Any, downstream: str = "d1", gateway: str = "g1", **more
         return session
 
 
-async def turns(count: int = 10) -> None:
-    for _ in range(count):
-        await asyncio.sleep(0)
-
-
 def in_use(registry: Any) -> int:
     return int(registry._pool._counts()["active"])
 
