@@ -177,9 +177,10 @@ dashboard: ## write the Grafana dashboard anew
 # ---------------------------------------------------------------- tests
 
 # LENGTH=short leaves out the tests that are marked as long, LENGTH=long runs only these, LENGTH=all both; what may
-# be long stands in docs/testing.md. WORKERS: processes of pytest at a time; with 0 it runs all by itself.
+# be long stands in docs/testing.md. WORKERS: processes of pytest at a time; with 0 it runs all by itself. One more
+# than there are processors: for a third of their time, tests wait for servers.
 LENGTH ?= all
-WORKERS ?= $(shell nproc)
+WORKERS ?= $(shell expr $$(nproc) + 1)
 MARKS_short := and not long
 MARKS_long := and long
 # $(1) environment, $(2) marks, $(3) what, $(4) how pytest-xdist spreads it, $(5) variables, $(6) another LENGTH. -P: the checkout must not come before
