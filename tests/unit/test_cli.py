@@ -93,6 +93,7 @@ def test_wrong_usage_ends_with_2_and_says_what_is_wrong(run: Run, arguments: lis
         "file:///etc/passwd",
         "http://ä..b/",
         "http://h/\udcff",
+        "http://user:\udcff@h/",
     ],
 )
 @pytest.mark.parametrize("command", [["top", "--once"], ["doctor", "--url"]])
