@@ -298,6 +298,27 @@ def test_a_process_that_stood_still_does_not_take_its_connection_for_lost(
     assert not silence.is_to_be_broken(is_heard=True)
 
 
+def test_as_many_reads_bring_nothing_after_a_message_as_at_the_beginning(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(listener_module.time, "monotonic", lambda: now)
+
+    def silent_reads(silence: listener_module._Silence) -> int:
+        """How many it takes after a process stood still."""
+        nonlocal now
+        now += 1000.0
+        count = 1
+        while not silence.is_to_be_broken(is_heard=False):
+            count += 1
+        return count
+
+    silence = listener_module._Silence()
+    at_first = silent_reads(silence)
+    assert not silence.is_to_be_broken(is_heard=True)
+    assert silent_reads(silence) == at_first > 1
+
+
 async def test_an_answer_that_reaches_nobody_is_published_again(server: RedisProcess) -> None:
     """The connection of the one who waits may be lost, and come back, between request and answer."""
     async with Worker(server.url, "host-a:1") as one, Worker(server.url, "host-b:1") as owner:
