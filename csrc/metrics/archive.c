@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -12,8 +11,8 @@
 #include "../base/alloc.h"
 #include "../base/ordered.h"
 #include "../base/status.h"
+#include "archive_lock.h"
 #include "forgetting.h"
-#include "mapping.h"
 
 /* Entries of one size. */
 struct entries {
@@ -34,7 +33,7 @@ struct folding {
     struct entries pending;  /* the same: those of them that may be counted in still */
     bool cannot_tell;        /* which labels may be counted in still */
     bool has_changed;        /* there is something to write */
-    struct stat lock;        /* which file is locked */
+    struct mgp_archive_lock lock;
 };
 
 static const struct mgp_file_id no_id = {{0, 0}};
@@ -357,14 +356,6 @@ write_header(int fd, const struct folding *folding)
     return write_all(fd, bytes, sizeof(bytes));
 }
 
-/* Somebody may have removed the file that is locked, and another have locked the next of that
- * name: he folds now. */
-static bool
-still_has_lock(const struct folding *folding, int directory)
-{
-    return mgp_file_has_name(&folding->lock, directory, MGP_FILE_LOCK_NAME) == 1;
-}
-
 /* What was written is on the disk. A file system that cannot be told to, has done what it can. */
 static int
 put_on_disk(int fd)
@@ -406,7 +397,7 @@ replace(const struct folding *folding, int directory)
         return MGP_ERR_SYSTEM;
     }
     int status = write_archive(folding, fd) < 0 ? MGP_ERR_SYSTEM : MGP_OK;
-    if (status == MGP_OK && !still_has_lock(folding, directory)) {
+    if (status == MGP_OK && !mgp_archive_lock_is_held(&folding->lock, directory)) {
         status = MGP_ERR_BUSY;
     }
     if (status == MGP_OK && renameat(directory, unfinished, directory, name) < 0) {
@@ -497,65 +488,14 @@ fold_locked(struct folding *folding, int directory)
     return status;
 }
 
-/* Whoever has it has a descriptor of the lock. A child that is forked in this moment would inherit that, and
- * keep the lock as long as it lives: so a fork waits until there is none. */
-static pthread_mutex_t lock_descriptor = PTHREAD_MUTEX_INITIALIZER;
-
-static void
-before_fork(void)
-{
-    (void)pthread_mutex_lock(&lock_descriptor);
-}
-
-static void
-after_fork(void)
-{
-    (void)pthread_mutex_unlock(&lock_descriptor);
-}
-
-int
-mgp_archive_watch_forks(void)
-{
-    return pthread_atfork(before_fork, after_fork, after_fork);
-}
-
-/* Locks the file beside the archive: MGP_OK, and `lock` holds it; else MGP_ERR_BUSY or
- * MGP_ERR_SYSTEM and errno. */
-static int
-take_lock(struct folding *folding, int directory, struct mgp_anchor *lock)
-{
-    enum mgp_flaw flaw;
-    int status = MGP_ERR_SYSTEM;
-    int fd = mgp_file_open(directory, MGP_FILE_LOCK_NAME, O_RDWR | O_CREAT, &flaw);
-    if (fd < 0) {
-        mgp_problems_add(folding->job->problems, MGP_FILE_LOCK_NAME, flaw);
-        return MGP_ERR_BUSY;
-    }
-    if (mgp_file_lock(fd) < 0) {
-        status = errno == EAGAIN || errno == EACCES ? MGP_ERR_BUSY : MGP_ERR_SYSTEM;
-    } else if (fstat(fd, &folding->lock) == 0 && mgp_anchor_set(lock, fd) == 0) {
-        /* It may have been removed between open() and lock: that one nobody else tries to lock. */
-        status = still_has_lock(folding, directory) ? MGP_OK : MGP_ERR_BUSY;
-    }
-    int error = errno;
-    close(fd);
-    errno = error;
-    return status;
-}
-
 static int
 lock_and_fold(struct folding *folding, int directory)
 {
-    struct mgp_anchor lock = {NULL};
-    before_fork();
-    int status = take_lock(folding, directory, &lock);
-    after_fork();
+    int status = mgp_archive_lock_take(&folding->lock, directory, folding->job->problems);
     if (status >= 0) {
         status = fold_locked(folding, directory);
     }
-    int error = errno;
-    mgp_anchor_lift(&lock);
-    errno = error;
+    mgp_archive_lock_release(&folding->lock);
     return status;
 }
 

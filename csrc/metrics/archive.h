@@ -43,8 +43,4 @@ struct mgp_archive_job {
  * problem: nothing is lost then, and nothing was counted twice. */
 int mgp_archive_fold(const struct mgp_archive_job *job, size_t *pending);
 
-/* Once in a process that folds in one thread and forks in another: a child does not keep the lock of a
- * folding that was under way. 0 or an errno. */
-int mgp_archive_watch_forks(void);
-
 #endif

@@ -2,7 +2,7 @@
 
 #include <pthread.h>
 
-#include "../metrics/archive.h"
+#include "../metrics/archive_lock.h"
 
 static uint64_t last_number; /* under the GIL */
 uint64_t py_machine_first_own = 1;
@@ -22,7 +22,7 @@ py_watch_forks(void)
         machines_are_watched = pthread_atfork(NULL, NULL, disown_machines) == 0;
     }
     if (!archive_is_watched) {
-        archive_is_watched = mgp_archive_watch_forks() == 0;
+        archive_is_watched = mgp_archive_lock_watch_forks() == 0;
     }
     if (!machines_are_watched || !archive_is_watched) {
         PyErr_NoMemory();

@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 
 #include "../../csrc/base/status.h"
+#include "../../csrc/metrics/archive_lock.h"
 #include "counters_fixture.h"
 #include "failing_alloc.h"
 #include "harness.h"
@@ -432,7 +433,7 @@ static void
 child_that_is_forked_while_the_lock_is_taken_does_not_keep_it(void)
 {
     start();
-    CHECK(mgp_archive_watch_forks() == 0);
+    CHECK(mgp_archive_lock_watch_forks() == 0);
     CHECK(pipe(has_forked) == 0 && pipe(child_may_end) == 0);
     system_call_after_open = fork_when_the_lock_is_open;
     CHECK(counters_fold() == MGP_OK);
