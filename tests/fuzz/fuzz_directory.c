@@ -316,8 +316,7 @@ fold(size_t max_rows, bool forgets)
         .problems = &problems,
     };
     size_t pending;
-    int status = mgp_archive_fold(&job, &pending);
-    return status;
+    return mgp_archive_fold(&job, &pending);
 }
 
 /* ---- the target ------------------------------------------------------------------------------ */
